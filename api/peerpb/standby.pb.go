@@ -1380,6 +1380,315 @@ func (x *SealedVBucket) GetIndex() uint64 {
 	return 0
 }
 
+type StopDatabaseRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// The id of the promotion.
+	Promotion string `protobuf:"bytes,2,opt,name=promotion,proto3" json:"promotion,omitempty"`
+	// End the stop of this promotion.
+	Resume bool `protobuf:"varint,3,opt,name=resume,proto3" json:"resume,omitempty"`
+	// Stop nothing.
+	Look          bool `protobuf:"varint,4,opt,name=look,proto3" json:"look,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopDatabaseRequest) Reset() {
+	*x = StopDatabaseRequest{}
+	mi := &file_api_standby_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopDatabaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopDatabaseRequest) ProtoMessage() {}
+
+func (x *StopDatabaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopDatabaseRequest.ProtoReflect.Descriptor instead.
+func (*StopDatabaseRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StopDatabaseRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *StopDatabaseRequest) GetPromotion() string {
+	if x != nil {
+		return x.Promotion
+	}
+	return ""
+}
+
+func (x *StopDatabaseRequest) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
+}
+
+func (x *StopDatabaseRequest) GetLook() bool {
+	if x != nil {
+		return x.Look
+	}
+	return false
+}
+
+type StopDatabaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the masters, and the random id of the stop; empty if the node has not stopped.
+	Deployment string `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Token      string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// In hash order.
+	VBuckets []*StoppedVBucket `protobuf:"bytes,3,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	// The other masters, host:port.
+	Masters []string `protobuf:"bytes,4,rep,name=masters,proto3" json:"masters,omitempty"`
+	// Whether the database has a record in the registry.
+	Leased        bool `protobuf:"varint,5,opt,name=leased,proto3" json:"leased,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopDatabaseResponse) Reset() {
+	*x = StopDatabaseResponse{}
+	mi := &file_api_standby_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopDatabaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopDatabaseResponse) ProtoMessage() {}
+
+func (x *StopDatabaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopDatabaseResponse.ProtoReflect.Descriptor instead.
+func (*StopDatabaseResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *StopDatabaseResponse) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *StopDatabaseResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *StopDatabaseResponse) GetVBuckets() []*StoppedVBucket {
+	if x != nil {
+		return x.VBuckets
+	}
+	return nil
+}
+
+func (x *StopDatabaseResponse) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
+func (x *StopDatabaseResponse) GetLeased() bool {
+	if x != nil {
+		return x.Leased
+	}
+	return false
+}
+
+// StoppedVBucket is a log as a master has it that takes no part in it any more.
+type StoppedVBucket struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	History string                 `protobuf:"bytes,2,opt,name=history,proto3" json:"history,omitempty"`
+	// The member that this node is.
+	Replica uint64 `protobuf:"varint,3,opt,name=replica,proto3" json:"replica,omitempty"`
+	// The last entry of its log, and the index of the last command.
+	Term uint64 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
+	Last uint64 `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
+	End  uint64 `protobuf:"varint,6,opt,name=end,proto3" json:"end,omitempty"`
+	// The voting members as applied here, and after each change behind that in the log.
+	Voters []*Voters `protobuf:"bytes,7,rep,name=voters,proto3" json:"voters,omitempty"`
+	// The longest lease that an owner may have, in milliseconds.
+	LeaseMillis uint64 `protobuf:"varint,8,opt,name=leaseMillis,proto3" json:"leaseMillis,omitempty"`
+	// Why this node cannot give the changes up to the end; empty if it can.
+	Fault         string `protobuf:"bytes,9,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoppedVBucket) Reset() {
+	*x = StoppedVBucket{}
+	mi := &file_api_standby_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoppedVBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoppedVBucket) ProtoMessage() {}
+
+func (x *StoppedVBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoppedVBucket.ProtoReflect.Descriptor instead.
+func (*StoppedVBucket) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StoppedVBucket) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *StoppedVBucket) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *StoppedVBucket) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *StoppedVBucket) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *StoppedVBucket) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *StoppedVBucket) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *StoppedVBucket) GetVoters() []*Voters {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *StoppedVBucket) GetLeaseMillis() uint64 {
+	if x != nil {
+		return x.LeaseMillis
+	}
+	return 0
+}
+
+func (x *StoppedVBucket) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+type Voters struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replicas      []uint64               `protobuf:"varint,1,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Voters) Reset() {
+	*x = Voters{}
+	mi := &file_api_standby_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Voters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Voters) ProtoMessage() {}
+
+func (x *Voters) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Voters.ProtoReflect.Descriptor instead.
+func (*Voters) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Voters) GetReplicas() []uint64 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
 type GetHistoriesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
@@ -1389,7 +1698,7 @@ type GetHistoriesRequest struct {
 
 func (x *GetHistoriesRequest) Reset() {
 	*x = GetHistoriesRequest{}
-	mi := &file_api_standby_proto_msgTypes[20]
+	mi := &file_api_standby_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1710,7 @@ func (x *GetHistoriesRequest) String() string {
 func (*GetHistoriesRequest) ProtoMessage() {}
 
 func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[20]
+	mi := &file_api_standby_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1723,7 @@ func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesRequest.ProtoReflect.Descriptor instead.
 func (*GetHistoriesRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{20}
+	return file_api_standby_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetHistoriesRequest) GetDatabase() string {
@@ -1433,7 +1742,7 @@ type GetHistoriesResponse struct {
 
 func (x *GetHistoriesResponse) Reset() {
 	*x = GetHistoriesResponse{}
-	mi := &file_api_standby_proto_msgTypes[21]
+	mi := &file_api_standby_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1754,7 @@ func (x *GetHistoriesResponse) String() string {
 func (*GetHistoriesResponse) ProtoMessage() {}
 
 func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[21]
+	mi := &file_api_standby_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1767,7 @@ func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoriesResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{21}
+	return file_api_standby_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetHistoriesResponse) GetVBuckets() []*VBucketHistory {
@@ -1480,7 +1789,7 @@ type VBucketHistory struct {
 
 func (x *VBucketHistory) Reset() {
 	*x = VBucketHistory{}
-	mi := &file_api_standby_proto_msgTypes[22]
+	mi := &file_api_standby_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1801,7 @@ func (x *VBucketHistory) String() string {
 func (*VBucketHistory) ProtoMessage() {}
 
 func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[22]
+	mi := &file_api_standby_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1814,7 @@ func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketHistory.ProtoReflect.Descriptor instead.
 func (*VBucketHistory) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{22}
+	return file_api_standby_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VBucketHistory) GetVBucket() string {
@@ -1541,7 +1850,7 @@ type FormerHistoryOf struct {
 
 func (x *FormerHistoryOf) Reset() {
 	*x = FormerHistoryOf{}
-	mi := &file_api_standby_proto_msgTypes[23]
+	mi := &file_api_standby_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1862,7 @@ func (x *FormerHistoryOf) String() string {
 func (*FormerHistoryOf) ProtoMessage() {}
 
 func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[23]
+	mi := &file_api_standby_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1875,7 @@ func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistoryOf.ProtoReflect.Descriptor instead.
 func (*FormerHistoryOf) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{23}
+	return file_api_standby_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FormerHistoryOf) GetHistory() string {
@@ -1597,7 +1906,7 @@ type YieldRequest struct {
 
 func (x *YieldRequest) Reset() {
 	*x = YieldRequest{}
-	mi := &file_api_standby_proto_msgTypes[24]
+	mi := &file_api_standby_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1918,7 @@ func (x *YieldRequest) String() string {
 func (*YieldRequest) ProtoMessage() {}
 
 func (x *YieldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[24]
+	mi := &file_api_standby_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1931,7 @@ func (x *YieldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldRequest.ProtoReflect.Descriptor instead.
 func (*YieldRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{24}
+	return file_api_standby_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *YieldRequest) GetDatabase() string {
@@ -1666,7 +1975,7 @@ type YieldResponse struct {
 
 func (x *YieldResponse) Reset() {
 	*x = YieldResponse{}
-	mi := &file_api_standby_proto_msgTypes[25]
+	mi := &file_api_standby_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1987,7 @@ func (x *YieldResponse) String() string {
 func (*YieldResponse) ProtoMessage() {}
 
 func (x *YieldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[25]
+	mi := &file_api_standby_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +2000,7 @@ func (x *YieldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldResponse.ProtoReflect.Descriptor instead.
 func (*YieldResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{25}
+	return file_api_standby_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *YieldResponse) GetYielded() bool {
@@ -1740,7 +2049,7 @@ type Confirmation struct {
 
 func (x *Confirmation) Reset() {
 	*x = Confirmation{}
-	mi := &file_api_standby_proto_msgTypes[26]
+	mi := &file_api_standby_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +2061,7 @@ func (x *Confirmation) String() string {
 func (*Confirmation) ProtoMessage() {}
 
 func (x *Confirmation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[26]
+	mi := &file_api_standby_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +2074,7 @@ func (x *Confirmation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confirmation.ProtoReflect.Descriptor instead.
 func (*Confirmation) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{26}
+	return file_api_standby_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Confirmation) GetDisk() string {
@@ -1854,7 +2163,7 @@ type Wanted struct {
 
 func (x *Wanted) Reset() {
 	*x = Wanted{}
-	mi := &file_api_standby_proto_msgTypes[27]
+	mi := &file_api_standby_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +2175,7 @@ func (x *Wanted) String() string {
 func (*Wanted) ProtoMessage() {}
 
 func (x *Wanted) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[27]
+	mi := &file_api_standby_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +2188,7 @@ func (x *Wanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wanted.ProtoReflect.Descriptor instead.
 func (*Wanted) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{27}
+	return file_api_standby_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Wanted) GetVBucket() string {
@@ -1932,7 +2241,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_api_standby_proto_msgTypes[28]
+	mi := &file_api_standby_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2253,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[28]
+	mi := &file_api_standby_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2266,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{28}
+	return file_api_standby_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Record) GetDatabase() string {
@@ -2029,7 +2338,7 @@ type StandbyNode struct {
 
 func (x *StandbyNode) Reset() {
 	*x = StandbyNode{}
-	mi := &file_api_standby_proto_msgTypes[29]
+	mi := &file_api_standby_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2350,7 @@ func (x *StandbyNode) String() string {
 func (*StandbyNode) ProtoMessage() {}
 
 func (x *StandbyNode) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[29]
+	mi := &file_api_standby_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2363,7 @@ func (x *StandbyNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandbyNode.ProtoReflect.Descriptor instead.
 func (*StandbyNode) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{29}
+	return file_api_standby_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StandbyNode) GetDisk() string {
@@ -2087,7 +2396,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[30]
+	mi := &file_api_standby_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2408,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[30]
+	mi := &file_api_standby_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2421,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{30}
+	return file_api_standby_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetRecordRequest) GetDatabase() string {
@@ -2134,7 +2443,7 @@ type RecordResponse struct {
 
 func (x *RecordResponse) Reset() {
 	*x = RecordResponse{}
-	mi := &file_api_standby_proto_msgTypes[31]
+	mi := &file_api_standby_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2455,7 @@ func (x *RecordResponse) String() string {
 func (*RecordResponse) ProtoMessage() {}
 
 func (x *RecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[31]
+	mi := &file_api_standby_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2468,7 @@ func (x *RecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
 func (*RecordResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{31}
+	return file_api_standby_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RecordResponse) GetRecord() *Record {
@@ -2189,7 +2498,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_api_standby_proto_msgTypes[32]
+	mi := &file_api_standby_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2510,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[32]
+	mi := &file_api_standby_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2523,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{32}
+	return file_api_standby_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RenewRequest) GetDatabase() string {
@@ -2256,7 +2565,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_api_standby_proto_msgTypes[33]
+	mi := &file_api_standby_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2577,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[33]
+	mi := &file_api_standby_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2590,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{33}
+	return file_api_standby_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -2313,7 +2622,7 @@ type ChangeRecordRequest struct {
 
 func (x *ChangeRecordRequest) Reset() {
 	*x = ChangeRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[34]
+	mi := &file_api_standby_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2634,7 @@ func (x *ChangeRecordRequest) String() string {
 func (*ChangeRecordRequest) ProtoMessage() {}
 
 func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[34]
+	mi := &file_api_standby_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2647,7 @@ func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecordRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{34}
+	return file_api_standby_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ChangeRecordRequest) GetRecord() *Record {
@@ -2388,7 +2697,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_api_standby_proto_msgTypes[35]
+	mi := &file_api_standby_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2709,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[35]
+	mi := &file_api_standby_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2722,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{35}
+	return file_api_standby_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ClaimRequest) GetDatabase() string {
@@ -2507,7 +2816,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_api_standby_proto_msgTypes[36]
+	mi := &file_api_standby_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2828,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[36]
+	mi := &file_api_standby_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2841,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{36}
+	return file_api_standby_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ClaimResponse) GetGiven() bool {
@@ -2670,7 +2979,32 @@ const file_api_standby_proto_rawDesc = "" +
 	"\rSealedVBucket\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
 	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"1\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"{\n" +
+	"\x13StopDatabaseRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
+	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
+	"\x06resume\x18\x03 \x01(\bR\x06resume\x12\x12\n" +
+	"\x04look\x18\x04 \x01(\bR\x04look\"\xb6\x01\n" +
+	"\x14StopDatabaseResponse\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x126\n" +
+	"\bvBuckets\x18\x03 \x03(\v2\x1a.dkv.peerpb.StoppedVBucketR\bvBuckets\x12\x18\n" +
+	"\amasters\x18\x04 \x03(\tR\amasters\x12\x16\n" +
+	"\x06leased\x18\x05 \x01(\bR\x06leased\"\xfc\x01\n" +
+	"\x0eStoppedVBucket\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
+	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x18\n" +
+	"\areplica\x18\x03 \x01(\x04R\areplica\x12\x12\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\x04R\x04last\x12\x10\n" +
+	"\x03end\x18\x06 \x01(\x04R\x03end\x12*\n" +
+	"\x06voters\x18\a \x03(\v2\x12.dkv.peerpb.VotersR\x06voters\x12 \n" +
+	"\vleaseMillis\x18\b \x01(\x04R\vleaseMillis\x12\x14\n" +
+	"\x05fault\x18\t \x01(\tR\x05fault\"$\n" +
+	"\x06Voters\x12\x1a\n" +
+	"\breplicas\x18\x01 \x03(\x04R\breplicas\"1\n" +
 	"\x13GetHistoriesRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\"N\n" +
 	"\x14GetHistoriesResponse\x126\n" +
@@ -2759,10 +3093,11 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x05given\x18\x01 \x01(\bR\x05given\x12*\n" +
 	"\x06record\x18\x02 \x01(\v2\x12.dkv.peerpb.RecordR\x06record\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
-	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xd2\x06\n" +
+	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xa5\a\n" +
 	"\aStandby\x12;\n" +
 	"\aConfirm\x12\x18.dkv.peerpb.Confirmation\x1a\x12.dkv.peerpb.Wanted(\x010\x01\x12Q\n" +
 	"\fSealDatabase\x12\x1f.dkv.peerpb.SealDatabaseRequest\x1a .dkv.peerpb.SealDatabaseResponse\x12Q\n" +
+	"\fStopDatabase\x12\x1f.dkv.peerpb.StopDatabaseRequest\x1a .dkv.peerpb.StopDatabaseResponse\x12Q\n" +
 	"\fGetHistories\x12\x1f.dkv.peerpb.GetHistoriesRequest\x1a .dkv.peerpb.GetHistoriesResponse\x12<\n" +
 	"\x05Yield\x12\x18.dkv.peerpb.YieldRequest\x1a\x19.dkv.peerpb.YieldResponse\x12G\n" +
 	"\n" +
@@ -2791,7 +3126,7 @@ func file_api_standby_proto_rawDescGZIP() []byte {
 	return file_api_standby_proto_rawDescData
 }
 
-var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_api_standby_proto_goTypes = []any{
 	(*AwaitAppliedRequest)(nil),  // 0: dkv.peerpb.AwaitAppliedRequest
 	(*AwaitAppliedResponse)(nil), // 1: dkv.peerpb.AwaitAppliedResponse
@@ -2813,23 +3148,27 @@ var file_api_standby_proto_goTypes = []any{
 	(*SealDatabaseRequest)(nil),  // 17: dkv.peerpb.SealDatabaseRequest
 	(*SealDatabaseResponse)(nil), // 18: dkv.peerpb.SealDatabaseResponse
 	(*SealedVBucket)(nil),        // 19: dkv.peerpb.SealedVBucket
-	(*GetHistoriesRequest)(nil),  // 20: dkv.peerpb.GetHistoriesRequest
-	(*GetHistoriesResponse)(nil), // 21: dkv.peerpb.GetHistoriesResponse
-	(*VBucketHistory)(nil),       // 22: dkv.peerpb.VBucketHistory
-	(*FormerHistoryOf)(nil),      // 23: dkv.peerpb.FormerHistoryOf
-	(*YieldRequest)(nil),         // 24: dkv.peerpb.YieldRequest
-	(*YieldResponse)(nil),        // 25: dkv.peerpb.YieldResponse
-	(*Confirmation)(nil),         // 26: dkv.peerpb.Confirmation
-	(*Wanted)(nil),               // 27: dkv.peerpb.Wanted
-	(*Record)(nil),               // 28: dkv.peerpb.Record
-	(*StandbyNode)(nil),          // 29: dkv.peerpb.StandbyNode
-	(*GetRecordRequest)(nil),     // 30: dkv.peerpb.GetRecordRequest
-	(*RecordResponse)(nil),       // 31: dkv.peerpb.RecordResponse
-	(*RenewRequest)(nil),         // 32: dkv.peerpb.RenewRequest
-	(*RenewResponse)(nil),        // 33: dkv.peerpb.RenewResponse
-	(*ChangeRecordRequest)(nil),  // 34: dkv.peerpb.ChangeRecordRequest
-	(*ClaimRequest)(nil),         // 35: dkv.peerpb.ClaimRequest
-	(*ClaimResponse)(nil),        // 36: dkv.peerpb.ClaimResponse
+	(*StopDatabaseRequest)(nil),  // 20: dkv.peerpb.StopDatabaseRequest
+	(*StopDatabaseResponse)(nil), // 21: dkv.peerpb.StopDatabaseResponse
+	(*StoppedVBucket)(nil),       // 22: dkv.peerpb.StoppedVBucket
+	(*Voters)(nil),               // 23: dkv.peerpb.Voters
+	(*GetHistoriesRequest)(nil),  // 24: dkv.peerpb.GetHistoriesRequest
+	(*GetHistoriesResponse)(nil), // 25: dkv.peerpb.GetHistoriesResponse
+	(*VBucketHistory)(nil),       // 26: dkv.peerpb.VBucketHistory
+	(*FormerHistoryOf)(nil),      // 27: dkv.peerpb.FormerHistoryOf
+	(*YieldRequest)(nil),         // 28: dkv.peerpb.YieldRequest
+	(*YieldResponse)(nil),        // 29: dkv.peerpb.YieldResponse
+	(*Confirmation)(nil),         // 30: dkv.peerpb.Confirmation
+	(*Wanted)(nil),               // 31: dkv.peerpb.Wanted
+	(*Record)(nil),               // 32: dkv.peerpb.Record
+	(*StandbyNode)(nil),          // 33: dkv.peerpb.StandbyNode
+	(*GetRecordRequest)(nil),     // 34: dkv.peerpb.GetRecordRequest
+	(*RecordResponse)(nil),       // 35: dkv.peerpb.RecordResponse
+	(*RenewRequest)(nil),         // 36: dkv.peerpb.RenewRequest
+	(*RenewResponse)(nil),        // 37: dkv.peerpb.RenewResponse
+	(*ChangeRecordRequest)(nil),  // 38: dkv.peerpb.ChangeRecordRequest
+	(*ClaimRequest)(nil),         // 39: dkv.peerpb.ClaimRequest
+	(*ClaimResponse)(nil),        // 40: dkv.peerpb.ClaimResponse
 }
 var file_api_standby_proto_depIdxs = []int32{
 	4,  // 0: dkv.peerpb.CopiesResponse.copies:type_name -> dkv.peerpb.CopyPosition
@@ -2837,48 +3176,52 @@ var file_api_standby_proto_depIdxs = []int32{
 	13, // 2: dkv.peerpb.BecomeMasterRequest.cuts:type_name -> dkv.peerpb.CutOfVBucket
 	16, // 3: dkv.peerpb.GetStandingResponse.vBuckets:type_name -> dkv.peerpb.StandingOf
 	19, // 4: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
-	22, // 5: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
-	23, // 6: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
-	29, // 7: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
-	28, // 8: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
-	28, // 9: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
-	28, // 10: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
-	28, // 11: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
-	26, // 12: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
-	17, // 13: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
-	20, // 14: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
-	24, // 15: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
-	2,  // 16: dkv.peerpb.Standby.SealCopies:input_type -> dkv.peerpb.SealCopiesRequest
-	5,  // 17: dkv.peerpb.Standby.CatchUpCopy:input_type -> dkv.peerpb.CatchUpCopyRequest
-	6,  // 18: dkv.peerpb.Standby.TakeRequests:input_type -> dkv.peerpb.TakeRequestsRequest
-	8,  // 19: dkv.peerpb.Standby.GetRequests:input_type -> dkv.peerpb.GetRequestsRequest
-	10, // 20: dkv.peerpb.Standby.BecomeMaster:input_type -> dkv.peerpb.BecomeMasterRequest
-	14, // 21: dkv.peerpb.Standby.GetStanding:input_type -> dkv.peerpb.GetStandingRequest
-	0,  // 22: dkv.peerpb.Standby.AwaitApplied:input_type -> dkv.peerpb.AwaitAppliedRequest
-	30, // 23: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
-	32, // 24: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
-	34, // 25: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
-	35, // 26: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
-	27, // 27: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
-	18, // 28: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
-	21, // 29: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
-	25, // 30: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
-	3,  // 31: dkv.peerpb.Standby.SealCopies:output_type -> dkv.peerpb.CopiesResponse
-	3,  // 32: dkv.peerpb.Standby.CatchUpCopy:output_type -> dkv.peerpb.CopiesResponse
-	7,  // 33: dkv.peerpb.Standby.TakeRequests:output_type -> dkv.peerpb.TakeRequestsResponse
-	9,  // 34: dkv.peerpb.Standby.GetRequests:output_type -> dkv.peerpb.RequestsPart
-	11, // 35: dkv.peerpb.Standby.BecomeMaster:output_type -> dkv.peerpb.BecomeMasterResponse
-	15, // 36: dkv.peerpb.Standby.GetStanding:output_type -> dkv.peerpb.GetStandingResponse
-	1,  // 37: dkv.peerpb.Standby.AwaitApplied:output_type -> dkv.peerpb.AwaitAppliedResponse
-	31, // 38: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
-	33, // 39: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
-	31, // 40: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
-	36, // 41: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
-	27, // [27:42] is the sub-list for method output_type
-	12, // [12:27] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	22, // 5: dkv.peerpb.StopDatabaseResponse.vBuckets:type_name -> dkv.peerpb.StoppedVBucket
+	23, // 6: dkv.peerpb.StoppedVBucket.voters:type_name -> dkv.peerpb.Voters
+	26, // 7: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
+	27, // 8: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
+	33, // 9: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
+	32, // 10: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
+	32, // 11: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
+	32, // 12: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
+	32, // 13: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
+	30, // 14: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
+	17, // 15: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
+	20, // 16: dkv.peerpb.Standby.StopDatabase:input_type -> dkv.peerpb.StopDatabaseRequest
+	24, // 17: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
+	28, // 18: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
+	2,  // 19: dkv.peerpb.Standby.SealCopies:input_type -> dkv.peerpb.SealCopiesRequest
+	5,  // 20: dkv.peerpb.Standby.CatchUpCopy:input_type -> dkv.peerpb.CatchUpCopyRequest
+	6,  // 21: dkv.peerpb.Standby.TakeRequests:input_type -> dkv.peerpb.TakeRequestsRequest
+	8,  // 22: dkv.peerpb.Standby.GetRequests:input_type -> dkv.peerpb.GetRequestsRequest
+	10, // 23: dkv.peerpb.Standby.BecomeMaster:input_type -> dkv.peerpb.BecomeMasterRequest
+	14, // 24: dkv.peerpb.Standby.GetStanding:input_type -> dkv.peerpb.GetStandingRequest
+	0,  // 25: dkv.peerpb.Standby.AwaitApplied:input_type -> dkv.peerpb.AwaitAppliedRequest
+	34, // 26: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
+	36, // 27: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
+	38, // 28: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
+	39, // 29: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
+	31, // 30: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
+	18, // 31: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
+	21, // 32: dkv.peerpb.Standby.StopDatabase:output_type -> dkv.peerpb.StopDatabaseResponse
+	25, // 33: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
+	29, // 34: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
+	3,  // 35: dkv.peerpb.Standby.SealCopies:output_type -> dkv.peerpb.CopiesResponse
+	3,  // 36: dkv.peerpb.Standby.CatchUpCopy:output_type -> dkv.peerpb.CopiesResponse
+	7,  // 37: dkv.peerpb.Standby.TakeRequests:output_type -> dkv.peerpb.TakeRequestsResponse
+	9,  // 38: dkv.peerpb.Standby.GetRequests:output_type -> dkv.peerpb.RequestsPart
+	11, // 39: dkv.peerpb.Standby.BecomeMaster:output_type -> dkv.peerpb.BecomeMasterResponse
+	15, // 40: dkv.peerpb.Standby.GetStanding:output_type -> dkv.peerpb.GetStandingResponse
+	1,  // 41: dkv.peerpb.Standby.AwaitApplied:output_type -> dkv.peerpb.AwaitAppliedResponse
+	35, // 42: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
+	37, // 43: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
+	35, // 44: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
+	40, // 45: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
+	30, // [30:46] is the sub-list for method output_type
+	14, // [14:30] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_api_standby_proto_init() }
@@ -2892,7 +3235,7 @@ func file_api_standby_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_standby_proto_rawDesc), len(file_api_standby_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -25,6 +25,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Standby_Confirm_FullMethodName      = "/dkv.peerpb.Standby/Confirm"
 	Standby_SealDatabase_FullMethodName = "/dkv.peerpb.Standby/SealDatabase"
+	Standby_StopDatabase_FullMethodName = "/dkv.peerpb.Standby/StopDatabase"
 	Standby_GetHistories_FullMethodName = "/dkv.peerpb.Standby/GetHistories"
 	Standby_Yield_FullMethodName        = "/dkv.peerpb.Standby/Yield"
 	Standby_SealCopies_FullMethodName   = "/dkv.peerpb.Standby/SealCopies"
@@ -49,6 +50,11 @@ type StandbyClient interface {
 	// the seals of the same promotion in the others; or it ends them, in all vBuckets. It is
 	// repeatable; another promotion's seal is FailedPrecondition.
 	SealDatabase(ctx context.Context, in *SealDatabaseRequest, opts ...grpc.CallOption) (*SealDatabaseResponse, error)
+	// StopDatabase takes a master out of its logs for a promotion, durably: it is answered when
+	// the node votes and acknowledges nothing any more. Or it ends that, or only returns who
+	// keeps the logs. It is repeatable; another promotion's stop is
+	// FailedPrecondition.
+	StopDatabase(ctx context.Context, in *StopDatabaseRequest, opts ...grpc.CallOption) (*StopDatabaseResponse, error)
 	// GetHistories returns the history of every vBucket, and those before it.
 	GetHistories(ctx context.Context, in *GetHistoriesRequest, opts ...grpc.CallOption) (*GetHistoriesResponse, error)
 	// Yield tells a former master that a promotion has replaced it. It asks the new masters
@@ -102,6 +108,16 @@ func (c *standbyClient) SealDatabase(ctx context.Context, in *SealDatabaseReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SealDatabaseResponse)
 	err := c.cc.Invoke(ctx, Standby_SealDatabase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standbyClient) StopDatabase(ctx context.Context, in *StopDatabaseRequest, opts ...grpc.CallOption) (*StopDatabaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StopDatabaseResponse)
+	err := c.cc.Invoke(ctx, Standby_StopDatabase_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -220,6 +236,11 @@ type StandbyServer interface {
 	// the seals of the same promotion in the others; or it ends them, in all vBuckets. It is
 	// repeatable; another promotion's seal is FailedPrecondition.
 	SealDatabase(context.Context, *SealDatabaseRequest) (*SealDatabaseResponse, error)
+	// StopDatabase takes a master out of its logs for a promotion, durably: it is answered when
+	// the node votes and acknowledges nothing any more. Or it ends that, or only returns who
+	// keeps the logs. It is repeatable; another promotion's stop is
+	// FailedPrecondition.
+	StopDatabase(context.Context, *StopDatabaseRequest) (*StopDatabaseResponse, error)
 	// GetHistories returns the history of every vBucket, and those before it.
 	GetHistories(context.Context, *GetHistoriesRequest) (*GetHistoriesResponse, error)
 	// Yield tells a former master that a promotion has replaced it. It asks the new masters
@@ -261,6 +282,9 @@ func (UnimplementedStandbyServer) Confirm(grpc.BidiStreamingServer[Confirmation,
 }
 func (UnimplementedStandbyServer) SealDatabase(context.Context, *SealDatabaseRequest) (*SealDatabaseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SealDatabase not implemented")
+}
+func (UnimplementedStandbyServer) StopDatabase(context.Context, *StopDatabaseRequest) (*StopDatabaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StopDatabase not implemented")
 }
 func (UnimplementedStandbyServer) GetHistories(context.Context, *GetHistoriesRequest) (*GetHistoriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHistories not implemented")
@@ -331,6 +355,24 @@ func _Standby_SealDatabase_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(StandbyServer).SealDatabase(ctx, req.(*SealDatabaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Standby_StopDatabase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopDatabaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).StopDatabase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_StopDatabase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).StopDatabase(ctx, req.(*StopDatabaseRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -500,6 +542,10 @@ var Standby_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SealDatabase",
 			Handler:    _Standby_SealDatabase_Handler,
+		},
+		{
+			MethodName: "StopDatabase",
+			Handler:    _Standby_StopDatabase_Handler,
 		},
 		{
 			MethodName: "GetHistories",

@@ -103,6 +103,7 @@ func grpcRows() []Row {
 		// A slave makes these calls, for an administrator. A master that is told to yield
 		// believes what the node that is named says of its history.
 		peerpb.Standby_SealDatabase_FullMethodName,
+		peerpb.Standby_StopDatabase_FullMethodName,
 		peerpb.Standby_Yield_FullMethodName,
 		peerpb.Standby_SealCopies_FullMethodName,
 		peerpb.Standby_CatchUpCopy_FullMethodName,

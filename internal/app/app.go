@@ -89,6 +89,9 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 	n.Became = succession.Became(part)
 	if s := part.Superseded; s != nil && !s.Rejoined {
 		n.Yielded = succession.Superseded(s)
+	} else if s == nil && part.Stopped.Holds() {
+		n.Yielded, n.Stopped = succession.Stopped(part.Stopped), part.Stopped.Promotion
+		n.Lends = succession.Lends(cfg, part.Stopped)
 	}
 	switch r := part.Promotion; {
 	case r == nil || r.Step != promotion.Done:

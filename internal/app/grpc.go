@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,7 +22,7 @@ const turnover = 500 * time.Millisecond
 
 // drainFor returns how long requests under way may take at most when the node stops.
 func (a *app) drainFor(cause error) time.Duration {
-	if errors.Is(cause, promotion.ErrDecided) || errors.Is(cause, promotion.ErrSuperseded) {
+	if promotion.Becomes(cause) {
 		return turnover
 	}
 	return a.node.Config.Ops.DrainTimeout

@@ -144,7 +144,7 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *tele
 		if ctx.Err() == nil {
 			err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, a.node) })
 		}
-		became := errors.Is(err, promotion.ErrDecided) || errors.Is(err, promotion.ErrSuperseded)
+		became := promotion.Becomes(err)
 		if became {
 			log.Info(err.Error())
 			err = nil

@@ -33,6 +33,7 @@ func Audited(method string) bool {
 		serverpb.DKVNode_DropAside_FullMethodName,
 		serverpb.DKVNode_ClaimRecord_FullMethodName,
 		peerpb.Standby_SealDatabase_FullMethodName,
+		peerpb.Standby_StopDatabase_FullMethodName,
 		peerpb.Standby_Yield_FullMethodName,
 		peerpb.Standby_SealCopies_FullMethodName,
 		peerpb.Standby_CatchUpCopy_FullMethodName,

@@ -7,6 +7,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
 )
 
 // Position is how far a copy is.
@@ -90,6 +91,7 @@ func (p *Puller) untilSealed(ctx context.Context) (_ context.Context, done func(
 // CatchUp brings the sealed copy to an index, by the changes of the node at an address that
 // the promotion has sealed as well. What it has applied is durable, also after an error.
 func (p *Puller) CatchUp(ctx context.Context, promotion, address string, upTo kv.Index) error {
+	ctx = peer.ForPromotion(ctx, promotion)
 	pr, err := p.opts.Pool.Peer(address)
 	if err != nil {
 		return err

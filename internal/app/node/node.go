@@ -49,6 +49,11 @@ type Node struct {
 	// Became says in a sentence what a promotion has made of the node; empty if it is what it
 	// is configured to be. Yielded is why it serves nothing any more; empty if it serves.
 	Became, Yielded string
+	// Stopped is the promotion that has stopped this master, which may fetch the changes of its
+	// vBuckets; empty for none. Lends are the folders with the states of those vBuckets whose own
+	// lack the end of their log.
+	Stopped string
+	Lends   map[string]string
 	// Promotion is the id of the promotion that has made the node a master, which is that of
 	// its masters; empty for none. SetPromotion is that of a node whose masters are a set, which
 	// the release before named by it.

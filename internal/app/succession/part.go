@@ -39,7 +39,11 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 			return nil, part, fmt.Errorf("rejoin as a slave: %w", err)
 		}
 	}
+	cfg, halted, err := stopped(cfg, part)
 	switch {
+	case err != nil:
+		return nil, part, err
+	case halted:
 	case part.Promotion != nil && part.Promotion.Step == promotion.Done && len(part.Promotion.Nodes) > 0:
 		cfg = cfg.WithRole(config.RoleMaster)
 		// Its cluster is the one that the promotion has founded, not one of the configuration.
@@ -66,6 +70,8 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 // Became says in a sentence what a promotion has made of a node; empty for nothing.
 func Became(part promotion.Part) string {
 	switch r, s := part.Promotion, part.Superseded; {
+	case s == nil && part.Stopped.Holds():
+		return "stopped: " + Stopped(part.Stopped)
 	case r != nil && r.Step == promotion.Done:
 		if len(r.Nodes) > 1 {
 			return fmt.Sprintf("promoted: a slave that has become one of %d masters of era %d", len(r.Nodes), r.Era)

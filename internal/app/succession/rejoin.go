@@ -61,7 +61,7 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 		return err
 	}
 	s.Rejoined = true
-	if err := s.Write(dir); err != nil {
+	if err := errors.Join(promotion.ForgetStop(dir), s.Write(dir)); err != nil {
 		return err
 	}
 	log.Warn("this former master becomes a slave; its data is set aside until dkvctl -dropAside", "era", s.Era, "folder", filepath.Join(dir, aside), "lost-changes", lost)

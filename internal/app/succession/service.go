@@ -49,6 +49,7 @@ type Service struct {
 	// registry has the record of a master, nil if it asks none; seals are those of its logs.
 	registry witness.Registry
 	seals    seals
+	stops    stops
 }
 
 // New makes the service of a node whose role is open.
@@ -58,6 +59,7 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{node: n, role: r, part: part, pool: peer.NewPool(options), rejoin: make(chan struct{}, 1)}
+	s.stops.now, s.stops.ended = part.Stopped, make(chan error, 1)
 	n.OnClose(s.pool.Close)
 	if owner, is := r.(interface{ Standby() role.Standby }); is {
 		s.Standby = owner.Standby()
@@ -141,6 +143,8 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil
 	case <-yielded:
 	case <-s.rejoin:
+	case why := <-s.stops.ended:
+		return why
 	}
 	return promotion.ErrSuperseded
 }
@@ -295,6 +299,9 @@ func (s *Service) led(vBucket string) bool {
 
 // members are where the other members of this node's cluster serve.
 func (s *Service) members() (out []string) {
+	if now := s.part.Stopped; now.Holds() && now.Report != nil {
+		return now.Report.Masters // it has no cluster while it is stopped
+	}
 	for _, p := range s.role.Cluster().Peers() {
 		out = append(out, p.Address)
 	}

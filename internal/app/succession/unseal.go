@@ -34,6 +34,9 @@ func sealOf(v role.VBucket) string {
 // unsealHere ends the seals of this master by hand: their founder may be gone. Unless it is
 // forced, the founder can no longer decide on the word of these seals then; see P4 of the design.
 func (s *Service) unsealHere(ctx context.Context, force bool, report func(*serverpb.PromoteProgress) error) error {
+	if stopped, err := s.resumeHere(ctx, force, report); stopped || err != nil {
+		return err
+	}
 	ended, last := 0, ""
 	for _, v := range s.role.VBuckets() {
 		id := sealOf(v)
@@ -41,7 +44,7 @@ func (s *Service) unsealHere(ctx context.Context, force bool, report func(*serve
 			continue
 		}
 		if !force && id != last {
-			if err := s.outdate(ctx, id); err != nil {
+			if err := s.outdate(ctx, id, false); err != nil {
 				return err
 			}
 		}
@@ -60,8 +63,9 @@ func (s *Service) unsealHere(ctx context.Context, force bool, report func(*serve
 // returns why they have to last. If a log says that there is a record, the era is given by that
 // only, and to a founder that seals only after the version from before its seals. Otherwise the
 // founder decides by itself, without an answer of the masters only for a time.
-func (s *Service) outdate(ctx context.Context, id string) error {
-	recorded := func(v role.VBucket) bool { return sealOf(v) == id && hasRecord(v) }
+// With stopped it is the word of the stop of this master.
+func (s *Service) outdate(ctx context.Context, id string, stopped bool) error {
+	recorded := func(v role.VBucket) bool { return (stopped || sealOf(v) == id) && hasRecord(v) }
 	if slices.ContainsFunc(s.role.VBuckets(), recorded) {
 		return s.changeRecord(ctx, id)
 	}
@@ -135,6 +139,9 @@ const sealPause = time.Second
 // watchSeals notes seals until ctx ends.
 func (s *Service) watchSeals(ctx context.Context) {
 	for {
+		if id, holds := s.holdsStop(); holds {
+			s.seals.age(id)
+		}
 		for _, v := range s.role.VBuckets() {
 			if id := sealOf(v); id != "" {
 				s.seals.age(id)

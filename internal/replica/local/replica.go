@@ -36,6 +36,8 @@ type Replica struct {
 	exclusive chan func()
 	// retired is why nothing is read; nil if reads are served. It is set before Run.
 	retired error
+	// lent decides who may read the change stream and back the state up; nil is everyone.
+	lent func(ctx context.Context) bool
 }
 
 // These bound a group. A larger one would only wait longer for the disk, without more
@@ -106,6 +108,26 @@ func (l *Replica) Close() error {
 func (l *Replica) Retire(reason error) {
 	l.state.Become(replica.Failed, state.Retired(reason), replica.Starting)
 	l.retired = kv.Errorf(kv.Unavailable, "%w", reason)
+}
+
+// Lend has the change stream given only to callers that admits accepts, and no backup made, before
+// Run: the state may have what was never committed.
+func (l *Replica) Lend(admits func(ctx context.Context) bool) { l.lent = admits }
+
+// Changes implements Replica.
+func (l *Replica) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error) {
+	if l.lent != nil && !l.lent(ctx) {
+		return fsm.Changes{}, l.retired
+	}
+	return l.Shared.Changes(ctx, from, limit, maxBytes)
+}
+
+// Backup implements Replica.
+func (l *Replica) Backup(ctx context.Context, dir string) error {
+	if l.lent != nil {
+		return l.retired
+	}
+	return l.Shared.Backup(ctx, dir)
 }
 
 // localOwner is the id of the log's only member.

@@ -72,15 +72,17 @@ func (f *Founder) release(ctx context.Context) error {
 		if err := f.opts.Copies.Unseal(ctx, l.ID); err != nil {
 			return fmt.Errorf("unseal this slave's copies: %w", err)
 		}
-		var slaves, masters error
+		var stopped, slaves, masters error
+		l.Stopped, stopped = unsealed(ctx, l.ID, l.Stopped, f.opts.Masters.Resume)
 		l.Slaves, slaves = unsealed(ctx, l.ID, l.Slaves, f.opts.Set.Unseal)
 		l.Masters, masters = unsealed(ctx, l.ID, l.Masters, f.opts.Masters.Unseal)
-		if err := errors.Join(slaves, masters); err != nil || l.ID == r.ID {
+		if err := errors.Join(stopped, slaves, masters); err != nil || l.ID == r.ID {
 			left, errs = append(left, l), append(errs, err)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		r.Untold, r.Masters, r.Earlier = left[0].Slaves, left[0].Masters, left[1:]
+		r.Stopped = stillStopped(r.Stopped, left[0].Stopped)
 		if err := r.Write(f.opts.Dir); err != nil {
 			return err
 		}
@@ -92,6 +94,15 @@ func (f *Founder) release(ctx context.Context) error {
 	}
 	f.set(nil)
 	return nil
+}
+
+// stillStopped returns those of the masters that may have stopped which are left.
+func stillStopped(stopped map[string]string, left []string) map[string]string {
+	out := map[string]string{}
+	for _, address := range left {
+		out[address] = stopped[address]
+	}
+	return out
 }
 
 // unsealed ends the seals of nodes, all at once, and returns those at which that has failed.

@@ -46,6 +46,7 @@ type Verdict struct {
 // The ways in which masters are fenced, in a Record.
 const (
 	fencedBySeal   = "seal"
+	fencedByStop   = "stop"
 	fencedByRecord = "record"
 )
 
@@ -114,7 +115,7 @@ func (f *Founder) awaitEra(ctx context.Context, o *order, r *Record) error {
 // claimable returns the record that the era is claimed of; nil if there is none. Without one,
 // masters that need its lease are replaced by force only: a standby may claim the same era.
 func (f *Founder) claimable(ctx context.Context, r *Record) (*Claim, error) {
-	needed := !r.Force && (r.Leased || r.Fence != fencedBySeal)
+	needed := !r.Force && (r.Leased || !r.Sealed())
 	if f.opts.Registry == nil {
 		if needed {
 			return nil, kv.Errorf(kv.Precondition, "the masters need the lease of the registry's record, and this node asks no registry: set discovery-service-addr and auto-promote-after as the masters have them, without disable-discovery-client, and start it again")

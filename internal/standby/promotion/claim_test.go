@@ -177,7 +177,7 @@ func TestStandbyThatMayLackSomething(t *testing.T) {
 	w, dir := &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
 	lapsed(w).record.Synced = false
 	_, asked, _ := w.promote(t, dir, promotion.Request{})
-	if asked == nil || !strings.Contains(asked.Error(), "may be missing here; at least 2 changes are missing") || !strings.Contains(asked.Error(), "-force") || w.slaveSeal != "" {
+	if asked == nil || !strings.Contains(asked.Error(), "may be missing here; ") || !strings.Contains(asked.Error(), "at least 2 changes are missing") || !strings.Contains(asked.Error(), "-force") || w.slaveSeal != "" {
 		t.Errorf("%v, sealed by %q", asked, w.slaveSeal)
 	}
 	w, dir = &world{applied: 7, written: 9, down: unreachable}, t.TempDir()

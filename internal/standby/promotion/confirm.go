@@ -22,7 +22,20 @@ var errUnconfirmed = errors.New("whether the masters are still sealed is not kno
 // confirm asks the masters whether their seals have held since the fence: an operator may have
 // ended them, and mutations been acknowledged again. See P4 of the design.
 func (f *Founder) confirm(ctx context.Context, r *Record) error {
-	if r.Fence != fencedBySeal || r.Force {
+	switch {
+	case r.Force:
+		return nil
+	case r.Fence == fencedByStop:
+		silent, err := f.confirmStops(ctx, r)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return f.unfenced(ctx, r, err)
+		default:
+			return f.unconfirmed(ctx, r, silent)
+		}
+	case r.Fence != fencedBySeal:
 		return nil
 	}
 	now := *r
@@ -53,13 +66,22 @@ func (f *Founder) confirm(ctx context.Context, r *Record) error {
 		return nil
 	case kv.KindOf(err) == kv.Precondition:
 		return f.unfenced(ctx, r, kv.Errorf(kv.Precondition, "the masters are not sealed by this promotion any more: %w; promote again", err))
-	case lease.SystemClock{}.Now() < f.trusted:
+	default:
+		return f.unconfirmed(ctx, r, err)
+	}
+}
+
+// unconfirmed decides whether a promotion goes on whose masters do not confirm their fence, for
+// the reason silent; nil if they do.
+func (f *Founder) unconfirmed(ctx context.Context, r *Record, silent error) error {
+	switch {
+	case silent == nil || lease.SystemClock{}.Now() < f.trusted:
 		return nil
 	case f.turnToRecord(ctx, r):
 		return nil
 	default:
 		return kv.Errorf(kv.Unavailable, "%w: %w. They may have been unsealed and have acknowledged mutations since; "+
-			"they are asked again; bring them back, or, if they are certainly stopped, decide with -promote -force", errUnconfirmed, err)
+			"they are asked again; bring them back, or, if they are certainly stopped, decide with -promote -force", errUnconfirmed, silent)
 	}
 }
 

@@ -36,6 +36,10 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 		if why != nil {
 			err = fmt.Errorf("%w; %w", err, why)
 		}
+		if why = f.stopMasters(ctx, o, r); why == nil || ctx.Err() != nil {
+			return why
+		}
+		err = fmt.Errorf("%w; %w", err, why)
 	}
 	if err != nil && !r.Force {
 		return kv.Errorf(kv.Precondition, "the master cannot be sealed: %w; %s. "+
@@ -102,7 +106,9 @@ func (f *Founder) sealAll(ctx context.Context, masters []string, r *Record) (sea
 	})
 	for i, address := range masters {
 		err := failed[i]
-		f.untouched[address] = err != nil && kv.OutcomeOf(err) == kv.NotApplied
+		owns := err == nil && len(found[i].VBuckets) > 0
+		before, asked := f.untouched[address]
+		f.untouched[address] = (before || !asked) && !owns && (err == nil || kv.OutcomeOf(err) == kv.NotApplied)
 		if err == nil {
 			err = r.sealed(found[i])
 		}
@@ -132,12 +138,20 @@ func (r *Record) sealed(found SealedDatabase) error {
 // sealCopies gets the last changes of masters that are sealed, and seals the copies of all
 // nodes of the set.
 func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
-	late := f.awaitSeals(ctx, r)
+	var late error
+	if r.Fence != fencedByStop { // those that have stopped are followed no more
+		late = f.awaitSeals(ctx, r)
+	}
 	if late != nil && !r.Force && len(r.Nodes) <= 1 {
 		return f.tooLate(late, &r)
 	}
 	if err := f.opts.Copies.Seal(ctx, r.ID); err != nil {
 		return fmt.Errorf("seal this slave's copies: %w", err)
+	}
+	if late == nil {
+		if late = f.catchUp(ctx, &r); late != nil {
+			return late
+		}
 	}
 	all, err := f.sealSet(ctx, &r)
 	if err != nil {

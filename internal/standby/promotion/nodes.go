@@ -77,6 +77,13 @@ type Masters interface {
 	// promotion that there are; Unseal ends them at any member. Both are repeatable. An error whose kv.Outcome is NotApplied says that nothing was sealed.
 	Seal(ctx context.Context, address, promotion string) (SealedDatabase, error)
 	Unseal(ctx context.Context, address, promotion string) error
+	// Keepers returns who keeps the logs of a master, as it knows them. A kv.Precondition says
+	// that it does not stop for a promotion.
+	Keepers(ctx context.Context, address, promotion string) (StoppedDatabase, error)
+	// Stop takes a master out of its logs for a promotion, and returns what it knows of them
+	// when it takes no part in them any more. Resume ends that. Both are repeatable.
+	Stop(ctx context.Context, address, promotion string) (StoppedDatabase, error)
+	Resume(ctx context.Context, address, promotion string) error
 }
 
 // SealedDatabase is what a master answers that was sealed.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,6 +75,9 @@ type Record struct {
 	// Masters are the former masters, host:port, that have not acknowledged that they are
 	// sealed, or unsealed, or have yielded: what the present step asks of them.
 	Masters []string `json:"masters"`
+	// Stopped are the former masters that may have stopped, by address, with the token of the
+	// stop: empty of one that was not counted.
+	Stopped map[string]string `json:"stopped,omitempty"`
 	// Cuts are by vBucket.
 	Cuts map[string]Cut `json:"cuts,omitempty"`
 	// Fence says how the masters were fenced; empty if they were not.
@@ -95,27 +99,29 @@ type Left struct {
 	ID      string   `json:"id"`
 	Slaves  []string `json:"slaves,omitempty"`
 	Masters []string `json:"masters,omitempty"`
+	Stopped []string `json:"stopped,omitempty"`
 }
 
 // left returns what is to be unsealed if the promotion is given up.
 func (r *Record) left() []Left {
-	return append([]Left{{ID: r.ID, Slaves: r.Untold, Masters: r.Masters}}, r.Earlier...)
+	return append([]Left{{ID: r.ID, Slaves: r.Untold, Masters: r.Masters, Stopped: slices.Sorted(maps.Keys(r.Stopped))}}, r.Earlier...)
 }
 
 // mayBeSealed are the nodes that the promotion, or an earlier one, may have left sealed.
 func (r *Record) mayBeSealed() (out []string) {
 	for _, l := range r.left() {
-		out = union(out, append(slices.Clone(l.Slaves), l.Masters...))
+		out = union(out, slices.Concat(l.Slaves, l.Masters, l.Stopped))
 	}
 	return out
 }
 
 // Cut is where the old history of a vBucket ends.
 type Cut struct {
-	// Former is the old history, Seal the index at which its owner was sealed; 0 if it
-	// was not.
+	// Former is the old history, Seal the index at which its owner was sealed, or the end of
+	// the best log of masters that have stopped; 0 for neither. Source is where that log is.
 	Former string   `json:"former"`
 	Seal   kv.Index `json:"seal,omitempty"`
+	Source string   `json:"source,omitempty"`
 	// End is the last index of the old history that the new one has, and Clock the log's
 	// clock there.
 	End   kv.Index `json:"end,omitempty"`
@@ -161,6 +167,8 @@ func write(dir, name string, content any) error {
 type Part struct {
 	Promotion  *Record
 	Superseded *Superseded
+	// Stopped is the promotion that has stopped the node, or had; nil for none.
+	Stopped *Stopped
 }
 
 // Of reads what has become of the node with a data folder, which need not exist. Of a
@@ -172,6 +180,9 @@ func Of(dir string) (Part, error) {
 		return Part{}, err
 	}
 	if err := read(dir, supersededFile, &p.Superseded); err != nil {
+		return Part{}, err
+	}
+	if err := read(dir, stoppedFile, &p.Stopped); err != nil {
 		return Part{}, err
 	}
 	if p.Promotion != nil && p.Superseded != nil {
@@ -221,8 +232,8 @@ func (r *Record) NewMasters() string {
 	return fmt.Sprintf("%016x", r.Deployment)
 }
 
-// Sealed reports whether the masters were sealed.
-func (r *Record) Sealed() bool { return r.Fence == fencedBySeal }
+// Sealed reports whether the masters were sealed, or have stopped.
+func (r *Record) Sealed() bool { return r.Fence == fencedBySeal || r.Fence == fencedByStop }
 
 // Under reports whether a promotion has begun that is not decided.
 func (r *Record) Under() bool {

@@ -25,6 +25,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/standby/witness"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // Standalone is the role. It has one vBucket, unless the node is a former master that a
@@ -80,6 +81,10 @@ func (s *Standalone) openReplica(i int, name string) (*local.Replica, error) {
 		return nil, err
 	}
 	opts.Gate = s.standbys.Gate(i)
+	if dir := s.node.Lends[name]; dir != "" {
+		own := opts.Open
+		opts.Open = func(string) (storage.Engine, error) { return own(dir) }
+	}
 	r, err := local.Open(local.Options{Options: opts, BatchLimit: s.node.Engines.BatchLimit()})
 	if err != nil {
 		return nil, err
@@ -87,6 +92,9 @@ func (s *Standalone) openReplica(i int, name string) (*local.Replica, error) {
 	s.standbys.Bind(i, r)
 	if s.node.Yielded != "" {
 		r.Retire(errors.New(s.node.Yielded))
+	}
+	if by := s.node.Stopped; by != "" {
+		r.Lend(func(ctx context.Context) bool { return peer.PromotionOf(ctx) == by })
 	}
 	return r, nil
 }

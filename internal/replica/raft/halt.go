@@ -1,0 +1,238 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Halted is what a replica knows of its log that takes no part in it any more; see S3 to S5 of
+// internal/standby/DESIGN.md.
+type Halted struct {
+	// Term and Last are those of the log's last entry.
+	Term, Last uint64
+	// Voters are the voting members as applied here, and after each change behind that.
+	Voters [][]uint64
+	// Lease is the longest that an owner of the log may have.
+	Lease time.Duration
+	// End is the index of the last command, whether or not it is known to be committed, and
+	// Applied what the state has. Fault is why the commands in between cannot be applied to a
+	// copy of it; nil if they were, or there are none.
+	End, Applied kv.Index
+	Fault        error
+}
+
+// Voters returns the voting members as they are applied here, without asking anyone.
+func (r *Replica) Voters() ([]uint64, error) {
+	voters, _, err := r.applied()
+	return voters, err
+}
+
+// applied returns the voting members and the entry that has made them.
+func (r *Replica) applied() (voters []uint64, by uint64, err error) {
+	err = r.host.Use(func(nh *dragonboat.NodeHost) error {
+		info := nh.GetNodeHostInfo(dragonboat.NodeHostInfoOption{SkipLogInfo: true})
+		if info == nil {
+			return dragonboat.ErrClosed
+		}
+		i := slices.IndexFunc(info.ShardInfoList, func(s dragonboat.ShardInfo) bool { return s.ShardID == r.raft.Shard })
+		if i < 0 || info.ShardInfoList[i].Pending {
+			return kv.Errorf(kv.Unavailable, "the replica takes no part in the log at present")
+		}
+		voters, by = slices.Sorted(maps.Keys(info.ShardInfoList[i].Replicas)), info.ShardInfoList[i].ConfigChangeIndex
+		return nil
+	})
+	return voters, by, err
+}
+
+// Halt ends the replica's part in the log, as Retire does, and returns what it knows of the log.
+// Commands that its state lacks are applied to a copy of the state in the folder copyTo, which
+// must not exist; there is none if it lacks none.
+func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted, error) {
+	s := r.applier.Load()
+	if s == nil {
+		return Halted{}, kv.Errorf(kv.Unavailable, "vBucket %s: the replica takes no part in the log at present: %w", r.opts.VBucket, errors.Join(r.state.Refusal(), r.state.Standing().Err))
+	}
+	voters, by, err := r.applied()
+	if err != nil {
+		return Halted{}, fmt.Errorf("vBucket %s: who the members of the log are: %w", r.opts.VBucket, err)
+	}
+	r.Retire(reason)
+	if err := r.awaitUnloaded(ctx); err != nil {
+		return Halted{}, err
+	}
+	out := Halted{Voters: [][]uint64{voters}, Lease: r.host.LeaseLength()}
+	if err := r.readHalted(s, by, &out); err != nil {
+		return Halted{}, fmt.Errorf("vBucket %s: read the Raft log: %w", r.opts.VBucket, err)
+	}
+	if err := r.state.Machine().Sync(); err != nil {
+		return Halted{}, err
+	}
+	if out.End > out.Applied {
+		out.Fault = r.applyTail(s, out.End, copyTo)
+	}
+	return out, nil
+}
+
+// awaitUnloaded returns once Dragonboat does not use the replica any more.
+func (r *Replica) awaitUnloaded(ctx context.Context) error {
+	unloaded := r.unloaded.Load()
+	if unloaded == nil {
+		return nil
+	}
+	select {
+	case <-*unloaded:
+		return nil
+	case <-ctx.Done():
+		return kv.Errorf(kv.Unavailable, "vBucket %s: the replica has not stopped yet: %w", r.opts.VBucket, ctx.Err())
+	}
+}
+
+// readHalted reads the log behind what is applied; by is the entry that has made the members.
+func (r *Replica) readHalted(s *machine, by uint64, out *Halted) error {
+	m := r.state.Machine()
+	at := s.at()
+	out.Applied, out.End = m.Applied(), m.Applied()
+	epoch := m.Epoch()
+	out.Lease = max(out.Lease, epoch.Lease, epoch.Earlier)
+	first, last := s.log.GetRange()
+	var err error
+	if out.Last = last; last > 0 {
+		if out.Term, err = s.log.Term(last); err != nil {
+			return err
+		}
+	}
+	return eachEntry(s.log, max(first, at+1), last+1, func(e *raftpb.Entry) error {
+		if e.IsConfigChange() {
+			if e.Index > by {
+				return out.change(e)
+			}
+			return nil
+		}
+		c, is, err := commandOf(e)
+		if err != nil || !is {
+			return err
+		}
+		out.End = m.Base() + e.Index
+		if c.Kind == command.BeginEpoch && c.Begin != nil {
+			lease := c.Begin.Lease
+			if !c.Begin.Stated {
+				lease = command.UnstatedLease
+			}
+			out.Lease = max(out.Lease, lease)
+		}
+		return nil
+	})
+}
+
+// change adds the members after a change that waits to be applied, which may also be rejected
+// then: a majority of both is needed.
+func (h *Halted) change(e *raftpb.Entry) error {
+	var c raftpb.ConfigChange
+	if err := c.Unmarshal(e.Cmd); err != nil {
+		return fmt.Errorf("entry %d changes the members: %w", e.Index, err)
+	}
+	if len(h.Voters) > mostVoters {
+		return fmt.Errorf("entry %d: too many changes of the members wait to be applied", e.Index)
+	}
+	for _, before := range slices.Clone(h.Voters) {
+		after := slices.DeleteFunc(slices.Clone(before), func(id uint64) bool { return id == c.ReplicaID })
+		if c.Type == raftpb.AddNode {
+			after = append(after, c.ReplicaID)
+			slices.Sort(after)
+		}
+		if !slices.ContainsFunc(h.Voters, func(o []uint64) bool { return slices.Equal(o, after) }) {
+			h.Voters = append(h.Voters, after)
+		}
+	}
+	return nil
+}
+
+// mostVoters bounds the lists of members that a log may lead to.
+const mostVoters = 16
+
+// eachEntry calls f with the entries from low up to but not including high.
+func eachEntry(log entryLog, low, high uint64, f func(*raftpb.Entry) error) error {
+	for low < high {
+		entries, err := log.Entries(low, high, gapBytes)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return fmt.Errorf("the log does not show entry %d", low)
+		}
+		for i := range entries {
+			if err := f(&entries[i]); err != nil {
+				return err
+			}
+		}
+		low += uint64(len(entries))
+	}
+	return nil
+}
+
+// commandOf returns the command of an entry, if it has one. Dragonboat puts a byte before it,
+// which says how it is encoded: 0 is as it was proposed.
+func commandOf(e *raftpb.Entry) (c command.Command, is bool, err error) {
+	raw := e.Cmd
+	if !e.IsUpdateEntry() || len(raw) == 0 {
+		return c, false, nil
+	}
+	if e.Type == raftpb.EncodedEntry {
+		if raw[0] != 0 {
+			return c, true, fmt.Errorf("entry %d has the encoding %d, which is not known here", e.Index, raw[0])
+		}
+		raw = raw[1:]
+	}
+	c, err = command.Decode(raw)
+	if err != nil {
+		err = fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	return c, true, err
+}
+
+// applyTail applies the commands behind the state, up to an index, to a copy of it.
+func (r *Replica) applyTail(s *machine, end kv.Index, copyTo string) (err error) {
+	if err := os.RemoveAll(copyTo); err != nil {
+		return err
+	}
+	from := r.state.Machine()
+	if err := from.Checkpoint(copyTo); err != nil {
+		return err
+	}
+	engine, err := r.opts.Open(copyTo)
+	if err != nil {
+		return err
+	}
+	m, err := fsm.NewReplica(engine)
+	if err != nil {
+		return errors.Join(err, engine.Close())
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	at := m.Applied() - m.Base()
+	err = eachEntry(s.log, at+1, end-m.Base()+1, func(e *raftpb.Entry) error {
+		c, is, err := commandOf(e)
+		switch {
+		case err != nil || !is:
+			return err
+		case m.Restores(&c):
+			return fmt.Errorf("entry %d is the end of a restore, which is not made here", e.Index)
+		}
+		return m.Apply([]fsm.Entry{{Index: m.Base() + e.Index, Command: &c}}, make([]command.Result, 1), false)
+	})
+	if err != nil {
+		return err
+	}
+	return m.Sync()
+}
