@@ -29,14 +29,8 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 		return kv.Errorf(kv.Precondition, "the master cannot be sealed: %w; a planned promotion needs that. Bring the master back, or, if it is lost, promote without -planned", err)
 	}
 	if err != nil && !r.Force {
-		relies, why := f.byRecord(ctx, o, r)
-		if relies {
-			return why
-		}
-		if why != nil {
-			err = fmt.Errorf("%w; %w", err, why)
-		}
-		if why = f.stopMasters(ctx, o, r); why == nil || ctx.Err() != nil {
+		fenced, why := f.otherwise(ctx, o, r)
+		if fenced || ctx.Err() != nil {
 			return why
 		}
 		err = fmt.Errorf("%w; %w", err, why)
@@ -57,6 +51,20 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 		text = fmt.Sprintf("forced without a fence: %v; a master that still runs may go on to acknowledge what will be lost", err)
 	}
 	return f.write(o, r, text)
+}
+
+// otherwise fences masters that cannot be sealed by the record, or by stopping a majority of them,
+// and reports whether one of them does. If none does, the error says why.
+func (f *Founder) otherwise(ctx context.Context, o *order, r Record) (fenced bool, err error) {
+	relies, why := f.byRecord(ctx, o, r)
+	if relies {
+		return true, why
+	}
+	err = f.stopMasters(ctx, o, r)
+	if err != nil && why != nil {
+		err = fmt.Errorf("%w; %w", why, err)
+	}
+	return err == nil, err
 }
 
 // sealMasters seals every vBucket at its owner, and notes the indexes in r. It returns the
@@ -149,8 +157,8 @@ func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
 		return fmt.Errorf("seal this slave's copies: %w", err)
 	}
 	if late == nil {
-		if late = f.catchUp(ctx, &r); late != nil {
-			return late
+		if late = f.catchUp(ctx, &r); late != nil && !r.Force {
+			return f.tooLate(late, &r)
 		}
 	}
 	all, err := f.sealSet(ctx, &r)
