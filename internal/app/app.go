@@ -195,14 +195,15 @@ func (a *app) registerMetrics() {
 	database := a.node.Layout.Database
 	a.metrics.MustRegister(
 		metrics.NewNode(metrics.Options{
-			Database:  database,
-			Condition: func() []condition.VBucket { return a.condition().VBuckets },
-			Usage:     a.node.Guard.Usage,
-			Memory:    int64(config.ThisHost().Memory()),
-			Followers: a.services.Replication.Followers,
-			Insecure:  a.insecure(),
-			Role:      a.node.Info.Role,
-			Source:    a.role.Metrics(),
+			Database:    database,
+			Condition:   func() []condition.VBucket { return a.condition().VBuckets },
+			Usage:       a.node.Guard.Usage,
+			Memory:      int64(config.ThisHost().Memory()),
+			Followers:   a.services.Replication.Followers,
+			Insecure:    a.insecure(),
+			SharesCache: a.node.Info.SharesCache,
+			Role:        a.node.Info.Role,
+			Source:      a.role.Metrics(),
 		}),
 		metrics.NewClock(database, a.node.Clock, a.role.Cluster().Clocks),
 	)

@@ -31,6 +31,9 @@ type Options struct {
 	// Insecure is what other hosts may do without authentication: data, true for everything,
 	// or "" for nothing.
 	Insecure string
+	// SharesCache reports whether the engines of all vBuckets use one cache, which each of
+	// them then reports whole.
+	SharesCache bool
 	// Role is the name of the node's role, Source what that reports besides.
 	Role   string
 	Source Source
@@ -47,6 +50,15 @@ type sharedSample struct {
 	cacheBytes uint64
 	disk       diskspace.Usage
 	memory     int64
+}
+
+// addCache adds the cache that the engine of a vBucket reports.
+func (s *sharedSample) addCache(bytes uint64, shared bool) {
+	if shared {
+		s.cacheBytes = max(s.cacheBytes, bytes)
+	} else {
+		s.cacheBytes += bytes
+	}
 }
 
 // NewNode makes the collector.
@@ -129,8 +141,7 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 		v := &vBuckets[i]
 		n.vBuckets.Collect(ch, sample{v, n.options.Followers(v.Name)}, v.Name)
 		ch <- prometheus.MustNewConstMetric(n.mode, Gauge, 1, v.Name, string(v.Replica.Mode))
-		// Each engine reports the whole cache.
-		shared.cacheBytes = max(shared.cacheBytes, v.Replica.Storage.CacheBytes)
+		shared.addCache(v.Replica.Storage.CacheBytes, n.options.SharesCache)
 	}
 	ch <- prometheus.MustNewConstMetric(n.role, Gauge, 1, n.options.Role)
 	n.engine.collect(ch, vBuckets)
