@@ -54,12 +54,31 @@ func (a *app) openTracer() (*tracing.Tracer, error) {
 			return nil, err
 		}
 	}
+	var err error
+	if o.Headers, err = collectorHeaders(); err != nil {
+		return nil, err
+	}
 	t, err := tracing.New(o)
 	if err != nil {
 		return nil, err
 	}
 	a.node.OnClose(t.Close)
 	return t, nil
+}
+
+// collectorHeaders are the headers that the variables of OpenTelemetry name for collectors.
+// Those of the variable for traces are used instead of the general ones.
+func collectorHeaders() (map[string]string, error) {
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"} {
+		if text := os.Getenv(name); text != "" {
+			headers, err := tracing.ParseHeaders(text)
+			if err != nil {
+				return nil, fmt.Errorf("the environment's %s: %w", name, err)
+			}
+			return headers, nil
+		}
+	}
+	return nil, nil
 }
 
 // collectorTLS is how the collector is spoken to: its certificate is checked by tls-ca-file,

@@ -33,14 +33,19 @@ func (v addrValue) set(text string) error {
 func (v addrValue) text() string { return *v.p }
 func (v addrValue) kind() string { return "HOST:PORT" }
 
-// collectorValue is an address to connect to, or that behind https://; or "".
+// collectorValue is an address to connect to, or that behind https://; or "". A path may
+// follow.
 type collectorValue struct{ p *string }
 
 func (v collectorValue) set(text string) error {
 	text = strings.TrimSpace(text)
 	if text != "" {
-		if err := checkAddr(strings.TrimPrefix(text, "https://"), false); err != nil {
+		addr, path, _ := strings.Cut(strings.TrimPrefix(text, "https://"), "/")
+		if err := checkAddr(addr, false); err != nil {
 			return err
+		}
+		if strings.ContainsAny(path, "?# ") {
+			return fmt.Errorf("the path /%s has a query or a space: use a path such as /otlp, or none", path)
 		}
 	}
 	*v.p = text

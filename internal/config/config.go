@@ -381,7 +381,7 @@ type Ops struct {
 	// StatsdAddr is a statsd server, host:port, for metrics; "" for none.
 	StatsdAddr string
 	// TraceEndpoint is where spans of requests are sent by OTLP, host:port, or
-	// https://host:port for TLS; "" for nowhere.
+	// https://host:port for TLS, with or without a path; "" for nowhere.
 	TraceEndpoint string
 	// TraceSample is the share of requests that is traced, of those whose callers do not
 	// decide it. Raise it to see more of them, lower it if the collector gets too many.

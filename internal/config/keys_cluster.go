@@ -139,7 +139,7 @@ func opsKeys() []key {
 			doc:   "The statsd server, host:port, that all metrics are sent to over UDP every ten seconds; none if empty. Labels are parts of the names."},
 		{name: "trace-endpoint", def: "",
 			field: func(c *Config) value { return collectorValue{&c.Ops.TraceEndpoint} },
-			doc:   "The OpenTelemetry collector that spans of requests are sent to by OTLP over gRPC, host:port in the clear or https://host:port by TLS with tls-ca-file and this node's certificate; no tracing if empty."},
+			doc:   "The OpenTelemetry collector that spans of requests are sent to by OTLP over gRPC, host:port in the clear or https://host:port by TLS with tls-ca-file and this node's certificate; no tracing if empty. A path that follows, such as /otlp, comes before that of the calls."},
 		{name: "trace-sample", def: "0.01",
 			field: func(c *Config) value { return shareValue{&c.Ops.TraceSample} },
 			doc:   "The share of requests that is traced, 0 to 1, of those that come without a traceparent; the others are traced if it says so. Raise it to see more requests, lower it if the collector gets too many."},

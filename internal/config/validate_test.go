@@ -39,6 +39,8 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--auto-promote-after 5s" + registry, "--auto-promote-after: with repl-ack async no slave is known to have what was acknowledged"},
 		{"--trace-endpoint http://otel:4317", "--trace-endpoint: "},
 		{"--trace-endpoint otel", "--trace-endpoint: "},
+		{"--trace-endpoint https://otel/v1", "--trace-endpoint: "},
+		{"--trace-endpoint https://otel:4317/v1?x=y", "--trace-endpoint: "},
 		{"--trace-sample 1.1", "--trace-sample: \"1.1\" is not a share: write a number from 0 to 1"},
 		{"--trace-sample NaN", "--trace-sample: \"NaN\" is not a share"},
 		{"--access-log /var/log/dkv.log --audit-log /var/log/../log/dkv.log", "--access-log: /var/log/dkv.log is the file of audit-log as well"},

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,8 +25,11 @@ import (
 
 // Options are what a Tracer is made of.
 type Options struct {
-	// Endpoint is the collector's host:port.
+	// Endpoint is the collector's host:port. A path that follows, such as /otlp, comes
+	// before that of the calls: for proxies that go by it.
 	Endpoint string
+	// Headers are sent with each call, such as authorization.
+	Headers map[string]string
 	// TLS is that of connections to the collector; nil sends spans in the clear.
 	TLS *tls.Config
 	// Sample is the share of requests without a traceparent that is sampled, from 0 to 1.
@@ -90,11 +94,19 @@ func (n *noting) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) erro
 	switch failed := err != nil; {
 	case n.failing.Swap(failed) == failed:
 	case failed:
-		n.log.Warn("spans cannot be sent to trace-endpoint and are dropped; trying again with the next ones", "endpoint", n.endpoint, "error", err)
+		n.log.Warn("spans cannot be sent to trace-endpoint and are dropped; trying again with the next ones"+advice(err), "endpoint", n.endpoint, "error", err)
 	default:
 		n.log.Info("spans are sent to trace-endpoint again", "endpoint", n.endpoint)
 	}
 	return nil
+}
+
+// advice is what to do about a collector that shows a certificate which is not accepted.
+func advice(err error) string {
+	if strings.Contains(err.Error(), "x509: ") { // gRPC keeps the text of it only
+		return "; the certificate of the collector must be issued by an authority of tls-ca-file and name its host"
+	}
+	return ""
 }
 
 // chosen makes the ids of traces and spans, unless a span's was chosen before it is made.
