@@ -16,7 +16,7 @@ type Line struct {
 	// Begun is when the request arrived, and Took how long it was in the server.
 	Begun time.Time
 	Took  time.Duration
-	// Op is the method and Code the gRPC status code.
+	// Op is the gRPC method, or that of HTTP with the path, and Code the gRPC status code.
 	Op, Code string
 	// Peer is the host:port at the other end of the connection, Principal who makes the
 	// call, and Via the node that forwards it.

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -53,6 +55,47 @@ func TestAccessLogHasEveryRequest(t *testing.T) {
 		})
 		if !regexp.MustCompile(c.want).MatchString(lines[i]) || regexp.MustCompile(c.lacks+"|secret").MatchString(lines[i]) {
 			t.Errorf("%s\nlacks %s, or has %s", lines[i], c.want, c.lacks)
+		}
+	}
+}
+
+// TestAccessLogHasRequestsByHTTP: one line each, with the key of those for keys, and none for probes.
+func TestAccessLogHasRequestsByHTTP(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	_, at := serve(t, "--access-log", path)
+	request := func(method, path, body string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+at+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+	for i, c := range []struct{ method, path, body, want string }{
+		{"POST", "/data/put", `{"key":"order/1","value":"secret"}`, `op="POST /data/put" code=OK took=\S+ peer=127\.0\.0\.1:\d+ principal=open vbucket=default key="\\"order/1\\"" .*request_bytes=34 response_bytes=\d+$`},
+		{"GET", "/health?x=secret", "", `op="GET /health" code=OK .* request_bytes=0 response_bytes=[1-9]\d+$`},
+		{"GET", "/nothing", "", `op="GET /nothing" code=NotFound `},
+		{"GET", "/", "", `op="GET /" code=OK `},
+		{"POST", "/data/put", `{"key"`, `op="POST /data/put" code=InvalidArgument `},
+		{"GET", "/data/list?prefix=order/", "", `op="GET /data/list" code=OK .*key="\\"order/\\"" `},
+	} {
+		for _, probe := range []string{"/livez", "/readyz", "/health/quick"} {
+			request(http.MethodGet, probe, "")
+		}
+		request(c.method, c.path, c.body)
+		var lines []string
+		testkit.Eventually(t, "the line is there", func() bool {
+			text, _ := os.ReadFile(path)
+			lines = strings.Split(string(text), "\n")
+			return len(lines) == i+2
+		})
+		if !regexp.MustCompile(c.want).MatchString(lines[i]) || strings.Contains(lines[i], "secret") {
+			t.Errorf("%s\nlacks %s, or has a secret", lines[i], c.want)
 		}
 	}
 }

@@ -153,7 +153,9 @@ func (a *app) newHTTP() (err error) {
 		Rows:      func() []*serverpb.RegionInfo { return a.rows.Rows() },
 		Registry:  func() []*modelspb.NodeInfo { return a.rows.Registry() },
 	}
-	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{Guard: a.guard, Audit: a.audit, Gatherer: a.metrics, Insecure: a.insecure()}))
+	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{
+		Guard: a.guard, Audit: a.audit, AccessLog: a.requests, Tracer: a.tracer, Gatherer: a.metrics, Insecure: a.insecure(),
+	}))
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,11 @@ package app
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"io"
 	"net"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -120,5 +124,70 @@ func TestForwardedPutIsOneTrace(t *testing.T) {
 		if id := s.GetSpanId(); string(id) == string(put.GetParentSpanId()) && collected.node[s] == collected.node[put] {
 			t.Errorf("%s forwards a put to itself", collected.node[s])
 		}
+	}
+}
+
+// attributes are the numbers that a span has.
+func attributes(s *spans.Span) map[string]int64 {
+	out := make(map[string]int64)
+	for _, a := range s.GetAttributes() {
+		out[a.GetKey()] = a.GetValue().GetIntValue()
+	}
+	return out
+}
+
+// TestRequestsByHTTPHaveSpans: with those of the calls for keys that they make below them.
+func TestRequestsByHTTPHaveSpans(t *testing.T) {
+	collected, endpoint := newReceiver(t)
+	_, at := serve(t, "--trace-endpoint", endpoint, "--trace-sample", "0")
+	const caller = "b7ad6b7169203331"
+	for _, parent := range []string{"", "00-0af7651916cd43dd8448eb211c80319c-" + caller + "-01"} { // the first is not sampled
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+"/data/put", strings.NewReader(`{"key":"k","value":"v"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("traceparent", parent)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%v, %v", resp, err)
+		}
+	}
+	testkit.Eventually(t, "the spans are there", func() bool {
+		return collected.path(caller, "POST /data/put", "Put", "commit") != nil
+	})
+	if s := collected.path(caller, "POST /data/put"); attributes(s)["http.response.status_code"] != http.StatusOK {
+		t.Errorf("%v", s)
+	}
+	if n := len(collected.below("", "POST /data/put")) + len(collected.below("", "Put")); n != 0 {
+		t.Errorf("%d spans of requests that are not sampled", n)
+	}
+}
+
+// TestStreamIsOneSpan: which says how many messages it had.
+func TestStreamIsOneSpan(t *testing.T) {
+	collected, endpoint := newReceiver(t)
+	at, _ := serve(t, "--trace-endpoint", endpoint, "--trace-sample", "0")
+	client := serverpb.NewDKVClient(connect(t, at))
+	for i := range 3 {
+		if _, err := client.Put(t.Context(), &serverpb.PutRequest{Key: []byte{'k', byte(i)}, Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const caller = "b7ad6b7169203331"
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-0af7651916cd43dd8448eb211c80319c-"+caller+"-01")
+	stream, err := client.Iterate(ctx, &serverpb.IterateRequest{KeyPrefix: []byte("k")})
+	messages := int64(0)
+	for err == nil {
+		if _, err = stream.Recv(); err == nil {
+			messages++
+		}
+	}
+	if !errors.Is(err, io.EOF) || messages == 0 {
+		t.Fatalf("%d messages, %v", messages, err)
+	}
+	testkit.Eventually(t, "the span is there", func() bool { return len(collected.below(caller, "Iterate")) > 0 })
+	of := collected.below(caller, "Iterate")
+	if got := attributes(of[0]); len(of) != 1 || got["dkv.messages_sent"] != messages || got["dkv.messages_received"] != 1 || got["dkv.bytes_sent"] == 0 {
+		t.Errorf("%d messages, and the spans %v", messages, of)
 	}
 }

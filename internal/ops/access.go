@@ -30,6 +30,7 @@ func (s *Server) guarded(next *http.ServeMux) http.Handler {
 		id, err := g.Enter(row, callerOf(r))
 		if id != nil {
 			r = r.WithContext(auth.NewContext(r.Context(), id))
+			noteCaller(r)
 		}
 		switch {
 		case err != nil:

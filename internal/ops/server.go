@@ -17,11 +17,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/accesslog"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/ops/keys"
 	"github.com/dkvdb/dkv/internal/ops/nodes"
+	"github.com/dkvdb/dkv/internal/tracing"
 )
 
 // Time-outs of the server. There is none for reading a whole request, since it would end
@@ -48,6 +50,10 @@ type Options struct {
 	// Audit gets a line for each administrative call, and for each request that is rejected
 	// because of who makes it; nil means Logger.
 	Audit *audit.Log
+	// AccessLog gets a line for each request but probes; nil if there is none.
+	AccessLog *accesslog.Log
+	// Tracer makes the spans of requests that are sampled; nil if none is.
+	Tracer *tracing.Tracer
 	// Gatherer provides the metrics.
 	Gatherer prometheus.Gatherer
 	// Serving answers /health/quick; it must be cheap.
@@ -118,7 +124,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		stopping:    make(chan struct{}),
 	}
 	s.http = &http.Server{
-		Handler:           boundBodies(s.guarded(s.mux)),
+		Handler:           boundBodies(s.recorded(s.guarded(s.mux))),
 		ConnContext:       withConn,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout, // a handler that needs longer extends it: see setWriteDeadline

@@ -19,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/quota"
+	"github.com/dkvdb/dkv/internal/tracing"
 )
 
 // calls limits, times, counts and logs every call, and turns errors into gRPC statuses.
@@ -140,6 +141,10 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	opened := false
 	var entry *audit.Entry
 	var share *quota.Share
+	var span *tracing.Call
+	if !m.probe {
+		span = c.opts.Tracer.Begin(m.op, begin, k.header[tracing.ParentKey])
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = c.panicked(info.FullMethod, p)
@@ -153,6 +158,9 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		req := k.request
 		k.mu.Unlock()
 		c.finish(ss.Context(), m, begin, entry, req, nil, err)
+		if span != nil {
+			span.EndStream(status.Code(err), errText(err))
+		}
 	}()
 	if err := k.enter(ss.Context(), m); err != nil {
 		return err
@@ -172,7 +180,7 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		return err
 	}
 	opened = true
-	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k}
+	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k, span: span}
 	if m.audited {
 		s.audit = func(req any) error {
 			if entry != nil {

@@ -11,6 +11,7 @@ import (
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/tracing"
 )
 
 // streamed is a streaming method with the service that has it.
@@ -46,7 +47,11 @@ func (s *Server) Stream(ctx context.Context, method string, request pb.Message, 
 
 // local is the call of a caller of another server. It has no connection here and no stream.
 func (c *calls) local(ctx context.Context) *call {
-	return &call{Context: ctx, calls: c, begun: time.Now(), forwarded: true, local: true, identity: auth.FromContext(ctx)}
+	k := &call{Context: ctx, calls: c, begun: time.Now(), forwarded: true, local: true, identity: auth.FromContext(ctx)}
+	if parent := tracing.ParentOf(ctx); parent != "" {
+		k.header = metadata.MD{tracing.ParentKey: {parent}}
+	}
+	return k
 }
 
 // localStream is the stream of a local call: one request, and what send takes.

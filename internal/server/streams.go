@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/internal/tracing"
 )
 
 // streamSet is the open streams of one kind. Each kind has a limit of its own.
@@ -175,6 +177,7 @@ type guardedStream struct {
 	// audit enters the call in the audit log with its request, before the handler has that; nil
 	// if such calls are not audited.
 	audit func(req any) error
+	span  *tracing.Call // nil if the stream is not sampled
 }
 
 // Context implements grpc.ServerStream.
@@ -185,6 +188,7 @@ func (s guardedStream) RecvMsg(m any) error {
 	if err := s.receive(m); err != nil {
 		return s.call.endedBy(err)
 	}
+	s.span.Received()
 	if err := s.call.arrived(); err != nil {
 		return err
 	}
@@ -217,6 +221,9 @@ func (s guardedStream) SendMsg(m any) error {
 	err := s.send(m)
 	if ended := s.call.endSend(); ended != nil {
 		return ended
+	}
+	if err == nil && s.span != nil {
+		s.span.Sent(size(m))
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/accesslog"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
@@ -22,6 +23,7 @@ import (
 	"github.com/dkvdb/dkv/internal/console"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/ops"
+	"github.com/dkvdb/dkv/internal/tracing"
 )
 
 // Admin is the node as it is presented. Until the role is open, Readiness and Condition
@@ -51,8 +53,11 @@ type Access struct {
 	// Insecure is what other hosts may do without authentication; "" for nothing.
 	Insecure string
 	// Audit logs administrative and rejected calls; nil means the common log.
-	Audit    *audit.Log
-	Gatherer prometheus.Gatherer
+	Audit *audit.Log
+	// AccessLog and Tracer are of requests; each may be nil.
+	AccessLog *accesslog.Log
+	Tracer    *tracing.Tracer
+	Gatherer  prometheus.Gatherer
 }
 
 // Options are those of the HTTP server that presents the node.
@@ -75,13 +80,15 @@ func (a *Admin) Options(o Access) ops.Options {
 	handlers := map[string]http.Handler{console.Path: console.Assets()}
 	maps.Copy(handlers, special.Handlers)
 	return ops.Options{
-		TLS:      a.Node.Certs.Acceptor("http", certs.Anyone, "http/1.1"),
-		Logger:   a.Node.Log,
-		Audit:    o.Audit,
-		Access:   o.Guard,
-		Gatherer: o.Gatherer,
-		Serving:  a.serving,
-		Health:   a.health,
+		AccessLog: o.AccessLog,
+		Tracer:    o.Tracer,
+		TLS:       a.Node.Certs.Acceptor("http", certs.Anyone, "http/1.1"),
+		Logger:    a.Node.Log,
+		Audit:     o.Audit,
+		Access:    o.Guard,
+		Gatherer:  o.Gatherer,
+		Serving:   a.serving,
+		Health:    a.health,
 		Live: []ops.Check{
 			{Name: "process", Probe: func(context.Context) error { return nil }},
 		},

@@ -1,0 +1,95 @@
+package ops
+
+import (
+	"cmp"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/internal/accesslog"
+	"github.com/dkvdb/dkv/internal/audit"
+	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/tracing"
+)
+
+// recorded adds a line for each request to the access log, and makes its span if it is
+// sampled. Probes have neither: a node has more of them than anyone reads.
+func (s *Server) recorded(next http.Handler) http.Handler {
+	if s.options.AccessLog == nil && s.options.Tracer == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, path := s.mux.Handler(r)
+		if isProbe(path) || accesslog.FromContext(r.Context()) != nil { // the latter is relayed by this node to itself
+			next.ServeHTTP(w, r)
+			return
+		}
+		line := &accesslog.Line{
+			Begun: time.Now(), Op: r.Method + " " + r.URL.Path, Peer: r.RemoteAddr,
+			Principal: string(auth.Open), RequestBytes: int(max(r.ContentLength, 0)),
+		}
+		if path == "/" && r.URL.Path != path {
+			path = "unknown path" // names of spans are few
+		}
+		span := s.options.Tracer.Begin(r.Method+" "+path, line.Begun, r.Header["Traceparent"])
+		answer := &answer{ResponseWriter: w}
+		status := http.StatusInternalServerError // of a handler that panics
+		defer func() {
+			line.Took, line.Code, line.ResponseBytes = time.Since(line.Begun), resultOf(status).String(), answer.bytes
+			s.options.AccessLog.Add(*line)
+			span.EndHTTP(r.URL.Path, status)
+		}()
+		ctx := accesslog.NewContext(r.Context(), line)
+		if s.options.Tracer != nil {
+			ctx = tracing.NewContext(ctx, span)
+		}
+		next.ServeHTTP(answer, r.WithContext(ctx))
+		status = cmp.Or(answer.status, http.StatusOK)
+	})
+}
+
+func isProbe(path string) bool {
+	return path == "/livez" || path == "/readyz" || path == "/health/quick"
+}
+
+// resultOf is codeOf with all successes.
+func resultOf(status int) codes.Code {
+	if status < http.StatusBadRequest {
+		return codes.OK
+	}
+	return codeOf(status)
+}
+
+// noteCaller has the line of a request name who makes it.
+func noteCaller(r *http.Request) {
+	if line := accesslog.FromContext(r.Context()); line != nil {
+		who := audit.CallerOf(r.Context())
+		line.Principal, line.Via = cmp.Or(who.Name, who.Kind), who.Via
+	}
+}
+
+// answer is a response whose status and size are kept.
+type answer struct {
+	http.ResponseWriter
+	status, bytes int
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 && status >= http.StatusOK { // an informational one is followed by another
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	n, err := a.ResponseWriter.Write(p)
+	a.status = cmp.Or(a.status, http.StatusOK)
+	a.bytes += n
+	return n, err
+}
