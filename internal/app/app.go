@@ -32,7 +32,6 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
-	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/telemetry"
 	"github.com/dkvdb/dkv/internal/tracing"
 	"github.com/dkvdb/dkv/internal/version"
@@ -73,7 +72,7 @@ type app struct {
 
 // newApp binds the addresses and locks the data folder, and opens the role unless that
 // may have to wait for other nodes. It serves nothing yet.
-func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (_ *app, err error) {
+func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *slog.Logger, p Process) (_ *app, err error) {
 	if err := node.CheckStart(cfg); err != nil {
 		return nil, err
 	}
@@ -102,8 +101,8 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 	}
 	n.Info.Became = n.Became
 	a := &app{node: n, part: part, role: roleOf(n), metrics: telemetry.NewRegistry(version.Get())}
-	n.Clock = a.role.NewClock(clock.Options{MaxJump: cfg.Ops.MaxClockJump, Elapsed: lease.SystemClock{}.Now, Log: log})
-	if err := n.OpenFolder(wrap); err != nil {
+	n.Clock = a.role.NewClock(clock.Options{MaxJump: cfg.Ops.MaxClockJump, Wall: p.Wall, Elapsed: lease.SystemClock{}.Now, Log: log})
+	if err := n.OpenFolder(p.WrapEngine); err != nil {
 		return nil, err
 	}
 	a.guard = a.newGuard()

@@ -33,6 +33,8 @@ type Process struct {
 	// WrapEngine, if it is not nil, wraps each storage engine that the node writes to.
 	// Tests inject faults with it: no flag, file or variable sets it.
 	WrapEngine func(storage.Engine) storage.Engine
+	// Wall returns the machine's time; nil means time.Now. Only tests set it, too.
+	Wall func() time.Time
 }
 
 // The exit codes of dkvsrv.
@@ -128,7 +130,7 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *tele
 		if err != nil {
 			return err
 		}
-		a, err := newApp(ctx, cfg, part, log, p.WrapEngine)
+		a, err := newApp(ctx, cfg, part, log, p)
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			return nil
 		}

@@ -57,7 +57,7 @@ func opened(t *testing.T, args ...string) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := newApp(t.Context(), inv.Config, promotion.Part{}, slog.New(slog.DiscardHandler), nil)
+	a, err := newApp(t.Context(), inv.Config, promotion.Part{}, slog.New(slog.DiscardHandler), Process{})
 	if err != nil {
 		t.Fatal(err)
 	}
