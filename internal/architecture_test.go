@@ -170,7 +170,7 @@ var root = []string{"internal/app", "internal/testcluster"}
 
 // testOnly are the packages that only tests import, and each other. tools/bench runs
 // programs as tests do.
-var testOnly = []string{"internal/testkit", "internal/testkit/certs", "internal/testkit/man", "internal/testkit/process", "internal/testkit/rawgrpc", "internal/testkit/seed", "tests/hostile/attack", "internal/access/accesstest", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest", "tools/bench", "tools/bench/systems"}
+var testOnly = []string{"internal/testkit", "internal/testkit/certs", "internal/testkit/man", "internal/testkit/process", "internal/testkit/rawgrpc", "internal/testkit/seed", "tests/deploy/scraped", "tests/hostile/attack", "internal/access/accesstest", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest", "tools/bench", "tools/bench/systems"}
 
 // belowGRPC are the packages that must not know gRPC, not even through others.
 var belowGRPC = []string{

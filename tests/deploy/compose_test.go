@@ -20,6 +20,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/testkit/process"
+	"github.com/dkvdb/dkv/tests/deploy/scraped"
 )
 
 // composeFile is a file of deploy/compose. A key that is not here is an error.
@@ -166,7 +167,7 @@ func startCompose(t *testing.T, f composeFile) map[string]string {
 
 func put(t *testing.T, address string) {
 	t.Helper()
-	client := serverpb.NewDKVClient(dial(t, address))
+	client := serverpb.NewDKVClient(scraped.Dial(t, address))
 	var err error
 	if !testkit.Soon(func() bool { // a master may wait for the registry, and for its standby
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -181,7 +182,7 @@ func put(t *testing.T, address string) {
 // mustRead waits until a node's own copy has what put has written.
 func mustRead(t *testing.T, node, address string) {
 	t.Helper()
-	client := serverpb.NewDKVClient(dial(t, address))
+	client := serverpb.NewDKVClient(scraped.Dial(t, address))
 	testkit.Eventually(t, node+" has the key", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()

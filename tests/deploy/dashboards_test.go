@@ -3,18 +3,15 @@ package deploy
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/tests/deploy/scraped"
 )
 
 // The dashboards are those that tools/dashboards writes.
@@ -50,7 +47,7 @@ var threshold = regexp.MustCompile(` (==|<|>) [^()]*$`)
 // Every query of the dashboards and every expression of the rules works, and has
 // data, at a Prometheus that scrapes nodes of all roles with requests under way.
 func TestQueriesHaveData(t *testing.T) {
-	p := startPrometheus(t, startNodes(t))
+	p := scraped.Start(t, scraped.Rules(t), startNodes(t))
 	queries := map[string][]string{"rules.yaml": nil}
 	for _, group := range readRules(t).Groups {
 		for _, r := range group.Rules {
@@ -66,7 +63,7 @@ func TestQueriesHaveData(t *testing.T) {
 	}
 	for file, of := range queries {
 		for _, q := range of {
-			p.mustHaveData(t, file, q)
+			mustHaveData(t, p, file, q)
 		}
 	}
 }
@@ -102,7 +99,7 @@ func dashboardQueries(t *testing.T, file string) []string {
 
 // mustHaveData fails the test unless a query works and, if something must be there, soon
 // has a result.
-func (p *prometheus) mustHaveData(t *testing.T, file, query string) {
+func mustHaveData(t *testing.T, p *scraped.Prometheus, file, query string) {
 	t.Helper()
 	var n int
 	var err error
@@ -110,28 +107,7 @@ func (p *prometheus) mustHaveData(t *testing.T, file, query string) {
 	for _, part := range mayBeEmpty {
 		empty = empty || strings.Contains(query, part)
 	}
-	if !testkit.Soon(func() bool { n, err = p.query(query); return err != nil || n > 0 || empty }) || err != nil {
+	if !testkit.Soon(func() bool { n, err = p.Query(query); return err != nil || n > 0 || empty }) || err != nil {
 		t.Errorf("%s: %s: %d series, %v", file, query, n, err)
 	}
-}
-
-// query returns how many series a query has now.
-func (p *prometheus) query(expr string) (int, error) {
-	client := http.Client{Timeout: 10 * time.Second}
-	resp, err := client.Get(p.url + "/api/v1/query?query=" + url.QueryEscape(expr))
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Status, Error string
-		Data          struct{ Result []any }
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return 0, err
-	}
-	if answer.Status != "success" {
-		return 0, fmt.Errorf("%s", answer.Error)
-	}
-	return len(answer.Data.Result), nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dkvdb/dkv/internal/app"
+	"github.com/dkvdb/dkv/tests/deploy/scraped"
 )
 
 // dkvsrv is the name under which the test binary starts itself as a node.
@@ -36,26 +37,10 @@ func TestMain(m *testing.M) {
 // root is the project's folder.
 const root = "../.."
 
-// program finds one of Prometheus' programs.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	if path, err := exec.LookPath(name); err == nil {
-		return path
-	}
-	path, err := filepath.Abs(filepath.Join(root, "build/prometheus/usr/bin", name))
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		t.Fatalf("%s is neither on the PATH nor unpacked (%v): run make test-deps", name, err)
-	}
-	return path
-}
-
 // run runs a program to its end, in deploy/prometheus.
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(program(t, name), args...)
+	cmd := exec.Command(scraped.Program(t, name), args...)
 	cmd.Dir = filepath.Join(root, "deploy/prometheus")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s %s: %v\n%s", name, fmt.Sprint(args), err, out)
