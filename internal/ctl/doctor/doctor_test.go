@@ -205,6 +205,21 @@ func TestEachCheckFinds(t *testing.T) {
 	}
 }
 
+// TestSlaveThatPolls: a slave that lacks nothing is as old as its last poll, which is no lag.
+func TestSlaveThatPolls(t *testing.T) {
+	for _, c := range []struct {
+		changes, millis uint64
+		findings        int
+	}{{0, 5500, 0}, {0, 16000, 1}, {1, 5500, 1}, {1, 4000, 0}} {
+		healthy := healthy(t)
+		v := healthy.Nodes[3].Status.VBuckets[0]
+		v.LagChanges, v.LagMillis = c.changes, c.millis
+		if d := Examine(healthy); len(d.Findings) != c.findings {
+			t.Errorf("%+v: %+v", c, d.Findings)
+		}
+	}
+}
+
 // TestWhatCannotBeExamined holds that a check without its facts is not called passed.
 func TestWhatCannotBeExamined(t *testing.T) {
 	c := healthy(t)

@@ -26,8 +26,11 @@ func replicationChecks() []Check {
 const (
 	lagChanges = 1000
 	lagTime    = 5 * time.Second
-	startTime  = time.Minute    // in which a slave finds its master
-	never      = 24 * time.Hour // how a node says that it has not been up to date since its start
+	// quietTime is as long for a slave that lacks no change that it knows of: one that polls asks
+	// each repl-poll-interval, which is 5s by default, and a busy host is late now and then.
+	quietTime = 15 * time.Second
+	startTime = time.Minute    // in which a slave finds its master
+	never     = 24 * time.Hour // how a node says that it has not been up to date since its start
 )
 
 func lag(p *patient) []Finding {
@@ -36,7 +39,11 @@ func lag(p *patient) []Finding {
 		if up := time.Duration(n.Status.GetUptime()) * time.Second; age >= never && v.GetLagChanges() == 0 && up < startTime {
 			return nil
 		}
-		if v.GetLagChanges() < lagChanges && age < lagTime {
+		most := lagTime
+		if v.GetLagChanges() == 0 {
+			most = quietTime
+		}
+		if v.GetLagChanges() < lagChanges && age < most {
 			return nil
 		}
 		since := "for " + age.Round(time.Second).String()
