@@ -44,13 +44,11 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 		}
 		s.received(resp, st.bytes)
 		after = st.upTo
-		select {
-		case out <- st:
-			s.intake.reach(s.history, st.upTo)
-			s.moved()
-		case <-ctx.Done():
-			return nil
+		if passed, err := quiet.pass(ctx, st, out); !passed {
+			return err
 		}
+		s.intake.reach(s.history, st.upTo)
+		s.moved()
 	}
 }
 
@@ -88,6 +86,18 @@ func (w *watchdog) arrived(took time.Duration) {
 }
 
 func (w *watchdog) stop() { w.timer.Stop() }
+
+// pass passes a stretch on and reports whether it did; if not, the stream has ended. The watchdog
+// may have ended it at the moment in which the message arrived, as it does when this process was
+// paused: then the session has to end too, with an error, since nothing more is received.
+func (w *watchdog) pass(ctx context.Context, st stretch, out chan<- stretch) (passed bool, err error) {
+	select {
+	case out <- st:
+		return true, nil
+	case <-ctx.Done():
+		return false, w.explain(ctx, ctx.Err())
+	}
+}
 
 // explain returns the error of a stream that ended with err.
 func (w *watchdog) explain(ctx context.Context, err error) error {
