@@ -208,6 +208,9 @@ func (a *app) registerMetrics() {
 		}),
 		metrics.NewClock(database, a.node.Clock, a.role.Cluster().Clocks),
 	)
+	if a.node.Config.Role != config.RoleDiscovery {
+		a.metrics.MustRegister(a.succession.Metrics())
+	}
 }
 
 // readiness judges at next to no cost whether the node can serve.

@@ -64,6 +64,8 @@ type source struct {
 	links     *metrics.Table[confirm.Slot]
 	record    *metrics.Table[recordNow]
 	confirmed *prometheus.Desc
+	waited    *prometheus.Desc
+	fellBack  *prometheus.Desc
 	nodes     *prometheus.Desc
 	down      *prometheus.Desc
 }
@@ -81,8 +83,6 @@ func (s *Standbys) Metrics(role metrics.Source) metrics.Source {
 	}
 	database := s.node.Layout.Database
 	waits := metrics.NewTable[confirm.Counts](database, "vbucket")
-	waits.Add("dkv_ack_wait_seconds_total", "How long writes and linearizable reads have waited for standbys, together.", metrics.Counter, func(c confirm.Counts) float64 { return c.Waited.Seconds() })
-	waits.Add("dkv_ack_fallbacks_total", "Writes and linearizable reads that were answered without a standby because there is none.", metrics.Counter, func(c confirm.Counts) float64 { return float64(c.FellBack) })
 	waits.Add("dkv_ack_refused_total", "Writes that were refused because no slave stands by.", metrics.Counter, func(c confirm.Counts) float64 { return float64(c.Refused) })
 	waits.Add("dkv_ack_unconfirmed_total", "Writes and linearizable reads that failed because a standby did not confirm them.", metrics.Counter, func(c confirm.Counts) float64 { return float64(c.Unconfirmed) })
 	links := metrics.NewTable[confirm.Slot](database, "vbucket", "slave")
@@ -98,6 +98,8 @@ func (s *Standbys) Metrics(role metrics.Source) metrics.Source {
 	return &source{
 		role: role, standbys: s, waits: waits, links: links, record: record,
 		confirmed: prometheus.NewDesc("dkv_ack_confirmed_total", "Writes and linearizable reads that standbys have confirmed, by level.", []string{"vbucket", "level"}, constant),
+		waited:    prometheus.NewDesc("dkv_ack_wait_seconds_total", "How long writes and linearizable reads have waited until standbys confirmed them, together, by level.", []string{"vbucket", "level"}, constant),
+		fellBack:  prometheus.NewDesc("dkv_ack_fallbacks_total", "Writes and linearizable reads that were answered without a standby because there is none, by the level that they were to reach.", []string{"vbucket", "level"}, constant),
 		nodes:     prometheus.NewDesc("dkv_standbys", "Slaves that the owner of the log waits for, by phase.", []string{"vbucket", "phase"}, constant),
 		down:      prometheus.NewDesc("dkv_ack_nodes_down", "Masters and slaves that writes at level all do not wait for, since they were silent.", []string{"vbucket"}, constant),
 	}
@@ -110,6 +112,8 @@ func (s *source) Describe(ch chan<- *prometheus.Desc) {
 	s.links.Describe(ch)
 	s.record.Describe(ch)
 	ch <- s.confirmed
+	ch <- s.waited
+	ch <- s.fellBack
 	ch <- s.nodes
 	ch <- s.down
 }
@@ -149,8 +153,10 @@ func byAddress(slots []confirm.Slot) map[string]confirm.Slot {
 
 func (s *source) collect(ch chan<- prometheus.Metric, vBucket string, set standby.Set, c confirm.Counts) {
 	s.waits.Collect(ch, c, vBucket)
-	for level, n := range map[kv.Ack]uint64{kv.AckSemiSync: c.SemiSync, kv.AckSync: c.Sync, kv.AckAll: c.All} {
-		ch <- prometheus.MustNewConstMetric(s.confirmed, metrics.Counter, float64(n), vBucket, level.String())
+	for level := kv.AckSemiSync; level <= kv.AckAll; level++ {
+		ch <- prometheus.MustNewConstMetric(s.confirmed, metrics.Counter, float64(c.Confirmed[level]), vBucket, level.String())
+		ch <- prometheus.MustNewConstMetric(s.waited, metrics.Counter, c.Waited[level].Seconds(), vBucket, level.String())
+		ch <- prometheus.MustNewConstMetric(s.fellBack, metrics.Counter, float64(c.FellBack[level]), vBucket, level.String())
 	}
 	ch <- prometheus.MustNewConstMetric(s.down, metrics.Gauge, float64(len(set.Down)), vBucket)
 	phases := map[standby.Phase]int{standby.Coming: 0, standby.Standing: 0, standby.Leaving: 0}

@@ -60,7 +60,7 @@ func (l *Log) Await(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, e
 func (l *Log) awaitAll(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, error) {
 	limited, cancel := context.WithTimeout(ctx, l.opts.Patience)
 	defer cancel()
-	everyone := make(chan error, 1)
+	everyone, began := make(chan error, 1), time.Now()
 	go func() { everyone <- l.everyone.Await(limited, index) }()
 	reached, err := l.awaitStandbys(ctx, index, want)
 	if err != nil || reached <= kv.AckAsync { // it has failed, or falls back
@@ -72,7 +72,7 @@ func (l *Log) awaitAll(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack
 		l.counts.unconfirmed.Add(1)
 		return 0, unconfirmed(err)
 	}
-	l.counts.all.Add(1)
+	l.counts.waited(kv.AckAll, time.Since(began))
 	return kv.AckAll, nil
 }
 

@@ -80,7 +80,7 @@ func TestSyncWaitsForTheDisk(t *testing.T) {
 				confirms(t, l, a, 5, 5)
 			}
 			answered(t, level.String(), out, level)
-			if c := l.Counts(); c.SemiSync+c.Sync != 1 {
+			if c := l.Counts(); c.Confirmed[level] != 1 {
 				t.Errorf("%+v", c)
 			}
 		}
@@ -203,7 +203,7 @@ func TestFallbackIsRecordedBeforeItIsUsed(t *testing.T) {
 		s.list(standby.Set{Level: kv.AckSync, Fallback: true})
 		l.Refresh()
 		answered(t, "after it", out, kv.AckAsync)
-		if c := l.Counts(); c.FellBack != 1 {
+		if c := l.Counts(); c.FellBack[kv.AckSync] != 1 {
 			t.Errorf("%+v", c)
 		}
 		if err := l.Admit(t.Context(), kv.AckSemiSync); kv.KindOf(err) != kv.Unavailable {

@@ -11,41 +11,42 @@ import (
 
 // counts count how answers ended.
 type counts struct {
-	semiSync, sync    atomic.Uint64
-	all               atomic.Uint64
-	nanos             atomic.Int64
-	fellBack, refused atomic.Uint64
-	unconfirmed       atomic.Uint64
+	confirmed, fellBack  [levels]atomic.Uint64
+	nanos                [levels]atomic.Int64
+	refused, unconfirmed atomic.Uint64
 }
 
+// levels are those that an answer may reach.
+const levels = kv.AckAll + 1
+
 func (c *counts) waited(level kv.Ack, took time.Duration) {
-	c.nanos.Add(int64(took))
-	if level >= kv.AckSync {
-		c.sync.Add(1)
-		return
-	}
-	c.semiSync.Add(1)
+	c.confirmed[level].Add(1)
+	c.nanos[level].Add(int64(took))
 }
 
 // Counts are how answers ended since the start.
 type Counts struct {
-	// SemiSync and Sync are how many standbys have confirmed at the level, and Waited is how
-	// long that took together. All are how many of them every node had applied, too.
-	SemiSync, Sync, All uint64
-	Waited              time.Duration
-	// FellBack were given without a standby because there is none, Refused were rejected
-	// for that before they were applied, and Unconfirmed were applied and not confirmed.
-	FellBack, Refused, Unconfirmed uint64
+	// Confirmed are how many standbys have confirmed, by level, and Waited is how long that took
+	// together. At kv.AckAll they are those that every node had applied, too, which count at the
+	// level of the standbys as well.
+	Confirmed [levels]uint64
+	Waited    [levels]time.Duration
+	// FellBack were given without a standby because there is none, by the level that was asked
+	// for. Refused were rejected for that before they were applied, and Unconfirmed were applied
+	// and not confirmed.
+	FellBack             [levels]uint64
+	Refused, Unconfirmed uint64
 }
 
 // Counts returns the counters.
 func (l *Log) Counts() Counts {
 	c := &l.counts
-	return Counts{
-		SemiSync: c.semiSync.Load(), Sync: c.sync.Load(), Waited: time.Duration(c.nanos.Load()),
-		All:      c.all.Load(),
-		FellBack: c.fellBack.Load(), Refused: c.refused.Load(), Unconfirmed: c.unconfirmed.Load(),
+	out := Counts{Refused: c.refused.Load(), Unconfirmed: c.unconfirmed.Load()}
+	for level := range levels {
+		out.Confirmed[level], out.FellBack[level] = c.confirmed[level].Load(), c.fellBack[level].Load()
+		out.Waited[level] = time.Duration(c.nanos[level].Load())
 	}
+	return out
 }
 
 // Slot is a slave that confirms to this node, as of now.

@@ -64,7 +64,7 @@ func (l *Log) judge(w *waiter, floors [kv.AckSync + 1]kv.Index) (answer, bool) {
 		return answer{err: unconfirmed(err)}, true
 	case level <= kv.AckAsync:
 		if l.set.Fallback {
-			l.counts.fellBack.Add(1)
+			l.counts.fellBack[min(max(l.opts.Level, l.set.Level), kv.AckAll)].Add(1)
 		}
 		return answer{reached: kv.AckAsync}, true
 	case pending:

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
@@ -57,6 +58,8 @@ type Founder struct {
 	// trusted is until when the seals that this process has made count without an answer of the
 	// masters, by lease.SystemClock; 0 for none.
 	trusted time.Duration
+
+	failed, abandoned atomic.Uint64
 
 	mu sync.Mutex
 	// record is the promotion that is under way; nil for none. Run replaces it.
@@ -142,6 +145,10 @@ func (f *Founder) order(ctx context.Context, o *order) error {
 
 var errEnded = kv.Errorf(kv.Unavailable, "this node is stopping, or becomes something else; ask dkvctl -status what it is, and try again if it is still a slave")
 
+// Ended returns how many promotions have failed since the start, and how many were given up by an
+// operator.
+func (f *Founder) Ended() (failed, abandoned uint64) { return f.failed.Load(), f.abandoned.Load() }
+
 // Run does what it is told until ctx ends. It returns ErrDecided once the node is to become
 // a master.
 func (f *Founder) Run(ctx context.Context) error {
@@ -192,10 +199,13 @@ func (f *Founder) take(ctx context.Context, o *order) error {
 		return err
 	}
 	switch {
+	case err == nil && o.Abandon:
+		f.abandoned.Add(1)
 	case err == nil || ctx.Err() != nil:
 	case errors.Is(err, errUnconfirmed):
 		f.opts.Log.Warn("the promotion waits", "reason", err)
 	default:
+		f.failed.Add(1)
 		f.opts.Log.Error("the promotion has failed", "error", err)
 	}
 	o.done <- err
