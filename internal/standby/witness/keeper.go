@@ -234,11 +234,12 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if err != nil {
 		return k.failed(k.Record(), err)
 	}
+	newest := k.version()
 	record, until, err := k.ask(limited, self)
 	if err != nil {
 		return k.failed(record, err)
 	}
-	record, listed, err := k.listed(limited, ctx, record, accepting)
+	record, listed, err := k.listed(limited, ctx, record, newest, accepting)
 	if err != nil {
 		return k.failed(record, err)
 	}
@@ -255,7 +256,6 @@ func (k *Keeper) renew(ctx context.Context) error {
 // ask asks the registry for the lease. It returns the record, and until when the lease lasts that
 // it has granted.
 func (k *Keeper) ask(ctx context.Context, self Masters) (*peerpb.Record, time.Duration, error) {
-	newest := k.version()
 	began := k.clock.Now() // before the request is sent: the registry counts from later
 	res, err := k.opts.Registry.Renew(ctx, &peerpb.RenewRequest{
 		Database: k.opts.Database, Era: self.Era, Deployment: self.Deployment, Address: k.opts.Address,
@@ -267,9 +267,6 @@ func (k *Keeper) ask(ctx context.Context, self Masters) (*peerpb.Record, time.Du
 	record := res.GetRecord()
 	if !res.GetGranted() {
 		return record, 0, k.refused(ctx, self, record)
-	}
-	if err := k.wentBack(ctx, record, newest); err != nil {
-		return record, 0, err
 	}
 	// The registry has counted this length: what follows may read a later record with another one.
 	return record, began + time.Duration(record.GetLeaseMillis())*time.Millisecond, nil
@@ -294,27 +291,15 @@ func (k *Keeper) version() uint64 {
 	return k.newest
 }
 
-// wentBack takes all standbys out of a record that is older than newest, which was known before
-// the registry was asked: it has been restored from a backup, and the logs may wait for other
-// standbys by now. The standing ones are entered again.
-func (k *Keeper) wentBack(ctx context.Context, record *peerpb.Record, newest uint64) error {
-	if record.GetVersion() >= newest {
-		k.mu.Lock()
-		k.newest = max(k.newest, record.GetVersion())
-		k.mu.Unlock()
-		return nil
-	}
-	left := record
-	if disks := disksOf(record); len(disks) > 0 {
-		var err error
-		if left, err = k.leave(ctx, disks); err != nil {
-			return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, and its standbys cannot be taken out yet: %w", k.opts.Database, newest, record.GetVersion(), err)
-		}
-	}
+// learn notes the version of a record that was read, or replaces what was known of one that has
+// gone back.
+func (k *Keeper) learn(version uint64, back bool) {
 	k.mu.Lock()
-	k.newest = left.GetVersion()
-	k.mu.Unlock()
-	return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, as after a restore of the registry; its standbys are entered again", k.opts.Database, newest, record.GetVersion())
+	defer k.mu.Unlock()
+	if back {
+		k.newest = 0
+	}
+	k.newest = max(k.newest, version)
 }
 
 // granted records a lease for some logs.

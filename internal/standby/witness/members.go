@@ -73,7 +73,7 @@ func (k *Keeper) Enter(ctx context.Context, n standby.Node, standing func(contex
 }
 
 // change changes the record, and returns what it is then. A record that is older than that was
-// restored, see wentBack.
+// restored, see listed.
 func (k *Keeper) change(ctx context.Context, req *peerpb.ChangeRecordRequest) (*peerpb.Record, error) {
 	res, err := k.opts.Registry.ChangeRecord(ctx, req)
 	if err != nil {

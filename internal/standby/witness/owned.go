@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -57,36 +58,48 @@ func (k *Keeper) rest(ctx context.Context, pause time.Duration) {
 	}
 }
 
-// listed takes the standbys out of the record that do not stand in each of some logs, at their
-// level at least, and returns the record without them: owners do not wait for those. It returns
-// the logs of which that was certain in their present tenure.
-func (k *Keeper) listed(ctx, life context.Context, record *peerpb.Record, accepting []*Gate) (*peerpb.Record, []*Gate, error) {
-	var again []*Gate
-	for _, g := range accepting {
-		if !g.said.of(record, g.log) {
-			again = append(again, g)
-		}
-	}
-	if len(again) > 0 {
-		if _, err := k.inquire(life, again, record); err != nil && len(again) == len(accepting) {
-			return record, nil, err
-		}
-	}
+// listed takes the standbys out of the record that owners may not wait for, and returns the record
+// without them: those that do not stand in each of some logs, at their level at least, and all of a
+// record that is older than newest, which was known before the registry was asked: it was restored
+// from a backup. Those that stand are entered again. It returns the logs of which all that was
+// certain in their present tenure.
+func (k *Keeper) listed(ctx, life context.Context, record *peerpb.Record, newest uint64, accepting []*Gate) (*peerpb.Record, []*Gate, error) {
+	err := k.lookAgain(life, record, accepting)
 	listed := slices.DeleteFunc(slices.Clone(accepting), func(g *Gate) bool { return !g.said.of(record, g.log) })
-	if len(listed) == 0 {
-		return record, nil, kv.Errorf(kv.Unavailable, "whether the logs of this node list the standbys of the registry's record is not known: their owners have changed meanwhile")
-	}
 	var gone []string
 	for _, g := range listed {
 		gone = g.said.unlisted(record.GetStandbys(), gone)
 	}
-	if len(gone) == 0 {
-		return record, listed, nil
+	back := record.GetVersion() < newest
+	if back {
+		gone = disksOf(record)
+		k.opts.Log.Warn("the registry's record has gone back, as after a restore of the registry; its standbys are entered again", "version", record.GetVersion(), "known", newest)
 	}
-	left, err := k.leave(ctx, gone)
-	if err != nil {
-		return record, nil, kv.Errorf(kv.Unavailable, "the record of database %q in the registry names standbys that the logs do not wait for, and they cannot be taken out yet: %w", k.opts.Database, err)
+	left := record
+	if len(gone) > 0 {
+		var failed error
+		if left, failed = k.leave(ctx, gone); failed != nil {
+			return record, nil, kv.Errorf(kv.Unavailable, "the record of database %q in the registry names standbys that the logs may not wait for, and they cannot be taken out yet: %w", k.opts.Database, failed)
+		}
+		k.opts.Log.Warn("the registry's record named standbys that the logs may not wait for; they were taken out", "disks", gone)
 	}
-	k.opts.Log.Warn("the registry's record named standbys that the logs do not wait for; they were taken out", "disks", gone)
+	k.learn(left.GetVersion(), back)
+	if len(listed) == 0 {
+		return left, nil, cmp.Or(err, errTenures)
+	}
 	return left, listed, nil
+}
+
+// errTenures is why a renewal comes to nothing whose logs have all got another owner meanwhile.
+var errTenures error = kv.Errorf(kv.Unavailable, "the owners of this node's logs have changed meanwhile")
+
+// lookAgain asks the logs that have not answered since the record was known, in their present
+// tenure.
+func (k *Keeper) lookAgain(life context.Context, record *peerpb.Record, accepting []*Gate) error {
+	again := slices.DeleteFunc(slices.Clone(accepting), func(g *Gate) bool { return g.said.of(record, g.log) })
+	if len(again) == 0 {
+		return nil
+	}
+	_, err := k.inquire(life, again, record)
+	return err
 }
