@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,16 +109,40 @@ func (o *owner) confirmed(t *testing.T, what string, is func(*peerpb.Confirmatio
 
 // reporting has a slave report to the owners of its log.
 func reporting(t *testing.T, r *rig) func(*Options, *follower.Options) {
+	return reportingUnless(t, r, nil)
+}
+
+// reportingUnless is reporting of a slave that could not become a master while unfit says so.
+func reportingUnless(t *testing.T, r *rig, unfit func() error) func(*Options, *follower.Options) {
 	return func(o *Options, _ *follower.Options) {
 		var rep *report.Reporter
 		ready := make(chan struct{})
 		o.Moved = func() { <-ready; rep.Moved(0) }
 		r.report = func(p *Puller) {
-			rep = report.New(report.Options{Disk: "disk1", Address: "slave:1", DC: "dc1", Durable: true, Pool: r.pool, Log: r.log}, p)
+			rep = report.New(report.Options{Disk: "disk1", Address: "slave:1", DC: "dc1", Durable: true, Unfit: unfit, Pool: r.pool, Log: r.log}, p)
 			close(ready)
 			testkit.Run(t, func(ctx context.Context) error { rep.Run(ctx); return nil })
 		}
 	}
+}
+
+// A slave that could not open its data as a master introduces itself as one that cannot stand by, as
+// soon as that is so.
+func TestASlaveThatIsUnfitSaysSo(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	var unfit atomic.Bool
+	s := r.slave(Fixed("m1:1"), streaming, reportingUnless(t, r, func() error {
+		if unfit.Load() {
+			return errors.New("its key is gone")
+		}
+		return nil
+	}))
+	s.has(m)
+	m.owner.confirmed(t, "it can stand by", func(c *peerpb.Confirmation) bool { return c.GetDurable() })
+	unfit.Store(true)
+	m.owner.confirmed(t, "it cannot", func(c *peerpb.Confirmation) bool { return c.GetDisk() != "" && !c.GetDurable() })
 }
 
 // A slave tells the owner how far it is and who it is, over one stream. What is not synced is

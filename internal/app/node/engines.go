@@ -1,6 +1,8 @@
 package node
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -155,6 +157,19 @@ func readKeys(cfg *config.Storage) (key, previous []byte, err error) {
 		}
 	}
 	return key, previous, nil
+}
+
+// Reopens returns why the data could not be opened again by this configuration, as a slave does that
+// becomes a master: the files of its keys are read again then.
+func (e *Engines) Reopens() error {
+	if e.key == nil {
+		return nil // what was opened without a key needs none
+	}
+	key, previous, err := readKeys(e.cfg)
+	if err == nil && !bytes.Equal(key, e.key) && !bytes.Equal(previous, e.key) {
+		err = errors.New("encryption-key-file: it has another key now than at the start, and encryption-previous-key-file does not have that one")
+	}
+	return err
 }
 
 // BadgerShare is the memory of each of so many Badger engines. They cannot share a cache,

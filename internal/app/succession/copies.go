@@ -42,6 +42,9 @@ func (s *Service) SealCopies(ctx context.Context, r *peerpb.SealCopiesRequest) (
 	}
 	switch {
 	case r.GetPromotion() == "":
+		if err := s.node.Engines.Reopens(); err != nil {
+			return nil, kv.Errorf(kv.Precondition, "this slave could not open its data as a master: %w", err)
+		}
 	case r.GetUnseal():
 		if err := s.copies.Unseal(ctx, r.GetPromotion()); err != nil {
 			return nil, err

@@ -101,6 +101,18 @@ func (l *line) run(ctx context.Context) {
 // errRestarted ends a stream whose start has another id by now.
 var errRestarted = errors.New("a copy has gone back; what was confirmed is void")
 
+// errFitness ends a stream at whose beginning this node could become a master, or could not, which is
+// otherwise by now.
+var errFitness = errors.New("whether this node could become a master has changed")
+
+// unfit returns why the node could not become a master.
+func (o *Options) unfit() error {
+	if o.Unfit == nil {
+		return nil
+	}
+	return o.Unfit()
+}
+
 // stream opens the stream and reports over it until it fails.
 func (l *line) stream(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
@@ -127,13 +139,16 @@ func (l *line) stream(ctx context.Context) error {
 func (l *line) tell(ctx context.Context, stream peerpb.Standby_ConfirmClient) error {
 	t := time.NewTicker(refresh)
 	defer t.Stop()
-	says := &telling{line: l, stream: stream, start: l.present(), sent: make(map[*reported]Progress)}
+	says := &telling{line: l, stream: stream, start: l.present(), sent: make(map[*reported]Progress), unfit: l.opts.unfit()}
 	for all := true; ; {
 		if says.start != l.present() {
 			return errRestarted
 		}
 		due := l.take()
 		if all {
+			if (l.opts.unfit() == nil) != (says.unfit == nil) {
+				return errFitness
+			}
 			due = l.all()
 		}
 		urgent, err := says.each(due, all)
@@ -189,6 +204,8 @@ type telling struct {
 	// sent is what was reported over this stream.
 	sent       map[*reported]Progress
 	introduced bool
+	// unfit is why this node could not become a master when the stream was opened.
+	unfit error
 }
 
 // each reports the copies that have moved, with again also those that are waited for and
@@ -225,7 +242,10 @@ func (t *telling) message(c *reported, p Progress) *peerpb.Confirmation {
 	if !t.introduced {
 		t.introduced = true
 		o := &t.opts
-		m.Disk, m.Start, m.Address, m.Dc, m.Durable = o.Disk, t.start, o.Address, o.DC, o.Durable
+		m.Disk, m.Start, m.Address, m.Dc, m.Durable = o.Disk, t.start, o.Address, o.DC, o.Durable && t.unfit == nil
+		if t.unfit != nil {
+			o.Log.Warn("this slave cannot stand by: it could not open its data as a master", "error", t.unfit)
+		}
 	}
 	return m
 }

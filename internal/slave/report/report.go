@@ -54,8 +54,11 @@ type Options struct {
 	Disk, Address, DC string
 	// Durable reports whether the disk keeps what is synced.
 	Durable bool
-	Pool    *peer.Pool
-	Log     *slog.Logger
+	// Unfit returns why this node could not become a master although it has a disk; nil for
+	// nothing. It is asked once a second for each owner. Owners wait for no node that is unfit.
+	Unfit func() error
+	Pool  *peer.Pool
+	Log   *slog.Logger
 }
 
 // Reporter reports the progress of copies. Only Run starts goroutines.

@@ -107,6 +107,26 @@ func TestTheFirstFallbackIsSoon(t *testing.T) {
 	})
 }
 
+// TestASlaveThatCouldNotBecomeAMasterStandsByNoLonger, and is not chosen: its introduction says so,
+// as without the key of its data.
+func TestASlaveThatCouldNotBecomeAMasterStandsByNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSemiSync, Timeout: timeout}, "0")
+		log := b.logs[0]
+		b.confirm(log, slave("a", ""), 1)
+		b.run()
+		defer b.stop()
+		time.Sleep(timeout)
+		b.wants("a", "0 semi_sync a:coming", "0 semi_sync a:standing")
+		unfit := again("a", 1)
+		unfit.Slave.Durable = false
+		b.confirm(log, unfit, 1)
+		b.confirm(log, slave("c", ""), 1)
+		time.Sleep(timeout)
+		b.wants("a cannot", "0 semi_sync a:leaving", "0 semi_sync", "0 semi_sync c:coming", "0 semi_sync c:standing")
+	})
+}
+
 // TestAnOlderCopyStandsByNoLonger although no answer waits: it lacks what was acknowledged. A
 // new start with the same copy changes nothing, and neither does one of another history before
 // that.

@@ -39,7 +39,9 @@ type Options struct {
 	Set Set
 	// Registry keeps the record of the database; nil if this node asks none.
 	Registry Registry
-	Log      *slog.Logger
+	// Reopens returns why the node could not open its data as a master; nil is not asked.
+	Reopens func() error
+	Log     *slog.Logger
 }
 
 // Founder promotes its node, alone or with others, when it is told to, and goes on with a promotion that a crash
@@ -246,6 +248,11 @@ func (f *Founder) do(ctx context.Context, o *order) error {
 func (f *Founder) admit(ctx context.Context) error {
 	if f.opts.Dir == "" {
 		return kv.Errorf(kv.Precondition, "this slave is diskless: what it acknowledged as a master would be lost with the process; promote a slave with a disk")
+	}
+	if f.opts.Reopens != nil && !f.record.Under() {
+		if err := f.opts.Reopens(); err != nil {
+			return kv.Errorf(kv.Precondition, "this slave could not open its data as a master: %w; mend that first, or promote another slave", err)
+		}
 	}
 	positions, err := f.opts.Copies.Reached(ctx)
 	if err != nil {
