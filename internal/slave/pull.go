@@ -98,7 +98,7 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 		return s.bootstrap(ctx, grant{any: true})
 	case found.verdict != fit:
 		p.search.found(s.source.Address, found)
-		if todo.source.awaits {
+		if todo.source.awaits && found.verdict != renewed {
 			p.chooser.failed(todo.source.Address, 0)
 		}
 		p.report("this master cannot be followed: it "+found.verdict.String(), nil, "master", s.source.Address)

@@ -335,3 +335,26 @@ func TestNothingIsConfirmedToALogThatWentBack(t *testing.T) {
 		t.Errorf("confirmed %+v to a log that has less", p)
 	}
 }
+
+// TestAStandingSlaveTakesARestoredState of the owner that waits for it, which goes on waiting.
+func TestAStandingSlaveTakesARestoredState(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	backup := t.TempDir() + "/backup"
+	if err := m.Backup(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	m.put("a", "2")
+	s := r.slave(Fixed(m.addr), streaming, reporting(t, r))
+	s.has(m)
+	m.owner.want(&peerpb.Wanted{Listed: true})
+	testkit.Eventually(t, "the slave is waited for", s.Puller.listed.Load)
+	if err := m.Restore(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	m.put("b", "1")
+	s.has(m)
+	m.put("b", "2")
+	s.has(m)
+}

@@ -174,7 +174,10 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	ordered := p.chooser.order(candidates, id)
 	all := true
 	for _, s := range ordered {
-		_, judged := p.search.findings[s.Address]
+		f, judged := p.search.findings[s.Address]
+		if judged && s.awaits && f.verdict == renewed {
+			break // the log's owner knows, and waits for this copy
+		}
 		if !judged && !p.chooser.passedOver(s.Address) {
 			return plan{source: s}, true
 		}
@@ -220,15 +223,15 @@ func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 
 // successor returns the plan by which another state replaces the present one: after an
 // order, after a restore of its own cluster, or because the present state is empty. A
-// restored state is used at once if the leader has it or if all chosen sources have
-// answered, and otherwise after a while.
+// restored state is used at once if the leader has it, or the owner that waits for this copy, or if
+// all chosen sources have answered, and otherwise after a while.
 func (p *Puller) successor(ctx context.Context, ordered []Source, id history.Identity) (plan, bool) {
 	if next, ok := p.carryOut(ordered); ok {
 		return next, true
 	}
 	undecided, due := p.search.undecided(ordered, id), p.search.due()
 	if s, ok := p.judged(ordered, func(s Source, f finding) bool {
-		return f.verdict == renewed && (due || s.Status == serverpb.RegionStatus_LEADER || s.Chosen && undecided == "")
+		return f.verdict == renewed && (due || s.Status == serverpb.RegionStatus_LEADER || s.awaits || s.Chosen && undecided == "")
 	}); ok {
 		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: p.search.findings[s.Address].id.History}}, true
 	}
