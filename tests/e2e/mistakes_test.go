@@ -54,6 +54,7 @@ var mistakes = []group{{"The wrong address", []mistake{
 	{"The key in place of the certificate", "dkvctl -a SECURE -caCert DIR/certs/ca.key -get foo", 1, "it holds no PEM certificate but a PRIVATE KEY"},
 	{"A certificate that has expired", "dkvsrv --listen-addr 127.0.0.1:0 --http-listen-addr 127.0.0.1:0 --db-folder DIR/new --tls-cert-file DIR/expired.pem --tls-key-file DIR/expired.key --tls-ca-file DIR/expired-ca.pem",
 		1, "expired"},
+	{"The certificate of a node that runs has expired", "dkvctl -a EXPIRED -caCert DIR/brief/ca.pem -get foo", 1, "dkvctl -certs rotate"},
 }}, {"The wrong node", []mistake{
 	{"A write at a slave", "dkvctl -a SLAVE -set foo bar", 1, "write to the leader at"},
 	{"A member added at a node without a cluster", "dkvctl -a NODE -addNode http://HOST:9020", 1, "start masters with --role master"},
@@ -69,6 +70,7 @@ var mistakes = []group{{"The wrong address", []mistake{
 	{"Keys without all their values", "dkvctl -a NODE -mset a 1 b", 2, "has no value"},
 	{"A backup outside of backup-dir", "dkvctl -a NODE -backup /etc/backup", 1, "give a path relative to it"},
 	{"A backup that is not there", "dkvctl -a NODE -restore nightly", 1, "there is no backup at"},
+	{"The clock of the log set to another year", "dkvctl -a NODE -resetClock 1990-01-01T00:00:00Z", 1, "set the machines' clocks right first"},
 	{"A misspelt option", "dkvctl -a NODE -get foo -levl seq", 2, "did you mean -level?"},
 }}, {"The wrong configuration", []mistake{
 	{"A misspelt key in the file", "dkvsrv --config DIR/typo.yaml", 2, "did you mean db-engine?"},
@@ -146,6 +148,7 @@ func newScene(t *testing.T) *scene {
 		t.Fatal(said)
 	}
 	s.waiting(t)
+	s.expiring(t)
 	return s
 }
 
@@ -156,6 +159,39 @@ func (s *scene) node(t *testing.T, name string, args ...string) *fixture {
 		t.Fatal(err)
 	}
 	return newFixture(t, dir, args...)
+}
+
+// expiring starts a node with a certificate that expires while it runs. The time that a start
+// takes is not known, so each attempt gives it a longer one.
+func (s *scene) expiring(t *testing.T) {
+	path, err := exec.LookPath("dkvsrv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := certs.New(t)
+	ca := filepath.Join(s.dir, "brief", "ca.pem")
+	if err := errors.Join(os.Mkdir(filepath.Dir(ca), 0o755), os.Link(authority.File, ca)); err != nil {
+		t.Fatal(err)
+	}
+	address := testkit.Address(t)
+	s.names["EXPIRED"] = address
+	for lasts := 4 * time.Second; ; lasts *= 2 {
+		until := time.Now().Add(lasts)
+		cert := authority.Sign(t, certs.Request{Hosts: []string{"127.0.0.1", "dkv-node"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: until})
+		n, err := launch(path, filepath.Join(s.dir, "brief", "log"), s.dir, process.Environ(), []string{"--listen-addr", address, "--http-listen-addr", "127.0.0.1:0",
+			"--db-folder", filepath.Join(s.dir, "brief", "db"), "--tls-mode", "required", "--tls-ca-file", ca, "--tls-cert-file", cert.CertFile, "--tls-key-file", cert.KeyFile})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Await(); err == nil {
+			t.Cleanup(n.Kill)
+			return
+		}
+		n.Kill()
+		if lasts > time.Minute {
+			t.Fatalf("no start has taken less than a minute: %s", n.Tail(5))
+		}
+	}
 }
 
 // waiting starts a master whose cluster does not come.
@@ -235,14 +271,14 @@ func (s *scene) run(t *testing.T, line string) (code int, said string) {
 }
 
 // marks are the words of a line that stand for something.
-var marks = regexp.MustCompile(`\b(NODE|HTTP|SLAVE|SECURE|WAITS|RAFT|NONE|HOST|LONG|EMPTY|DIR)\b`)
+var marks = regexp.MustCompile(`\b(NODE|HTTP|SLAVE|SECURE|EXPIRED|WAITS|RAFT|NONE|HOST|LONG|EMPTY|DIR)\b`)
 
 func (s *scene) replaced(word string) string {
 	return marks.ReplaceAllStringFunc(word, func(m string) string { return s.names[m] })
 }
 
 // standIn is what stands in the page for a mark.
-var standIn = map[string]string{"NODE": "10.0.0.1:8080", "HTTP": "10.0.0.1:8081", "SLAVE": "10.0.0.2:8080", "SECURE": "10.0.0.3:8080", "WAITS": "10.0.0.4:8080",
+var standIn = map[string]string{"NODE": "10.0.0.1:8080", "HTTP": "10.0.0.1:8081", "SLAVE": "10.0.0.2:8080", "SECURE": "10.0.0.3:8080", "EXPIRED": "10.0.0.6:8080", "WAITS": "10.0.0.4:8080",
 	"RAFT": "10.0.0.4:9020", "NONE": "10.0.0.5:8080", "HOST": "10.0.0.9", "LONG": "kkk...", "EMPTY": "''", "DIR": "/var/lib/dkv"}
 
 // typed is a line as the page has it.
@@ -258,12 +294,12 @@ var changing = []struct {
 	{regexp.MustCompile(`127\.[0-9.]+:[0-9]+->`), "10.0.0.7:40000->"},
 	{regexp.MustCompile(`: [^;]*; does it require TLS`), ": the connection is draining; does it require TLS"},
 	{regexp.MustCompile(`file system of [0-9]+ MiB`), "file system of 100000 MiB"},
-	{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{5,8}( UTC|Z)?`), "2026-01-01T00:00:00Z"},
+	{regexp.MustCompile(`20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9:]{5,8}(\.[0-9]+)?( UTC|Z|[+-][0-9]{2}:[0-9]{2})?`), "2026-01-01T00:00:00Z"},
 }
 
 // show is a text as the page has it.
 func (s *scene) show(text string) string {
-	for _, mark := range []string{"LONG", "DIR", "NODE", "HTTP", "SLAVE", "SECURE", "WAITS", "RAFT", "NONE"} {
+	for _, mark := range []string{"LONG", "DIR", "NODE", "HTTP", "SLAVE", "SECURE", "EXPIRED", "WAITS", "RAFT", "NONE"} {
 		text = strings.ReplaceAll(text, s.names[mark], standIn[mark])
 	}
 	for _, c := range changing {
