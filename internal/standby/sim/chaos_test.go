@@ -34,6 +34,9 @@ type chaos struct {
 	byHand float64
 	// sets has orders to promote be for both slaves.
 	sets bool
+	// former has a log get back a standing set that it had before, right before an outage. Only
+	// then do masters look at what they have gained: nothing else is found by that here.
+	former bool
 }
 
 // A climate makes one kind of misfortune likely.
@@ -53,6 +56,10 @@ func lingeringOwners(c *chaos) { c.linger, c.outages, c.orders, c.fallback = 0.5
 
 func endedByHand(c *chaos) {
 	c.byHand, c.orders, c.outages, c.late, c.dawdling, c.trouble = 0.8, 0, 0.1, 0, 10*ms, 50*ms
+}
+
+func formerSets(c *chaos) {
+	c.former, c.fallback, c.outages, c.orders, c.kind, c.late, c.loss = true, true, 0.7, 0, 0, 0, 0
 }
 
 func promotedSets(c *chaos) { c.sets, c.orders = true, 0.3 }
@@ -177,7 +184,15 @@ func (w *world) trouble() {
 func (w *world) outage() {
 	d := w.deployments[len(w.deployments)-1]
 	ahead := time.Duration(0)
-	if w.chance(0.6) {
+	if w.chaos.former {
+		d.goBack(w, w.rng.IntN(vBuckets))
+		ahead = 5*ms + w.upTo(25*ms)
+		for _, n := range d.nodes {
+			for _, s := range w.slaves {
+				w.cut[[2]string{s.name, n.name}] = w.now + ahead + lasting
+			}
+		}
+	} else if w.chance(0.6) {
 		ahead = 10*ms + w.upTo(60*ms)
 		if w.chance(0.5) {
 			d.elect(w, w.rng.IntN(vBuckets))

@@ -21,8 +21,9 @@ const vBuckets = 2
 type master struct {
 	*deployment
 	start int
-	// until is when the record's lease ends.
-	until time.Duration
+	// until is when the record's lease ends, and opened the epoch of each log that was looked at.
+	until  time.Duration
+	opened [vBuckets]int
 	// seats is what slaves have confirmed, by disk (by address if disks do not count).
 	seats [vBuckets]map[string]*seat
 	// epoch is the last one that this node has owned, applied what it has applied.
@@ -102,6 +103,9 @@ func (n *node) bootMaster() {
 
 // held reports whether the node has the lease of the record, which the owner of each log needs.
 func (m *master) held(p *proc, v int) bool {
+	if p.chaos.former && !p.rules.has(gainedAnswers) && m.opened[v] != m.epoch[v] {
+		return false
+	}
 	return p.clock() < m.until || v > 0 && p.rules.has(firstLogsLease)
 }
 
@@ -133,14 +137,73 @@ func (m *master) keep(p *proc) {
 				if p.rules.has(noDrift) {
 					length = standby.Outlasts(lasting)
 				}
-				m.until = max(m.until, began+length)
+				if !p.chaos.former || m.look(p, a.record) {
+					m.until = max(m.until, began+length)
+				}
 				p.reached.Leases++
 			case a.record.GetEra() > m.era || a.record.GetDeployment() != m.id:
 				m.superseded = a.record.GetEra() > m.era
 			}
 		}
-		p.sleep(lasting/4 - p.upTo(lasting/8))
+		if pause := lasting/4 - p.upTo(lasting/8); p.chaos.former {
+			p.until(pause, func() bool { return m.gained(p) })
+		} else {
+			p.sleep(pause)
+		}
 	}
+}
+
+// gained reports whether the node owns a log that it has not looked at.
+func (m *master) gained(p *proc) bool {
+	for v := range vBuckets {
+		if m.owns(p, v) && m.opened[v] != m.epoch[v] && !p.rules.has(gainedAnswers) {
+			return true
+		}
+	}
+	return false
+}
+
+// look takes the standbys out of the record that do not stand in the logs that the node owns, and
+// notes which logs it has looked at. It reports whether that was done.
+func (m *master) look(p *proc, r *peerpb.Record) bool {
+	for v := range vBuckets {
+		p.step()
+		epoch := m.epoch[v]
+		if !m.owns(p, v) {
+			continue
+		}
+		s := m.logs[v].state().set
+		for _, n := range r.GetStandbys() {
+			stands := n.GetDisk() == s.disk && s.phase == standby.Standing
+			if !stands && !m.leaveRecord(p, set{disk: n.GetDisk()}) {
+				return false
+			}
+		}
+		m.opened[v] = epoch
+	}
+	return true
+}
+
+// goBack has a log get back the standing set that it had before the present one came, as with older
+// copies of its members' folders, and another owner. (What was written since is not lost here: that
+// is no matter of the record.) It has no effect while the record may change: a majority is stopped
+// for longer than that takes.
+func (d *deployment) goBack(w *world, v int) {
+	l := d.logs[v]
+	if s := l.state(); w.now-w.entered < 500*ms || s.set.phase != standby.Standing {
+		return
+	}
+	for i := len(l.entries) - 1; i >= 0; i-- {
+		if e := &l.entries[i]; e.set != nil {
+			if e.set.disk == "" {
+				break
+			}
+			*e = entry{}
+		}
+	}
+	l.states = nil
+	w.wentBack++
+	d.elect(w, v)
 }
 
 // owns reports whether the node owns a log in its present epoch.

@@ -52,6 +52,7 @@ const (
 	foundersIndex                          // a set ends where its founder is
 	unequal                                // the other nodes of a set stay where they are
 	recordLeft                             // seals are ended by hand without a change of the record
+	gainedAnswers                          // a log that was gained answers before it was looked at
 )
 
 // reached counts what runs came across.
@@ -160,13 +161,19 @@ func TestNothingIsLost(t *testing.T) {
 func TestNothingIsLostInAnyClimate(t *testing.T) {
 	for name, in := range map[string]climate{
 		"registry outages": registryOutages, "crashes together": crashesTogether, "wiped disks": wipedDisks, "lingering owners": lingeringOwners,
+		"former sets": formerSets,
 	} {
 		t.Run(name, func(t *testing.T) {
+			wentBack := 0
 			for seed := uint64(1); seed <= *runsFlag/5; seed++ {
 				w := simulate(seed, 0, in)
 				if wrong := check(t, seed, w); wrong != "" {
 					t.Fatalf("seed %d: %s: %+v", seed, wrong, w.reached)
 				}
+				wentBack += w.wentBack
+			}
+			if name == "former sets" && wentBack == 0 {
+				t.Error("no standing set went back")
 			}
 		})
 	}
@@ -258,6 +265,7 @@ var rulesTaken = []struct {
 	{"P4: seals are not asked for again", noQuestion, endedByHand, false, 40},
 	{"P4: a claim is not withdrawn", noWithdrawal, endedByHand, false, 1},
 	{"P4: seals end while a claim fits", recordLeft, endedByHand, false, 1},
+	{"A7: a log that was gained is not looked at", gainedAnswers, formerSets, false, 51},
 }
 
 // TestRules takes one rule away at a time, and wants to see what it is there for.

@@ -106,6 +106,7 @@ func (m *master) enter(p *proc) {
 	if p.chance(p.chaos.linger) {
 		p.sleep(p.upTo(lasting))
 	}
+	p.entered = p.now
 	_, err = p.changeRecord(&peerpb.ChangeRecordRequest{Expected: r.GetVersion(), Record: &peerpb.Record{
 		Database: "db", Era: m.era, Deployment: m.id, LeaseMillis: uint64(lasting / ms),
 		Standbys: []*peerpb.StandbyNode{{Disk: s.disk, Address: s.address}},

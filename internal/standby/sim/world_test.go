@@ -32,6 +32,11 @@ type world struct {
 	// cut are the directions in which messages are lost, until when.
 	cut map[[2]string]time.Duration
 
+	// entered is when an owner last asked to have a standby entered into the record.
+	entered time.Duration
+	// wentBack counts the standing sets that went back.
+	wentBack int
+
 	history []porcupine.Operation
 	reached reached
 	byHand  byHand
