@@ -23,7 +23,7 @@ RACE := ./internal/testkit ./internal/signal ./internal/clock ./internal/conns .
 # Tests of those packages that run without the race detector, with which they take up to
 # ten times as long: nothing in them is shared between goroutines. TestLinearizable runs
 # without it as well, with more random inputs.
-MODELS := TestLogAgainstModel|TestDeterminism|TestModelLong|TestRequestsOfOthersPushNothingOut|TestBatchesOfHostileRequests|TestChunksFromAnyPosition
+MODELS := TestLogAgainstModel|TestDeterminism|TestModelLong|TestRequestsOfOthersPushNothingOut|TestBatchesOfHostileRequests
 MODELED := ./internal/fsm ./internal/replica/raft/wal ./internal/replica/raft/lease
 # The test that removes one rule of the leases after the other from their simulation
 # until an error shows.

@@ -110,17 +110,20 @@ var mayImport = map[string][]string{
 	"internal/storage/badger":    {"internal/histogram", "internal/storage", "internal/crc", "internal/durable"},
 	"internal/storage/rocksdb":   {"internal/histogram", "internal/storage", "internal/crc", "internal/durable"},
 	"internal/changelog":         {"internal/kv", "internal/command", "internal/storage"},
-	"internal/fsm":               {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/changelog", "internal/signal", "internal/standby", "internal/fsm/history", "internal/fsm/layout", "internal/fsm/requests"},
+	"internal/fsm":               {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/changelog", "internal/signal", "internal/standby", "internal/fsm/chunks", "internal/fsm/history", "internal/fsm/layout", "internal/fsm/requests"},
+	"internal/fsm/chunks":        {"internal/kv", "internal/storage", "internal/changelog", "internal/fsm/history", "internal/fsm/layout"},
 	"internal/fsm/history":       {"internal/kv", "internal/storage"},
 	"internal/fsm/layout":        {"internal/kv", "internal/command", "internal/storage", "internal/fsm/history"},
-	"internal/fsm/requests":      {"internal/kv", "internal/command", "internal/storage"},
-	"internal/backup":            {"internal/kv", "internal/task", "internal/storage", "internal/durable"},
-	"internal/replica":           {"internal/kv", "internal/command", "internal/storage", "internal/fsm", "internal/timing"},
+	"internal/fsm/offline": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/standby",
+		"internal/fsm/chunks", "internal/fsm/history", "internal/fsm/layout", "internal/fsm/requests"},
+	"internal/fsm/requests": {"internal/kv", "internal/command", "internal/storage"},
+	"internal/backup":       {"internal/kv", "internal/task", "internal/storage", "internal/durable"},
+	"internal/replica":      {"internal/kv", "internal/command", "internal/storage", "internal/fsm", "internal/fsm/chunks", "internal/timing"},
 	"internal/replica/state": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace",
-		"internal/changelog", "internal/fsm", "internal/backup", "internal/clock", "internal/fair", "internal/signal", "internal/periodic", "internal/replica", "internal/durable"},
-	"internal/replica/local": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/fsm", "internal/backup", "internal/periodic",
+		"internal/changelog", "internal/fsm", "internal/fsm/offline", "internal/backup", "internal/clock", "internal/fair", "internal/signal", "internal/periodic", "internal/replica", "internal/durable"},
+	"internal/replica/local": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/fsm", "internal/fsm/offline", "internal/backup", "internal/periodic",
 		"internal/replica", "internal/replica/state", "internal/durable"},
-	"internal/replica/follower": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
+	"internal/replica/follower": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/fsm/chunks",
 		"internal/signal", "internal/periodic", "internal/replica", "internal/replica/state", "internal/durable"},
 	"internal/replica/raft": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/storage/diskspace", "internal/fsm", "internal/backup", "internal/timing", "internal/periodic", "internal/sleep",
 		"internal/replica", "internal/replica/state", "internal/replica/raft/host", "internal/replica/raft/filestream", "internal/replica/raft/lease", "internal/replica/raft/wal"},
@@ -128,7 +131,7 @@ var mayImport = map[string][]string{
 		"internal/certs", "internal/replica", "internal/replica/state", "internal/replica/raft/transport", "internal/replica/raft/wal", "internal/replica/raft/wal/former", "internal/crc", "internal/durable"},
 	"internal/replica/raft/wal":        {"internal/faults", "internal/histogram", "internal/storage", "internal/crc", "internal/durable", "internal/replica/raft/wal/former"},
 	"internal/replica/raft/wal/former": {},
-	"internal/replica/raft/filestream": {"internal/fsm", "internal/storage", "internal/crc", "internal/durable"},
+	"internal/replica/raft/filestream": {"internal/fsm/chunks", "internal/storage", "internal/crc", "internal/durable"},
 	"internal/replica/raft/lease":      {"internal/kv", "internal/command", "internal/signal"},
 	"internal/replica/raft/transport":  {"internal/faults", "internal/certs", "internal/certs/dial", "internal/certs/nodeport", "internal/conns", "internal/crc"},
 	"internal/cluster/bootstrap":       {"internal/certs", "internal/certs/dial", "internal/certs/nodeport", "internal/timing", "api/peerpb", "internal/crc", "internal/durable"},
@@ -140,7 +143,7 @@ var mayImport = map[string][]string{
 	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
 		"internal/fair", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc"},
 	"internal/cluster":            {"internal/kv", "internal/task", "internal/certs", "internal/clock", "internal/timing", "internal/replica", "internal/route", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
-	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/fsm/history", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc", "internal/slave/report", "internal/standby"},
+	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/fsm/chunks", "internal/fsm/history", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc", "internal/slave/report", "internal/standby"},
 	"internal/slave/report":       {"internal/kv", "internal/peer", "internal/sleep", "api/peerpb"},
 	"internal/discovery":          {"internal/kv", "internal/auth", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/signal", "internal/sleep", "internal/discovery/record", "internal/standby", "api/serverpb", "api/peerpb"},
 	"internal/discovery/record":   {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/replica/raft/lease", "internal/peer", "internal/standby", "api/peerpb"},
@@ -170,7 +173,7 @@ var root = []string{"internal/app", "internal/testcluster"}
 
 // testOnly are the packages that only tests import, and each other. tools/bench runs
 // programs as tests do.
-var testOnly = []string{"internal/testkit", "internal/testkit/certs", "internal/testkit/man", "internal/testkit/process", "internal/testkit/rawgrpc", "internal/testkit/seed", "tests/deploy/scraped", "tests/hostile/attack", "internal/access/accesstest", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest", "tools/bench", "tools/bench/systems"}
+var testOnly = []string{"internal/testkit", "internal/testkit/certs", "internal/testkit/man", "internal/testkit/process", "internal/testkit/rawgrpc", "internal/testkit/seed", "tests/deploy/scraped", "tests/hostile/attack", "internal/access/accesstest", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/fsm/fsmtest", "internal/storage/enginetest", "tools/bench", "tools/bench/systems"}
 
 // belowGRPC are the packages that must not know gRPC, not even through others.
 var belowGRPC = []string{
@@ -268,7 +271,8 @@ func TestImportRulesCanFail(t *testing.T) {
 }
 
 // deterministic are the packages in which the log's clock is the only one.
-var deterministic = []string{"internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/fsm/history", "internal/fsm/layout", "internal/fsm/requests"}
+var deterministic = []string{"internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/fsm/chunks", "internal/fsm/history",
+	"internal/fsm/layout", "internal/fsm/offline", "internal/fsm/requests"}
 
 func TestNoWallClock(t *testing.T) {
 	checked := 0

@@ -201,7 +201,7 @@ func recode(t *testing.T, entries []Entry) []Entry {
 func sameMachines(t *testing.T, a, b *Machine) {
 	t.Helper()
 	left, right := replicated(t, a.engine), replicated(t, b.engine)
-	for _, space := range snapshotSpaces {
+	for space := range storage.Space(storage.Spaces) {
 		if !samePairs(left[space], right[space]) {
 			t.Errorf("%v differs: %d and %d pairs", space, len(left[space]), len(right[space]))
 		}
@@ -212,7 +212,7 @@ func sameMachines(t *testing.T, a, b *Machine) {
 	floor := string(changelog.Key(max(a.ChangelogFloor(), b.ChangelogFloor())))
 	tail := func(m *Machine) []pair {
 		all := dump(t, m.engine, storage.Changelog)
-		return slices.DeleteFunc(all, func(p pair) bool { return p.key < floor })
+		return slices.DeleteFunc(all, func(p pair) bool { return p.Key < floor })
 	}
 	if !samePairs(tail(a), tail(b)) {
 		t.Errorf("the changelogs differ from %x on", floor)

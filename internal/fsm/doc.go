@@ -19,22 +19,22 @@
 //
 // # Where to find what
 //
-//	machine, observe, close, durable   a Machine: opened, asked about itself, closed, synced
-//	apply, batch, mutate, cost         entries become a batch
-//	control, epoch, seal, stage        commands that concern the log and not the keyspace
-//	read, expiry, view, iterate, hash  reads, of the current state and of a pinned one
-//	changes, cause, replicate, large   the change stream, and its application on a slave
-//	lineage                            the histories before this one, and the way into a later one
-//	copy, chunk, loader, fill          a state as chunks of records, and back
-//	rebase, unstage, keep, inspect     a state becomes the start of a new log or history
-//	fork, carry                        a history continues after a promotion
-//	gate                               keeps the engine open while anyone reads
+//	machine, observe, engine      a Machine: opened, asked about itself, synced, closed
+//	apply, batch, mutate, cost    entries become a batch
+//	control, epoch, seal, stage   commands that concern the log and not the keyspace
+//	read, view, iterate           reads, of the current state and of a pinned one
+//	changes, replicate, large     the change stream, and its application on a slave
+//	lineage                       the histories before this one, and the way into a later one
+//	export, unstage               what becomes another engine's state
+//	gate                          keeps the engine open while anyone reads
 //
 // and in packages:
 //
-//	layout                             how all of it is stored
-//	history                            which history a state is of, and which came before
-//	requests                           which requests of clients were applied before
+//	layout     how all of it is stored
+//	chunks     a state as chunks of records, and back
+//	offline    a state that no Machine has open becomes the start of a new log or history
+//	history    which history a state is of, and which came before
+//	requests   which requests of clients were applied before
 //
 // DESIGN.md in this folder says why it is built like this.
 package fsm

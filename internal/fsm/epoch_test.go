@@ -11,21 +11,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-func begin(term, owner, nonce uint64) command.Command {
-	return command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{Term: term, Owner: owner, Nonce: nonce}}
-}
-
 func end(epoch kv.Index) command.Command {
 	return command.Command{Kind: command.EndEpoch, Fence: epoch}
-}
-
-func fenced(epoch kv.Index, c command.Command) command.Command {
-	c.Fence = epoch
-	return c
-}
-
-func member(id uint64, record string) command.Command {
-	return command.Command{Kind: command.SetMember, Member: &command.Member{ID: id, Record: []byte(record)}}
 }
 
 // A mutation takes effect in its proposer's epoch only.
@@ -80,7 +67,7 @@ func TestFenceStandsBeforeTheRequestTable(t *testing.T) {
 		x.one(command.Fenced, fenced(old, late))
 	}
 	for i, p := range dump(t, x.engine, storage.Meta) {
-		if p.key != string(layout.KeyState) && p != table[i] {
+		if p.Key != string(layout.KeyState) && p != table[i] {
 			t.Errorf("fenced requests turned %q into %q", table[i], p)
 		}
 	}
@@ -218,44 +205,5 @@ func TestMembers(t *testing.T) {
 	}
 	if len(before) != 2 || string(before[2]) != "two" {
 		t.Errorf("what was handed out has changed: %v", before)
-	}
-}
-
-// Terms of another log mean nothing here.
-func TestRebaseForgetsEpochAndMembers(t *testing.T) {
-	x := newFixture(t)
-	x.apply(begin(9, 1, 1), member(1, "one"))
-	if err := Rebase(x.engine, "c", 0, false); err != nil {
-		t.Fatal(err)
-	}
-	x.restart()
-	if x.m.Epoch() != (command.Epoch{}) || len(x.m.Members()) != 0 {
-		t.Errorf("epoch %+v, members %v", x.m.Epoch(), x.m.Members())
-	}
-	x.one(command.OK, write(put("a", "1")))
-	if n := len(dump(t, x.engine, storage.Data)); n != 1 {
-		t.Errorf("%d keys", n)
-	}
-}
-
-// A state that comes from another log continues above its own index.
-func TestContinue(t *testing.T) {
-	x := newFixture(t)
-	x.apply(begin(9, 1, 1), member(1, "one"))
-	res := x.one(command.OK, fenced(1, as(write(put("a", "1")), 7, 1, 0)))
-	id := x.m.Identity()
-	if err := Continue(x.engine); err != nil {
-		t.Fatal(err)
-	}
-	x.restart()
-	if x.m.Base() != res.Index || x.m.Applied() != res.Index || x.m.Identity() != id || x.m.Epoch() != (command.Epoch{}) || len(x.m.Members()) != 0 {
-		t.Errorf("base %d, applied %d, %+v, %+v, %v", x.m.Base(), x.m.Applied(), x.m.Identity(), x.m.Epoch(), x.m.Members())
-	}
-	if got := x.effects(res.Index); len(got) != 1 {
-		t.Errorf("the change is %q", got)
-	}
-	again := x.one(command.OK, as(write(put("a", "1")), 7, 1, 0))
-	if again.Index != res.Index {
-		t.Errorf("a repeat is applied at %d", again.Index)
 	}
 }

@@ -10,50 +10,6 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-var errInjected = errors.New("injected")
-
-// faulty fails one call of a kind, counted from 1. A failing write may have
-// landed all the same: storage does not promise otherwise.
-type faulty struct {
-	storage.Engine
-	failWrite, failMultiGet, failSync int
-	landed                            bool
-}
-
-func fails(n *int) bool {
-	if *n > 0 {
-		*n--
-		return *n == 0
-	}
-	return false
-}
-
-func (f *faulty) Write(b *storage.Batch, sync bool) error {
-	if !fails(&f.failWrite) {
-		return f.Engine.Write(b, sync)
-	}
-	if f.landed {
-		if err := f.Engine.Write(b, sync); err != nil {
-			return err
-		}
-	}
-	return errInjected
-}
-
-func (f *faulty) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
-	if fails(&f.failMultiGet) {
-		return nil, errInjected
-	}
-	return f.Engine.MultiGet(s, keys)
-}
-
-func (f *faulty) Sync() error {
-	if fails(&f.failSync) {
-		return errInjected
-	}
-	return f.Engine.Sync()
-}
-
 // TestBatchIsAtomic fails each write of a run in turn. Whatever became of it,
 // the reopened state is the one before or behind the whole batch, and going on
 // from its applied index leads to where an undisturbed run does.
@@ -78,9 +34,9 @@ func TestBatchIsAtomic(t *testing.T) {
 
 func disturb(t *testing.T, stretches [][]Entry, undisturbed []map[storage.Space][]pair, fail int, landed bool) {
 	t.Helper()
-	f := &faulty{Engine: withIdentity(t, undisturbed[0]), landed: landed}
+	f := &faulty{Engine: withIdentity(t, undisturbed[0]), Landed: landed}
 	m := newMachine(t, f)
-	f.failWrite = fail + 1
+	f.FailWrite = fail + 1
 	at := 0
 	for ; ; at++ {
 		err := m.Apply(stretches[at], make([]command.Result, len(stretches[at])), true)
@@ -119,22 +75,13 @@ func withIdentity(t failer, spaces map[storage.Space][]pair) storage.Engine {
 	var b storage.Batch
 	for space, pairs := range spaces {
 		for _, p := range pairs {
-			b.Put(space, []byte(p.key), []byte(p.value))
+			b.Put(space, []byte(p.Key), []byte(p.Value))
 		}
 	}
 	if err := e.Write(&b, true); err != nil {
 		t.Fatalf("write: %v", err)
 	}
 	return e
-}
-
-func sameSpaces(a, b map[storage.Space][]pair) bool {
-	for _, space := range snapshotSpaces {
-		if !samePairs(a[space], b[space]) {
-			return false
-		}
-	}
-	return true
 }
 
 // checkBroken holds a machine whose storage failed to writing nothing more, for
@@ -164,15 +111,15 @@ func checkBroken(t *testing.T, m *Machine, entries []Entry) {
 func TestFailuresBreakTheMachine(t *testing.T) {
 	for name, do := range map[string]func(*faulty, *Machine, []Entry) error{
 		"write": func(f *faulty, m *Machine, e []Entry) error {
-			f.failWrite = 1
+			f.FailWrite = 1
 			return m.Apply(e, make([]command.Result, len(e)), false)
 		},
 		"sync": func(f *faulty, m *Machine, e []Entry) error {
-			f.failSync = 1
+			f.FailSync = 1
 			return m.Sync()
 		},
 		"trim": func(f *faulty, m *Machine, e []Entry) error {
-			f.failWrite = 1
+			f.FailWrite = 1
 			_, err := m.TrimChangelog(changelog.Retention{MaxBytes: 1})
 			return err
 		},
@@ -200,7 +147,7 @@ func TestFailuresBreakTheMachine(t *testing.T) {
 func TestUnreadChangesNothing(t *testing.T) {
 	x := newFixture(t)
 	x.apply(write(put("a", "1")), pause(false))
-	f := &faulty{Engine: x.engine, failMultiGet: 1}
+	f := &faulty{Engine: x.engine, FailMultiGet: 1}
 	m := newMachine(t, f)
 	before := replicated(t, x.engine)
 	c, p := cas("1", put("a", "2")), pause(true)
@@ -285,7 +232,7 @@ func TestHugeBatch(t *testing.T) {
 }
 
 func TestNewReportsStorageErrors(t *testing.T) {
-	f := &faulty{Engine: openMemory(t), failWrite: 1}
+	f := &faulty{Engine: openMemory(t), FailWrite: 1}
 	if _, err := New(f); !errors.Is(err, errInjected) {
 		t.Fatalf("New: %v", err)
 	}

@@ -7,27 +7,52 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/fsmtest"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/storage/memory"
 )
 
-// failer is what the checks need of a test, be it testing's or rapid's.
-type failer interface {
-	Helper()
-	Fatalf(format string, args ...any)
-}
+// What the packages' tests share, under short names.
+type (
+	failer = fsmtest.T
+	faulty = fsmtest.Faulty
+	pair   = fsmtest.Pair
+)
 
-func openMemory(t failer) storage.Engine {
-	t.Helper()
-	e, err := memory.Open(memory.Options{})
-	if err != nil {
-		t.Fatalf("open memory engine: %v", err)
-	}
-	return e
-}
+const start = fsmtest.Start
+
+var (
+	openMemory  = fsmtest.OpenMemory
+	errInjected = fsmtest.ErrInjected
+	fails       = fsmtest.Fails
+	dump        = fsmtest.Dump
+	replicated  = fsmtest.Replicated
+	samePairs   = fsmtest.SamePairs
+	sameSpaces  = fsmtest.Same
+	sec         = fsmtest.Sec
+
+	put         = fsmtest.Put
+	putUntil    = fsmtest.PutUntil
+	del         = fsmtest.Delete
+	write       = fsmtest.Write
+	cas         = fsmtest.Cas
+	increment   = fsmtest.Increment
+	expire      = fsmtest.Expire
+	pause       = fsmtest.Pause
+	as          = fsmtest.As
+	begin       = fsmtest.Begin
+	fenced      = fsmtest.Fenced
+	member      = fsmtest.Member
+	setSlave    = fsmtest.SetSlave
+	setStandbys = fsmtest.SetStandbys
+	setTiming   = fsmtest.SetTiming
+	setFormat   = fsmtest.SetFormat
+	sealFor     = fsmtest.Seal
+	unseal      = fsmtest.Unseal
+	stageOf     = fsmtest.Stage
+)
 
 func newMachine(t failer, e storage.Engine) *Machine {
 	t.Helper()
@@ -46,12 +71,6 @@ type fixture struct {
 	m      *Machine
 	clock  kv.Clock
 }
-
-// start is the clock of the first command: some time in 2023, on a full second.
-const start = kv.Clock(1_700_000_000_000)
-
-// sec is the second that lies n seconds after start.
-func sec(n int) uint64 { return uint64(int(start/1000) + n) }
 
 func newFixture(t failer) *fixture {
 	t.Helper()
@@ -172,99 +191,24 @@ func shorten(m kv.Mutation) string {
 	}
 }
 
-func put(key, value string) kv.Mutation {
-	return kv.Mutation{Key: []byte(key), Value: []byte(value)}
-}
-
-// putUntil is a put that expires n seconds after start.
-func putUntil(key, value string, n int) kv.Mutation {
-	m := put(key, value)
-	m.ExpireTS = sec(n)
-	return m
-}
-
-func del(key string) kv.Mutation { return kv.Mutation{Key: []byte(key), Delete: true} }
-
-func write(ms ...kv.Mutation) command.Command {
-	return command.Command{Kind: command.Write, Mutations: ms}
-}
-
-func cas(expect string, m kv.Mutation) command.Command {
-	return command.Command{Kind: command.CompareAndSet, Expect: []byte(expect), Mutations: []kv.Mutation{m}}
-}
-
-func increment(key string, delta int64) command.Command {
-	return command.Command{Kind: command.Increment, Delta: delta, Mutations: []kv.Mutation{{Key: []byte(key)}}}
-}
-
-// expire proposes to expire keys that were put until n seconds after start.
-func expire(n int, keys ...string) command.Command {
-	c := command.Command{Kind: command.Expire}
-	for _, k := range keys {
-		c.Mutations = append(c.Mutations, kv.Mutation{Key: []byte(k), ExpireTS: sec(n), Delete: true})
-	}
-	return c
-}
-
-func pause(on bool) command.Command { return command.Command{Kind: command.SetPaused, Flag: on} }
-
-// as makes c a request of a client.
-func as(c command.Command, client, sequence, acked uint64) command.Command {
-	c.Request = kv.RequestID{Client: client, Sequence: sequence, Acked: acked}
-	return c
-}
-
-// pair is a stored pair.
-type pair struct{ key, value string }
-
-// dump returns all that r holds in a space.
-func dump(t failer, r storage.Reader, space storage.Space) []pair {
-	t.Helper()
-	it := r.Iterate(space, storage.Range{})
-	defer it.Close()
-	var out []pair
-	for it.Next() {
-		out = append(out, pair{string(it.Key()), string(it.Value())})
-	}
-	if err := it.Err(); err != nil {
-		t.Fatalf("iterate %v: %v", space, err)
-	}
-	return out
-}
-
-// replicated returns what replicas agree on byte for byte at one index: all but
-// the changelog and its floor.
-func replicated(t failer, r storage.Reader) map[storage.Space][]pair {
-	t.Helper()
-	out := make(map[storage.Space][]pair)
-	for _, space := range snapshotSpaces {
-		for _, p := range dump(t, r, space) {
-			if space != storage.Meta || p.key != string(layout.KeyFloor) {
-				out[space] = append(out[space], p)
-			}
-		}
-	}
-	return out
-}
-
 // checkInvariants compares what the machine holds in memory and in its indexes
 // with what follows from the data.
 func checkInvariants(t failer, m *Machine) {
 	t.Helper()
 	want := make(map[string]bool)
 	for _, p := range dump(t, m.engine, storage.Data) {
-		_, expireTS, err := layout.SplitData([]byte(p.value))
+		_, expireTS, err := layout.SplitData([]byte(p.Value))
 		if err != nil {
-			t.Fatalf("key %q: %v", p.key, err)
+			t.Fatalf("key %q: %v", p.Key, err)
 		}
 		if expireTS != 0 {
-			want[string(layout.AppendExpiryKey(nil, expireTS, []byte(p.key)))] = true
+			want[string(layout.AppendExpiryKey(nil, expireTS, []byte(p.Key)))] = true
 		}
 	}
 	index := dump(t, m.engine, storage.Expiry)
 	for _, p := range index {
-		if !want[p.key] || p.value != "" {
-			t.Fatalf("the expiry index has %x -> %q, which no key has", p.key, p.value)
+		if !want[p.Key] || p.Value != "" {
+			t.Fatalf("the expiry index has %x -> %q, which no key has", p.Key, p.Value)
 		}
 	}
 	if len(index) != len(want) || m.state.Expiring != uint64(len(want)) {

@@ -6,12 +6,9 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-func setFormat(format int64) command.Command {
-	return command.Command{Kind: command.SetFormat, Delta: format}
-}
 
 // wantFormat fails unless the machine has a format, now and when it is opened again.
 func (x *fixture) wantFormat(want uint32) {
@@ -53,7 +50,7 @@ func TestFormatOutlastsARestore(t *testing.T) {
 	x.one(command.OK, setFormat(3))
 	x.restoreEmpty()
 	x.wantFormat(3)
-	if err := Continue(x.engine); err != nil {
+	if err := offline.Continue(x.engine); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()

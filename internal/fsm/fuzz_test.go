@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"errors"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -63,36 +62,10 @@ func FuzzApply(f *testing.F) {
 func withoutIdentity(spaces map[storage.Space][]pair) map[storage.Space][]pair {
 	var meta []pair
 	for _, p := range spaces[storage.Meta] {
-		if p.key != string(layout.KeyIdentity) {
+		if p.Key != string(layout.KeyIdentity) {
 			meta = append(meta, p)
 		}
 	}
 	spaces[storage.Meta] = meta
 	return spaces
-}
-
-// FuzzLoader feeds payloads that are of no snapshot, or damaged: checksums are the sender's
-// and the receiver's affair, and a sender may be wrong.
-func FuzzLoader(f *testing.F) {
-	x := newFixture(f)
-	x.apply(write(put("a", "1"), putUntil("b", "2", 9)), as(increment("c", 1), 7, 1, 0))
-	payload, _, err := viewOf(f, x.m).Chunk(nil, 1<<20)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(payload)
-	f.Add([]byte(nil))
-	f.Add([]byte("\x00\x01a"))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		e := openMemory(t)
-		err := loadInto(e, raw)
-		if err != nil && !errors.Is(err, ErrBadSnapshot) && !errors.Is(err, storage.ErrNewer) {
-			t.Fatalf("error is neither ErrBadSnapshot nor ErrNewer: %v", err)
-		}
-		if err != nil && len(dump(t, e, storage.Data)) > 0 {
-			if _, err := New(e); err == nil {
-				t.Fatal("the remains of a bad snapshot pass for a state")
-			}
-		}
-	})
 }

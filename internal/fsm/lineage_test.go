@@ -4,9 +4,15 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"time"
 
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/history"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // A state knows the histories whose place its own has taken, over restarts, snapshots and
@@ -18,13 +24,13 @@ func TestLineage(t *testing.T) {
 		former = append(former, x.m.Identity().History)
 		backup := newFixture(t)
 		stranger := backup.m.Identity().History
-		if err := backup.m.KeepLineage(backup.engine); err != nil {
+		if err := offline.KeepLineage(backup.engine, backup.m.Identity().History, backup.m.Lineage()); err != nil {
 			t.Fatal(err)
 		}
-		if err := Rebase(backup.engine, x.m.Identity().Cluster, x.m.Applied()+1, false); err != nil {
+		if err := offline.Rebase(backup.engine, x.m.Identity().Cluster, x.m.Applied()+1, false); err != nil {
 			t.Fatal(err)
 		}
-		if err := x.m.KeepLineage(backup.engine); err != nil {
+		if err := offline.KeepLineage(backup.engine, x.m.Identity().History, x.m.Lineage()); err != nil {
 			t.Fatal(err)
 		}
 		backup.restart()
@@ -95,8 +101,159 @@ func TestAdopt(t *testing.T) {
 // What storage did not take is not adopted.
 func TestAdoptFails(t *testing.T) {
 	x, to := ended(t)
-	m := newMachine(t, &faulty{Engine: x.engine, failWrite: 1})
+	m := newMachine(t, &faulty{Engine: x.engine, FailWrite: 1})
 	if err := m.Adopt(to.History, []Former{{History: to.Former, End: to.End}}); !errors.Is(err, errInjected) || m.Identity().History != to.Former {
 		t.Errorf("%v, history %s", err, m.Identity().History)
+	}
+}
+
+// ended is a state that has all that a promotion ends: an owner, members, standbys, a format, a
+// timing, slaves, a pause and a seal; and a branch at its end.
+func ended(t failer) (*fixture, offline.Branch) {
+	x := newFixture(t)
+	x.apply(setFormat(4), setStandbys("s", 0), setTiming("t", 0), member(1, "m"), putUntilCommand())
+	x.one(command.OK, as(increment("n", 5), 7, 1, 0))
+	x.apply(command.Command{Kind: command.SetSlave, Flag: true, Expect: command.Slave{Address: "h:1"}.Append(nil)})
+	epoch := x.one(command.OK, begin(3, 1, 9)).Index
+	x.apply(fenced(epoch, write(put("b", "2"))), fenced(epoch, pause(true)), fenced(epoch, sealFor("p")))
+	id := x.m.Identity()
+	return x, offline.Branch{
+		Former: id.History, End: x.m.Applied(), History: standby.History(1, "next"), Clock: x.m.Clock() + 500, Expired: 3,
+	}
+}
+
+func putUntilCommand() command.Command { return write(put("a", "1"), putUntil("t", "1", 1000)) }
+
+func fork(t *testing.T, engine storage.Engine, to offline.Branch) {
+	t.Helper()
+	if err := offline.Fork(engine, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Numbers that a promotion has skipped are of no history.
+func TestSkippedNumbers(t *testing.T) {
+	x, to := ended(t)
+	fork(t, x.engine, to)
+	x.restart()
+	at := x.one(command.OK, write(put("c", "3"))).Index
+	for _, c := range []struct {
+		from kv.Index
+		ok   bool
+	}{
+		{to.End - 1, true}, {to.End + 1, true}, {to.End + 2, false}, {to.End + 100, false}, {to.End + standby.Gap, false},
+		{to.End + standby.Gap + 1, true}, {at + 1, true},
+	} {
+		got, err := x.m.Changes(c.from, 0, 1<<20)
+		if c.ok && (err != nil || c.from <= at && len(got.Changes) == 0) || !c.ok && kv.KindOf(err) != kv.OutOfRange {
+			t.Errorf("changes from the end + %d: %+v, %v", c.from-to.End, got.Changes, err)
+		}
+		lost := c.from > to.End && c.from <= to.End+standby.Gap
+		if x.m.Lost(c.from) != lost {
+			t.Errorf("the end + %d: lost is %v", c.from-to.End, !lost)
+		}
+	}
+}
+
+// The first epoch keeps out a replica with another state, and no later one does.
+func TestOriginOfAForkedLog(t *testing.T) {
+	first, to := ended(t)
+	same := copiedState(t, first)
+	other := copiedState(t, first)
+	replaceLastChange(t, other)
+	fork(t, first.engine, to)
+	first.restart()
+	origin, err := first.m.Origin()
+	if err != nil || origin == nil || origin.History != to.History || origin.End != to.End || origin.Digest == 0 {
+		t.Fatalf("origin %+v, %v", origin, err)
+	}
+	founding := begin(1, 1, 5)
+	founding.Begin.Origin = origin
+	for _, x := range []*fixture{first, same} {
+		if x == same {
+			fork(t, x.engine, to)
+			x.restart()
+		}
+		x.one(command.OK, founding)
+		if again, err := x.m.Origin(); again != nil || err != nil {
+			t.Errorf("origin %+v (%v) of a log with an epoch", again, err)
+		}
+		later := begin(2, 2, 5)
+		later.Begin.Origin = &command.Origin{History: "another"} // its proposer had not applied the first
+		x.one(command.OK, later)
+	}
+	elsewhere := to
+	elsewhere.History = standby.History(1, "another")
+	for name, x := range map[string]*fixture{"last change": other, "history": copiedForked(t, elsewhere), "no promotion": newFixture(t)} {
+		if name == "last change" {
+			fork(t, x.engine, to)
+			x.restart()
+		}
+		err := x.m.Apply([]Entry{{Index: x.m.Applied() + 1, Command: &founding}}, make([]command.Result, 1), false)
+		if !errors.Is(err, ErrDiverged) {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+}
+
+// A change that a replica no longer retains is not compared.
+func TestOriginWithoutAChange(t *testing.T) {
+	x, to := ended(t)
+	fork(t, x.engine, to)
+	x.restart()
+	origin, _ := x.m.Origin()
+	x.clock += 1 << 40
+	x.apply(command.Command{Kind: command.Tick})
+	for more := true; more; {
+		var err error
+		if more, err = x.m.TrimChangelog(changelog.Retention{MaxAge: time.Second}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o, err := x.m.Origin(); err != nil || o.Digest != 0 || o.End != to.End {
+		t.Fatalf("origin %+v, %v", o, err)
+	}
+	founding := begin(1, 1, 5)
+	founding.Begin.Origin = origin
+	x.one(command.OK, founding)
+}
+
+// copiedState is another replica with the state and the changes of x.
+func copiedState(t *testing.T, x *fixture) *fixture {
+	t.Helper()
+	engine := openMemory(t)
+	var b storage.Batch
+	for space := range storage.Space(storage.Spaces) {
+		for _, p := range dump(t, x.engine, space) {
+			b.Put(space, []byte(p.Key), []byte(p.Value))
+		}
+	}
+	if err := engine.Write(&b, true); err != nil {
+		t.Fatal(err)
+	}
+	return &fixture{failer: t, engine: engine, m: newMachine(t, engine), clock: x.clock}
+}
+
+func copiedForked(t *testing.T, to offline.Branch) *fixture {
+	t.Helper()
+	x, own := ended(t)
+	own.History = to.History
+	fork(t, x.engine, own)
+	x.restart()
+	return x
+}
+
+// replaceLastChange makes the newest change record that of another mutation.
+func replaceLastChange(t *testing.T, x *fixture) {
+	t.Helper()
+	c, _, err := x.m.LastChange()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Mutations = []kv.Mutation{put("b", "3")}
+	var b storage.Batch
+	new(changelog.Writer).Append(&b, c, 0)
+	if err := x.engine.Write(&b, true); err != nil {
+		t.Fatal(err)
 	}
 }

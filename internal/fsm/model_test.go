@@ -206,11 +206,11 @@ func stored(t failer, m *Machine) map[string]modelValue {
 	t.Helper()
 	out := make(map[string]modelValue)
 	for _, p := range dump(t, m.engine, storage.Data) {
-		value, until, err := layout.SplitData([]byte(p.value))
+		value, until, err := layout.SplitData([]byte(p.Value))
 		if err != nil {
-			t.Fatalf("key %q: %v", p.key, err)
+			t.Fatalf("key %q: %v", p.Key, err)
 		}
-		out[p.key] = modelValue{string(value), until}
+		out[p.Key] = modelValue{string(value), until}
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
@@ -24,7 +25,7 @@ func copyOf(t failer, m *Machine) *Machine {
 		t.Fatalf("View: %v", err)
 	}
 	defer view.Close()
-	l := NewLoader(engine)
+	l := chunks.NewLoader(engine)
 	for position, more := []byte(nil), true; more; more = len(position) > 0 {
 		var payload []byte
 		if payload, position, err = view.Chunk(position, 512); err != nil {
@@ -369,7 +370,7 @@ func cloneEngine(t failer, from storage.Engine, onWrite func(*storage.Batch) err
 	var b storage.Batch
 	for space := range storage.Space(storage.Spaces) {
 		for _, p := range dump(t, from, space) {
-			b.Put(space, []byte(p.key), []byte(p.value))
+			b.Put(space, []byte(p.Key), []byte(p.Value))
 		}
 	}
 	if err := e.Write(&b, false); err != nil {

@@ -55,18 +55,6 @@ func TestRetryReturnsFirstResult(t *testing.T) {
 	}
 }
 
-func samePairs(a, b []pair) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
 func TestRetryInTheSameBatch(t *testing.T) {
 	x := newFixture(t)
 	c := as(increment("a", 1), 7, 1, 0)

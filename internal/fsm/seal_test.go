@@ -5,16 +5,9 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-func sealFor(promotion string) command.Command {
-	return command.Command{Kind: command.Seal, Expect: []byte(promotion)}
-}
-
-func unseal(promotion string) command.Command {
-	return command.Command{Kind: command.Unseal, Expect: []byte(promotion)}
-}
 
 // wantSealed fails unless the log is sealed for a promotion, now and when it is opened again.
 func (x *fixture) wantSealed(want string) {
@@ -108,7 +101,7 @@ func TestSealEndsWithItsLog(t *testing.T) {
 	x.one(command.OK, unseal("p"))
 	version(1)
 	x.one(command.OK, sealFor("q"))
-	if err := Continue(x.engine); err != nil {
+	if err := offline.Continue(x.engine); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()

@@ -6,13 +6,10 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-func setSlave(zone, address string, keep bool) command.Command {
-	return command.Command{Kind: command.SetSlave, Flag: keep, Expect: command.Slave{Zone: zone, Address: address}.Append(nil)}
-}
 
 func wantSlaves(t *testing.T, m *Machine, want ...command.Slave) {
 	t.Helper()
@@ -77,7 +74,7 @@ func TestRestoresLeaveTheSlaves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := KeepSlaves(other.engine, listed); err != nil {
+	if err := offline.KeepSlaves(other.engine, listed); err != nil {
 		t.Fatal(err)
 	}
 	other.restart()

@@ -6,14 +6,11 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/fsmtest"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-func stageOf(pairs ...kv.Mutation) command.Command {
-	return command.Command{Kind: command.StageRestore, Expect: []byte("id"), Mutations: pairs}
-}
 
 func endRestore(pairs uint64, index kv.Index) command.Command {
 	return command.Command{Kind: command.EndRestore, Expect: []byte("id"), Restored: &command.Restored{Pairs: pairs, Index: index, History: "new"}}
@@ -256,18 +253,45 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// A backup that was taken while a restore was in progress does not contain it.
-func TestRebaseDropsStaged(t *testing.T) {
+// A restore fills its target likewise: the pairs by a load, their expiry behind it.
+func TestRestoredUsesBulkLoad(t *testing.T) {
 	x := newFixture(t)
-	x.one(command.OK, write(put("a", "1")))
-	x.one(command.OK, beginRestore)
-	x.one(command.OK, stageOf(put("b", "1")))
-	if err := Rebase(x.engine, "c", 10, false); err != nil {
+	owner := x.one(command.OK, begin(1, 1, 1))
+	x.one(command.OK, fenced(owner.Index, beginRestore))
+	x.one(command.OK, fenced(owner.Index, stageOf(putUntil("b", "2", 100), put("a", "1"), putUntil("c", "3", 50))))
+	end := endRestore(3, 7)
+	end.Fence, end.Clock = owner.Index, x.clock
+	restore := func(ctx context.Context, target storage.Engine) error {
+		return x.restored(ctx, Entry{Index: x.m.Applied() + 1, Command: &end}, target)
+	}
+	bulk, plain := fsmtest.OpenBulky(t), openMemory(t)
+	for _, target := range []storage.Engine{bulk, plain} {
+		if err := restore(context.Background(), target); err != nil {
+			t.Fatal(err)
+		}
+		checkInvariants(t, mustReplica(t, target))
+	}
+	if !sameSpaces(replicated(t, bulk), replicated(t, plain)) || bulk.Finished != 1 {
+		t.Errorf("restored by %d loads, another state than by writes", bulk.Finished)
+	}
+	for name, e := range map[string]*fsmtest.Bulky{"begin": {FailBegin: 1}, "add": {FailAdd: 1}, "finish": {FailFinish: 1}} {
+		e.Engine = openMemory(t)
+		if err := restore(context.Background(), e); !errors.Is(err, errInjected) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := restore(ctx, fsmtest.OpenBulky(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func mustReplica(t *testing.T, e storage.Engine) *Machine {
+	t.Helper()
+	m, err := NewReplica(e)
+	if err != nil {
 		t.Fatal(err)
 	}
-	x.restart()
-	if x.m.Restoring() || x.stagedKeys() != 0 {
-		t.Errorf("restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
-	}
-	x.one(command.OK, write(put("a", "2")))
+	return m
 }

@@ -6,13 +6,10 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-func setStandbys(record string, over kv.Index) command.Command {
-	return command.Command{Kind: command.SetStandbys, Expect: []byte(record), Delta: int64(over)}
-}
 
 // wantStandbys fails unless the machine has a record, now and when it is opened again.
 func (x *fixture) wantStandbys(want string, changed kv.Index) {
@@ -55,14 +52,15 @@ func TestStandbysOutlastARestore(t *testing.T) {
 	x := newFixture(t)
 	set := x.one(command.OK, setStandbys("one", 0)).Index
 	other := newFixture(t)
-	if err := x.m.KeepStandbys(other.engine); err != nil {
+	record, changed := x.m.Standbys()
+	if err := offline.KeepStandbys(other.engine, record, changed); err != nil {
 		t.Fatal(err)
 	}
 	other.restart()
 	other.wantStandbys("one", set)
 	x.restoreEmpty()
 	x.wantStandbys("one", set)
-	if err := Continue(x.engine); err != nil {
+	if err := offline.Continue(x.engine); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()

@@ -6,13 +6,10 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-func setTiming(record string, over kv.Index) command.Command {
-	return command.Command{Kind: command.SetTiming, Expect: []byte(record), Delta: int64(over)}
-}
 
 // wantTiming fails unless the machine has a setting, now and when it is opened again.
 func (x *fixture) wantTiming(want string, changed kv.Index) {
@@ -57,7 +54,7 @@ func TestTimingOutlastsARestore(t *testing.T) {
 	set := x.one(command.OK, setTiming("one", 0)).Index
 	x.restoreEmpty()
 	x.wantTiming("one", set)
-	if err := Continue(x.engine); err != nil {
+	if err := offline.Continue(x.engine); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -18,16 +19,16 @@ type Unstaged struct{ Pairs, Expiring uint64 }
 // long part of an EndRestore, and may be done before it. All pairs must be staged; see
 // Sealed.
 func (v *View) Unstage(ctx context.Context, target storage.Engine) (out Unstaged, err error) {
-	fill := filler{engine: target}
+	fill := chunks.NewFiller(target)
 	err = v.eachStaged(ctx, func(key, stored []byte, expireTS uint64) error {
 		out.Pairs++
 		if expireTS != 0 {
 			out.Expiring++
 		}
-		return fill.put(storage.Data, key, stored)
+		return fill.Put(storage.Data, key, stored)
 	})
 	if err == nil {
-		err = fill.finish()
+		err = fill.Finish()
 	}
 	if err == nil && out.Expiring > 0 {
 		err = v.unstageExpiry(ctx, target)
@@ -46,7 +47,7 @@ func (v *View) unstageExpiry(ctx context.Context, target storage.Engine) error {
 		}
 		scratch = layout.AppendExpiryKey(scratch[:0], expireTS, key)
 		b.Put(storage.Expiry, scratch)
-		if b.Size() < fillStep {
+		if b.Size() < chunks.FillStep {
 			return nil
 		}
 		defer b.Reset()

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -45,7 +46,7 @@ func KindOf(err error) kv.Kind {
 		return kv.Exhausted
 	case errors.Is(err, storage.ErrBadOptions):
 		return kv.Precondition
-	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, fsm.ErrBadSnapshot):
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, chunks.ErrBadSnapshot):
 		return kv.Corrupt
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTDIR):
 		return kv.Precondition // a path that an operator has to change or to grant access to

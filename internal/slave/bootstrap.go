@@ -8,7 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/crc"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -21,7 +21,7 @@ type snapshot struct {
 	// open opens the engine of the new state, which loader fills; both are nil before the
 	// first chunk.
 	open     func() (storage.Engine, error)
-	loader   *fsm.Loader
+	loader   *chunks.Loader
 	id       string
 	position []byte
 	progress Progress
@@ -137,20 +137,20 @@ func (s *snapshot) resumable(err error) bool {
 
 func (s *snapshot) finish() error {
 	err := s.loader.Finish()
-	if err != nil && !errors.Is(err, fsm.ErrBadSnapshot) {
+	if err != nil && !errors.Is(err, chunks.ErrBadSnapshot) {
 		return localError{err}
 	}
 	return err
 }
 
-// chunks is the number of chunks that may wait to be loaded.
-const chunks = 4
+// waitingChunks is the number of chunks that may wait to be loaded.
+const waitingChunks = 4
 
 // stream loads the chunks from the present position to the last one.
 func (s *snapshot) stream(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	in, failed := make(chan *serverpb.SnapshotChunk, chunks), make(chan error, 1)
+	in, failed := make(chan *serverpb.SnapshotChunk, waitingChunks), make(chan error, 1)
 	received := make(chan struct{})
 	defer func() { stop(nil); <-received }()
 	go func() {
@@ -236,7 +236,7 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 		return err
 	}
 	switch err := s.loader.Add(data); {
-	case errors.Is(err, fsm.ErrBadSnapshot):
+	case errors.Is(err, chunks.ErrBadSnapshot):
 		return err
 	case err != nil:
 		return localError{err}
@@ -267,7 +267,7 @@ func (s *snapshot) begin() error {
 	if err != nil {
 		return localError{fmt.Errorf("bootstrap: %w", err)}
 	}
-	s.loader = fsm.NewLoader(engine)
+	s.loader = chunks.NewLoader(engine)
 	return nil
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/master/replication"
@@ -186,7 +187,7 @@ func loadFrom(src replica.Replica) follower.Load {
 			return err
 		}
 		defer view.Close()
-		l := fsm.NewLoader(engine)
+		l := chunks.NewLoader(engine)
 		for position, more := []byte(nil), true; more; more = len(position) > 0 {
 			var payload []byte
 			if payload, position, err = view.Chunk(position, 1<<16); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
@@ -154,7 +155,7 @@ func forkOf(r *promotion.Record, n *node.Node, name string, g *datadir.Generatio
 	}
 	if steps > done+1 {
 		cut := r.Cuts[name]
-		return errors.Join(fsm.Fork(engine, fsm.Branch{Former: cut.Former, End: cut.End, History: r.History, Clock: cut.Clock}), g.Unseal())
+		return errors.Join(offline.Fork(engine, offline.Branch{Former: cut.Former, End: cut.End, History: r.History, Clock: cut.Clock}), g.Unseal())
 	}
 	return nil
 }
@@ -178,7 +179,7 @@ func wantMaster(t *testing.T, f *folder, r *promotion.Record) {
 		t.Error(holds, err)
 	}
 	f.each(func(_ *node.Node, name string, g *datadir.Generations, engine storage.Engine) error {
-		id, applied, err := fsm.Inspect(engine)
+		id, applied, err := offline.Inspect(engine)
 		if err != nil || id.History != r.History || applied != 3+standby.Gap {
 			t.Errorf("vBucket %s: %+v at %d, %v", name, id, applied, err)
 		}

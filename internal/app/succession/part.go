@@ -13,7 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
@@ -157,7 +157,7 @@ func fork(n *node.Node, r *promotion.Record) error {
 			err = importRequests(engine, n.Dir.Path(), r.ID, name)
 		}
 		if err == nil {
-			err = fsm.Fork(engine, fsm.Branch{Former: cut.Former, End: cut.End, History: r.History, Clock: cut.Clock})
+			err = offline.Fork(engine, offline.Branch{Former: cut.Former, End: cut.End, History: r.History, Clock: cut.Clock})
 		}
 		if closeErr := engine.Close(); err == nil {
 			err = closeErr

@@ -11,7 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/crc"
 	"github.com/dkvdb/dkv/internal/durable"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
@@ -61,7 +61,7 @@ func importRequests(engine storage.Engine, dir, promotion, vBucket string) error
 	if err != nil {
 		return err
 	}
-	to := fsm.ImportRequests(engine)
+	to := offline.ImportRequests(engine)
 	for _, p := range parts {
 		if err := to.Add(p); err != nil {
 			return err

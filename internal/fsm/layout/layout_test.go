@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/storage"
+	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
 func TestDataRoundTrip(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -22,7 +23,7 @@ import (
 type transfer struct {
 	t      *testing.T
 	engine storage.Engine
-	load   *fsm.Loader
+	load   *chunks.Loader
 	about  *serverpb.SnapshotChunk // the first chunk, without data
 	at     *serverpb.StreamSnapshotRequest
 	chunks int
@@ -35,7 +36,7 @@ func newTransfer(t *testing.T) *transfer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &transfer{t: t, engine: e, load: fsm.NewLoader(e), at: &serverpb.StreamSnapshotRequest{}}
+	return &transfer{t: t, engine: e, load: chunks.NewLoader(e), at: &serverpb.StreamSnapshotRequest{}}
 }
 
 // receive reads up to most chunks of a new stream, which resumes where the transfer is, and then

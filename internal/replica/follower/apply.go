@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
@@ -255,7 +256,7 @@ func (f *Replica) load(ctx context.Context, place string, fill Load) (*fsm.Machi
 	})
 	switch {
 	case engine == nil && err == nil:
-		return nil, fmt.Errorf("%w: nothing was loaded", fsm.ErrBadSnapshot)
+		return nil, fmt.Errorf("%w: nothing was loaded", chunks.ErrBadSnapshot)
 	case engine == nil:
 		return nil, err
 	case err != nil:
@@ -266,7 +267,7 @@ func (f *Replica) load(ctx context.Context, place string, fill Load) (*fsm.Machi
 		return nil, errors.Join(err, engine.Close())
 	}
 	if m.Identity().History == "" {
-		return nil, errors.Join(fmt.Errorf("%w: it has no history", fsm.ErrBadSnapshot), m.Close())
+		return nil, errors.Join(fmt.Errorf("%w: it has no history", chunks.ErrBadSnapshot), m.Close())
 	}
 	return m, nil
 }

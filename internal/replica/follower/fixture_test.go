@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -69,7 +70,7 @@ func loadFrom(src replica.Replica) Load {
 			return err
 		}
 		defer view.Close()
-		l := fsm.NewLoader(engine)
+		l := chunks.NewLoader(engine)
 		for position := []byte(nil); ; {
 			var payload []byte
 			if payload, position, err = view.Chunk(position, 64); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -79,7 +80,7 @@ func TestFollowerReplaceFails(t *testing.T) {
 				t.Error("a state without an identity was taken")
 			}
 			none := func(context.Context, func() (storage.Engine, error)) error { return nil }
-			if err := f.Replace(t.Context(), false, none); !errors.Is(err, fsm.ErrBadSnapshot) {
+			if err := f.Replace(t.Context(), false, none); !errors.Is(err, chunks.ErrBadSnapshot) {
 				t.Error("a state of nothing was taken:", err)
 			}
 			f.WantValue("a", "1")

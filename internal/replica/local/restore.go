@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
@@ -193,27 +194,28 @@ func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
 		return nil, err
 	}
 	old := l.state.Machine()
-	if err := fsm.Rebase(engine, old.Identity().Cluster, old.Applied()+1, old.Paused()); err != nil {
+	if err := offline.Rebase(engine, old.Identity().Cluster, old.Applied()+1, old.Paused()); err != nil {
 		return nil, err
 	}
 	if err := old.KeepRequests(context.Background(), engine); err != nil {
 		return nil, err
 	}
-	if err := old.KeepLineage(engine); err != nil {
+	if err := offline.KeepLineage(engine, old.Identity().History, old.Lineage()); err != nil {
 		return nil, err
 	}
-	if err := old.KeepStandbys(engine); err != nil {
+	standbys, changed := old.Standbys()
+	if err := offline.KeepStandbys(engine, standbys, changed); err != nil {
 		return nil, err
 	}
 	slaves, err := old.Slaves()
 	if err != nil {
 		return nil, err
 	}
-	if err := fsm.KeepSlaves(engine, slaves); err != nil {
+	if err := offline.KeepSlaves(engine, slaves); err != nil {
 		return nil, err
 	}
 	// A backup brings back keys, and not its time.
-	if err := fsm.KeepClock(engine, old.Clock()); err != nil {
+	if err := offline.KeepClock(engine, old.Clock()); err != nil {
 		return nil, err
 	}
 	if err := engine.Sync(); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/standby"
@@ -32,7 +33,7 @@ func promotedState(t *testing.T, identity fsm.Identity, last string) storage.Eng
 	if err := m.Apply([]fsm.Entry{{Index: 1, Command: begin}, {Index: 2, Command: write}}, make([]command.Result, 2), true); err != nil {
 		t.Fatal(err)
 	}
-	if err := fsm.Fork(engine, fsm.Branch{Former: identity.History, End: 2, History: "1-new", Clock: 5}); err != nil {
+	if err := offline.Fork(engine, offline.Branch{Former: identity.History, End: 2, History: "1-new", Clock: 5}); err != nil {
 		t.Fatal(err)
 	}
 	return engine

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -293,7 +293,7 @@ func TestRaftGoesOnFromAStandaloneState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(fsm.Continue(engine), engine.Sync(), engine.Close()); err != nil {
+	if err := errors.Join(offline.Continue(engine), engine.Sync(), engine.Close()); err != nil {
 		t.Fatal(err)
 	}
 	first.start()

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/dkvdb/dkv/internal/backup"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -116,7 +116,7 @@ func (c *Store) inspect(ctx context.Context, dir string, info *backup.Info) erro
 		return err
 	}
 	info.Encrypted = storage.Encrypted(engine)
-	id, index, err := fsm.Inspect(engine)
+	id, index, err := offline.Inspect(engine)
 	info.Cluster, info.History, info.Index = id.Cluster, id.History, index
 	if err == nil {
 		err = engine.Verify(ctx)

@@ -14,7 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/durable"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica/raft"
 	"github.com/dkvdb/dkv/internal/replica/raft/host"
@@ -208,7 +208,7 @@ func (m *Member) continueInRaft() error {
 		if err != nil {
 			return node.OpenError(err)
 		}
-		if err := errors.Join(fsm.Continue(engine), engine.Close()); err != nil {
+		if err := errors.Join(offline.Continue(engine), engine.Close()); err != nil {
 			return fmt.Errorf("vBucket %s: %w", name, err)
 		}
 	}

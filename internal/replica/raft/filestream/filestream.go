@@ -23,7 +23,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/crc"
 	"github.com/dkvdb/dkv/internal/durable"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -132,7 +132,7 @@ func (s *fileWriter) pause(n int) error {
 }
 
 // Read makes the folder dir with the files of a stream, durably. First it calls fits, whose
-// error says that there is no room for so many bytes. An error may wrap fsm.ErrBadSnapshot.
+// error says that there is no room for so many bytes. An error may wrap chunks.ErrBadSnapshot.
 func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error) error {
 	br := bufio.NewReaderSize(r, BufferSize)
 	var head [16]byte
@@ -161,7 +161,7 @@ func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error)
 }
 
 // checkMagic returns a storage.ErrNewer if the first 8 bytes of a stream have a newer
-// format, and an fsm.ErrBadSnapshot if they are anything else than magic.
+// format, and an chunks.ErrBadSnapshot if they are anything else than magic.
 func checkMagic(got [8]byte) error {
 	const last = len(magic) - 1
 	switch format := got[last]; {
@@ -175,7 +175,7 @@ func checkMagic(got [8]byte) error {
 }
 
 func bad(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", fsm.ErrBadSnapshot, fmt.Errorf(format, args...))
+	return fmt.Errorf("%w: %w", chunks.ErrBadSnapshot, fmt.Errorf(format, args...))
 }
 
 // readFile reads one file of the stream; last reports that there is none left.

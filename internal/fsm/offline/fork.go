@@ -1,6 +1,7 @@
-package fsm
+package offline
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/fsm/history"
@@ -9,6 +10,9 @@ import (
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
 )
+
+// ErrDiverged means that a state is not the one with which a history ended.
+var ErrDiverged = errors.New("the state does not belong to the log")
 
 // Branch says where a promotion ends a history and which one follows. All nodes that become
 // masters get the same.
@@ -24,7 +28,7 @@ type Branch struct {
 	Expired uint64
 }
 
-// Fork makes the state in engine, which no machine has open, the base of a new log and of the
+// Fork makes the state in engine the base of a new log and of the
 // history that a promotion begins. It must be a state of the former history at its end, or
 // the error is ErrDiverged. It keeps the keyspace, the changes and the remembered requests
 // (see ImportRequests). The log's own records, the list of slaves, a pause and a seal end. The
@@ -39,7 +43,7 @@ func Fork(engine storage.Engine, to Branch) error {
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
-	last := Former{History: to.Former, End: to.End}
+	last := history.Former{History: to.Former, End: to.End}
 	switch {
 	case to.Former == "" || to.History == "" || to.Former == to.History:
 		return fmt.Errorf("fork: history %q cannot follow history %q", to.History, to.Former)
@@ -59,7 +63,7 @@ func Fork(engine storage.Engine, to Branch) error {
 	st.Applied = to.End + standby.Gap
 	st.Clock, st.Expired, st.Paused = to.Clock, to.Expired, false
 	var b storage.Batch
-	layout.PutIdentity(&b, Identity{Cluster: id.Cluster, History: to.History})
+	layout.PutIdentity(&b, history.Identity{Cluster: id.Cluster, History: to.History})
 	layout.PutLineage(&b, history.After(last, lineage))
 	return beginLog(engine, &b, st)
 }

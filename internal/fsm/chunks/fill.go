@@ -1,11 +1,11 @@
-package fsm
+package chunks
 
 import "github.com/dkvdb/dkv/internal/storage"
 
-// filler writes the pairs of a state into an empty engine, space by space and in the order of
+// Filler writes the pairs of a state into an empty engine, space by space and in the order of
 // their keys, in the fastest way that the engine has. The pairs are durable, and can be read,
-// once finish has returned.
-type filler struct {
+// once Finish has returned.
+type Filler struct {
 	engine storage.Engine
 	// load is nil if the engine has no bulk load, or before the first pair.
 	load  storage.Load
@@ -13,21 +13,24 @@ type filler struct {
 	batch storage.Batch
 }
 
-// fillStep is how many bytes are written with one batch, since engines limit a batch.
-const fillStep = 256 << 10
+// NewFiller returns a filler of an engine, which the caller still has to close.
+func NewFiller(engine storage.Engine) *Filler { return &Filler{engine: engine} }
 
-// put adds a pair. If the engine has a bulk load and the pair is out of order, the error is a
+// FillStep is how many bytes are written with one batch, since engines limit a batch.
+const FillStep = 256 << 10
+
+// Put adds a pair. If the engine has a bulk load and the pair is out of order, the error is a
 // storage.ErrUnordered.
-func (f *filler) put(space storage.Space, key, value []byte) error {
+func (f *Filler) Put(space storage.Space, key, value []byte) error {
 	f.batch.Put(space, key, value)
-	if f.batch.Size() < fillStep {
+	if f.batch.Size() < FillStep {
 		return nil
 	}
 	return f.flush()
 }
 
 // flush writes the pairs so far.
-func (f *filler) flush() error {
+func (f *Filler) flush() error {
 	if f.batch.Count() == 0 {
 		return nil
 	}
@@ -42,7 +45,7 @@ func (f *filler) flush() error {
 }
 
 // begin begins a bulk load if the engine has one.
-func (f *filler) begin() error {
+func (f *Filler) begin() error {
 	if f.begun {
 		return nil
 	}
@@ -56,8 +59,8 @@ func (f *filler) begin() error {
 	return err
 }
 
-// finish makes all pairs durable.
-func (f *filler) finish() error {
+// Finish makes all pairs durable.
+func (f *Filler) Finish() error {
 	if err := f.flush(); err != nil {
 		return err
 	}

@@ -1,22 +1,21 @@
-package fsm
+package offline
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
-	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Rebase makes the state in engine, which no machine has open, the start of a new history of
+// Rebase makes the state in engine the start of a new history of
 // the given cluster, with a new log: no old change number is valid in it, its index is at
 // least the given one, and paused says whether mutations are rejected. It has no lineage
-// until KeepLineage. The state keeps its remembered requests unless KeepRequests replaces
-// them.
+// until KeepLineage. The state keeps its remembered requests unless
+// fsm.Machine.KeepRequests replaces them.
 func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) error {
 	st, err := layout.ReadState(engine)
 	if err != nil {
@@ -29,43 +28,12 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) 
 	st.Logged, st.Paused = 0, paused
 	var b storage.Batch
 	b.Delete(storage.Meta, layout.KeyLineage)
-	layout.PutIdentity(&b, Identity{Cluster: cluster, History: kv.NewID()})
+	layout.PutIdentity(&b, history.Identity{Cluster: cluster, History: kv.NewID()})
 	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(st.Applied+1))
 	return beginLog(engine, &b, st)
 }
 
-// KeepRequests replaces the remembered requests in engine, which no machine has open, with
-// those of m. So a retry of a request that was acknowledged before the keyspace was replaced
-// is not applied again. If m remembers none, as on a new node, those in engine stay. Nothing
-// may be applied to m meanwhile. The result is not durable yet.
-func (m *Machine) KeepRequests(ctx context.Context, engine storage.Engine) error {
-	if !m.gate.enter() {
-		return ErrClosed
-	}
-	defer m.gate.leave()
-	if m.requests.Empty() {
-		return nil
-	}
-	return requests.Copy(ctx, m.engine, engine)
-}
-
-// KeepClock sets the log's clock of the state in engine, which no machine has open. The
-// result is not durable yet.
-func KeepClock(engine storage.Engine, clock kv.Clock) error {
-	st, err := layout.ReadState(engine)
-	if err != nil {
-		return fmt.Errorf("keep the log's clock: %w", err)
-	}
-	st.Clock = clock
-	var b storage.Batch
-	b.Put(storage.Meta, layout.KeyState, st.Append(nil))
-	if err := engine.Write(&b, false); err != nil {
-		return fmt.Errorf("keep the log's clock: %w", err)
-	}
-	return nil
-}
-
-// Continue makes the state in engine, which no machine has open, the start of a new log. It
+// Continue makes the state in engine the start of a new log. It
 // keeps its history, changes and requests: the log's first entry is the next change.
 func Continue(engine storage.Engine) error {
 	st, err := layout.ReadState(engine)
@@ -97,6 +65,9 @@ func beginLog(engine storage.Engine, b *storage.Batch, st layout.State) error {
 	return nil
 }
 
+// clearStep is how many keys are deleted with one batch, since engines limit a batch.
+const clearStep = 4096
+
 // clearSpace deletes the keys of a range, a bounded batch at a time.
 func clearSpace(engine storage.Engine, space storage.Space, r storage.Range) error {
 	r.KeysOnly, r.Bulk = true, true
@@ -105,7 +76,7 @@ func clearSpace(engine storage.Engine, space storage.Space, r storage.Range) err
 	var b storage.Batch
 	for it.Next() {
 		b.Delete(space, it.Key())
-		if b.Count() < trimStep {
+		if b.Count() < clearStep {
 			continue
 		}
 		if err := engine.Write(&b, false); err != nil {

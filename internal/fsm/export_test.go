@@ -3,16 +3,26 @@ package fsm
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 
-	"github.com/dkvdb/dkv/internal/fsm/layout"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/chunks"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
+
+func viewOf(t testing.TB, m *Machine) *View {
+	t.Helper()
+	v, err := m.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	return v
+}
 
 // filled is a machine with some of everything, whose snapshot has several
 // chunks.
@@ -79,65 +89,6 @@ func TestCopyIsOfTheView(t *testing.T) {
 	}
 }
 
-func record(space storage.Space, key string, value []byte) []byte {
-	p := []byte{byte(space)}
-	p = append(binary.AppendUvarint(p, uint64(len(key))), key...)
-	return append(binary.AppendUvarint(p, uint64(len(value))), value...)
-}
-
-// checkRefused checks that payloads make no snapshot, and that what was loaded of them is
-// not taken for a state.
-func checkRefused(t *testing.T, what string, payloads ...[]byte) {
-	t.Helper()
-	e := openMemory(t)
-	if err := loadInto(e, payloads...); !errors.Is(err, ErrBadSnapshot) {
-		t.Errorf("%s: %v", what, err)
-	}
-	if _, err := New(e); !errors.Is(err, storage.ErrCorrupt) && len(dump(t, e, storage.Data)) > 0 {
-		t.Errorf("%s: New on the remains: %v", what, err)
-	}
-}
-
-func TestSnapshotOfNonsense(t *testing.T) {
-	id := record(storage.Meta, "identity", Identity{Cluster: "c", History: "h"}.Append(nil))
-	st := record(storage.Meta, "state", (&layout.State{Applied: 9}).Append(nil))
-	if m := load(t, [][]byte{slices.Concat(id, st)}); m.Applied() != 9 {
-		t.Fatal("the test's own snapshot is bad")
-	}
-	for name, payload := range map[string][]byte{
-		"no state":        id,
-		"no identity":     st,
-		"bad state":       slices.Concat(id, record(storage.Meta, "state", []byte{1})),
-		"bad identity":    slices.Concat(record(storage.Meta, "identity", []byte("x")), st),
-		"changelog":       slices.Concat(id, st, record(storage.Changelog, "x", nil)),
-		"unknown space":   slices.Concat(id, st, record(storage.Spaces, "x", nil)),
-		"key too long":    slices.Concat(id, st, []byte{0, 200, 1, 'x'}),
-		"no value":        slices.Concat(id, st, []byte{0, 1, 'x'}),
-		"value too long":  slices.Concat(id, st, []byte{0, 1, 'x', 9, 'y'}),
-		"endless varint":  slices.Concat(id, st, bytes.Repeat([]byte{0xff}, 12)),
-		"space by itself": slices.Concat(id, st, []byte{0}),
-	} {
-		checkRefused(t, name, payload)
-	}
-	checkRefused(t, "no payload")
-}
-
-// A load whose last payload is cut short anywhere is no state.
-func TestSnapshotCutShort(t *testing.T) {
-	x := filled(t)
-	payloads, _ := chunksOf(t, viewOf(t, x.m), func() int { return copyChunk })
-	if len(payloads) < 4 {
-		t.Fatalf("only %d chunks; the test needs some more", len(payloads))
-	}
-	for i := range payloads {
-		checkRefused(t, fmt.Sprintf("cut behind chunk %d", i), payloads[:i]...)
-		for _, n := range []int{1, 2, len(payloads[i]) / 2, len(payloads[i]) - 1} {
-			cut := append(slices.Clone(payloads[:i]), payloads[i][:n])
-			checkRefused(t, fmt.Sprintf("cut behind %d bytes of chunk %d", n, i), cut...)
-		}
-	}
-}
-
 // failingView is an engine whose views fail from the given iteration on.
 type failingView struct {
 	storage.Engine
@@ -171,7 +122,7 @@ func TestCopyReportsErrors(t *testing.T) {
 	x := filled(t)
 	v := viewOf(t, x.m)
 	for n := 1; ; n++ {
-		f := &faulty{Engine: openMemory(t), failWrite: n}
+		f := &faulty{Engine: openMemory(t), FailWrite: n}
 		err := v.CopyTo(t.Context(), f)
 		if err == nil {
 			if n < 5 {
@@ -179,11 +130,11 @@ func TestCopyReportsErrors(t *testing.T) {
 			}
 			break
 		}
-		if !errors.Is(err, errInjected) || errors.Is(err, ErrBadSnapshot) {
+		if !errors.Is(err, errInjected) || errors.Is(err, chunks.ErrBadSnapshot) {
 			t.Fatalf("write %d failed: %v", n, err)
 		}
 	}
-	if err := v.CopyTo(t.Context(), &faulty{Engine: openMemory(t), failSync: 1}); !errors.Is(err, errInjected) {
+	if err := v.CopyTo(t.Context(), &faulty{Engine: openMemory(t), FailSync: 1}); !errors.Is(err, errInjected) {
 		t.Errorf("sync failed: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -203,11 +154,49 @@ func TestCopyReportsErrors(t *testing.T) {
 			}
 			break
 		}
-		if !errors.Is(err, errInjected) || errors.Is(err, ErrBadSnapshot) {
+		if !errors.Is(err, errInjected) || errors.Is(err, chunks.ErrBadSnapshot) {
 			t.Fatalf("iteration %d failed: %v", n, err)
 		}
 		if _, err := New(e); !errors.Is(err, storage.ErrCorrupt) && len(dump(t, e, storage.Data)) > 0 {
 			t.Fatalf("iteration %d failed, and the remains pass for a state: %v", n, err)
 		}
+	}
+}
+
+// Those of the keyspace that is replaced are kept instead, unless there are none.
+func TestKeepRequests(t *testing.T) {
+	backup := newFixture(t)
+	inBackup := backup.one(command.OK, as(increment("n", 1), 7, 1, 0))
+	live, fresh := newFixture(t), newFixture(t)
+	live.apply(write(put("a", "1")))
+	inLive := live.one(command.OK, as(increment("n", 5), 8, 1, 0))
+	for _, c := range []struct {
+		replaced *fixture
+		client   uint64
+		first    command.Result
+	}{{fresh, 7, inBackup}, {live, 8, inLive}} {
+		if err := c.replaced.m.KeepRequests(context.Background(), backup.engine); err != nil {
+			t.Fatal(err)
+		}
+		if err := offline.Rebase(backup.engine, "c", live.m.Applied()+1, false); err != nil {
+			t.Fatal(err)
+		}
+		backup.restart()
+		delta := int64(1)
+		if c.client == 8 {
+			delta = 5
+		}
+		if again := backup.one(command.OK, as(increment("n", delta), c.client, 1, 0)); again != c.first {
+			t.Errorf("a retry of client %d came to %+v, the first attempt to %+v", c.client, again, c.first)
+		}
+		if n := backup.m.Requests().Sessions; n != 1 {
+			t.Errorf("%d clients are known", n)
+		}
+	}
+	if err := live.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := live.m.KeepRequests(context.Background(), backup.engine); !errors.Is(err, ErrClosed) {
+		t.Errorf("of a closed machine: %v", err)
 	}
 }

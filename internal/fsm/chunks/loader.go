@@ -1,8 +1,7 @@
-package fsm
+package chunks
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -12,18 +11,21 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
+// ErrBadSnapshot means that a snapshot is damaged or incomplete.
+var ErrBadSnapshot = errors.New("snapshot is damaged")
+
 // Loader fills an empty engine with the chunks of a snapshot, in their order. Until Finish
-// the engine holds only a part of a state. Its identity is written last, so that New rejects
+// the engine holds only a part of a state. Its identity is written last, so that fsm.New rejects
 // it until then.
 type Loader struct {
-	fill filler
+	fill Filler
 	// identity is the identity record, which is written after all others.
 	identity []byte
 }
 
 // NewLoader returns a loader into an engine, which the caller still has to close. Until
 // Finish, nothing else may use the engine: one that has a bulk load is filled with that.
-func NewLoader(engine storage.Engine) *Loader { return &Loader{fill: filler{engine: engine}} }
+func NewLoader(engine storage.Engine) *Loader { return &Loader{fill: Filler{engine: engine}} }
 
 // Add writes the records of one chunk, and does not keep its payload. The error is an
 // ErrBadSnapshot if the payload cannot be parsed or is not in order. After any error the load
@@ -52,30 +54,15 @@ func loadError(err error) error {
 
 // record writes the first record of p and returns the rest.
 func (l *Loader) record(p []byte) (rest []byte, err error) {
-	space := storage.Space(p[0])
-	key, rest, ok := takeField(p[1:])
-	var value []byte
-	if ok {
-		value, rest, ok = takeField(rest)
-	}
-	if !ok || space >= storage.Spaces || space == storage.Changelog {
+	r, rest, ok := Take(p)
+	if !ok || r.Space >= storage.Spaces || r.Space == storage.Changelog {
 		return nil, fmt.Errorf("%w: malformed record", ErrBadSnapshot)
 	}
-	if space == storage.Meta && string(key) == string(layout.KeyIdentity) {
-		l.identity = bytes.Clone(value)
+	if r.Space == storage.Meta && string(r.Key) == string(layout.KeyIdentity) {
+		l.identity = bytes.Clone(r.Value)
 		return rest, nil
 	}
-	return rest, loadError(l.fill.put(space, key, value))
-}
-
-// takeField splits a byte string, which has its length before it, from the front of p.
-func takeField(p []byte) (field, rest []byte, ok bool) {
-	n, w := binary.Uvarint(p)
-	if w <= 0 || n > uint64(len(p)-w) {
-		return nil, nil, false
-	}
-	end := w + int(n)
-	return p[w:end], p[end:], true
+	return rest, loadError(l.fill.Put(r.Space, r.Key, r.Value))
 }
 
 // Finish completes the state: it writes the identity, sets the changelog's floor to the index
@@ -83,7 +70,7 @@ func takeField(p []byte) (field, rest []byte, ok bool) {
 // was no state record or no identity.
 func (l *Loader) Finish() error {
 	// Everything else must be durable before the identity is.
-	if err := l.fill.finish(); err != nil {
+	if err := l.fill.Finish(); err != nil {
 		return loadError(err)
 	}
 	engine := l.fill.engine
