@@ -182,19 +182,30 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	opened = true
 	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k, span: span}
 	if m.audited {
-		s.audit = func(req any) error {
-			if entry != nil {
-				return nil
-			}
-			var failed error
-			entry, failed = c.beginAudit(ss.Context(), m, req)
-			return toStatus(failed)
+		s.audit = c.auditing(ss.Context(), m, &entry)
+	}
+	return k.endedBy(toStatus(c.handle(srv, s, m, handler)))
+}
+
+// auditing returns what enters a stream in the audit log, once, and keeps the entry.
+func (c *calls) auditing(ctx context.Context, m *method, entry **audit.Entry) func(req any) error {
+	return func(req any) error {
+		if *entry != nil {
+			return nil
 		}
+		var err error
+		*entry, err = c.beginAudit(ctx, m, req)
+		return toStatus(err)
 	}
+}
+
+// handle runs the handler of a stream. The context of an endless one ends when the server
+// drains.
+func (c *calls) handle(srv any, s guardedStream, m *method, handler grpc.StreamHandler) error {
 	if !m.endless {
-		return k.endedBy(toStatus(handler(srv, s)))
+		return handler(srv, s)
 	}
-	ctx, cancel := context.WithCancelCause(ss.Context())
+	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
 	go func() {
 		select {
@@ -204,7 +215,7 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		}
 	}()
 	s.ctx = ctx
-	return k.endedBy(toStatus(handler(srv, endlessStream{s})))
+	return handler(srv, endlessStream{s})
 }
 
 // errDrained is the cause with which the contexts of endless streams end.
