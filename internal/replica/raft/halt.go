@@ -62,7 +62,11 @@ func (r *Replica) applied() (voters []uint64, by uint64, err error) {
 func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted, error) {
 	s := r.applier.Load()
 	if s == nil {
-		return Halted{}, kv.Errorf(kv.Unavailable, "vBucket %s: the replica takes no part in the log at present: %w", r.opts.VBucket, errors.Join(r.state.Refusal(), r.state.Standing().Err))
+		why := r.state.Refusal()
+		if why == nil {
+			why = errors.New("it has not begun yet")
+		}
+		return Halted{}, kv.Errorf(kv.Unavailable, "vBucket %s: the replica takes no part in the log: %w", r.opts.VBucket, why)
 	}
 	voters, by, err := r.applied()
 	if err != nil {
