@@ -328,7 +328,9 @@ type CopyPosition struct {
 	Lag       uint64 `protobuf:"varint,6,opt,name=lag,proto3" json:"lag,omitempty"`
 	AgeMillis uint64 `protobuf:"varint,7,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
 	// The promotion that has sealed it; empty for none.
-	Sealed        string `protobuf:"bytes,8,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	Sealed string `protobuf:"bytes,8,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	// Up to where it has confirmed changes as received: above the index if its disk could not take them.
+	Confirmed     uint64 `protobuf:"varint,9,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,6 +419,13 @@ func (x *CopyPosition) GetSealed() string {
 		return x.Sealed
 	}
 	return ""
+}
+
+func (x *CopyPosition) GetConfirmed() uint64 {
+	if x != nil {
+		return x.Confirmed
+	}
+	return 0
 }
 
 type CatchUpCopyRequest struct {
@@ -2900,7 +2909,7 @@ const file_api_standby_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12\x16\n" +
 	"\x06format\x18\x06 \x01(\rR\x06format\x12\x16\n" +
 	"\x06timing\x18\a \x01(\tR\x06timing\x120\n" +
-	"\x06copies\x18\b \x03(\v2\x18.dkv.peerpb.CopyPositionR\x06copies\"\xce\x01\n" +
+	"\x06copies\x18\b \x03(\v2\x18.dkv.peerpb.CopyPositionR\x06copies\"\xec\x01\n" +
 	"\fCopyPosition\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
 	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x14\n" +
@@ -2909,7 +2918,8 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x06digest\x18\x05 \x01(\x06R\x06digest\x12\x10\n" +
 	"\x03lag\x18\x06 \x01(\x04R\x03lag\x12\x1c\n" +
 	"\tageMillis\x18\a \x01(\x04R\tageMillis\x12\x16\n" +
-	"\x06sealed\x18\b \x01(\tR\x06sealed\"\x90\x01\n" +
+	"\x06sealed\x18\b \x01(\tR\x06sealed\x12\x1c\n" +
+	"\tconfirmed\x18\t \x01(\x04R\tconfirmed\"\x90\x01\n" +
 	"\x12CatchUpCopyRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
 	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x18\n" +

@@ -1,11 +1,9 @@
 package slave
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/slave/report"
@@ -21,6 +19,8 @@ type intake struct {
 	// agrees means that a master is followed whose log the copy is a part of. Without that
 	// the log may have gone back, so that the copy's indexes are those of other changes.
 	agrees bool
+	// applying means that what was received up to at is being applied.
+	applying bool
 	// closed means that a promotion is sealing the copy: Progress returns nothing more.
 	closed bool
 }
@@ -32,7 +32,7 @@ func (r *intake) begin(history string, at kv.Index) {
 	if r.history != history {
 		r.history, r.told = history, 0
 	}
-	r.at, r.agrees = at, true
+	r.at, r.agrees, r.applying = at, true, true
 }
 
 // end notes that the master is followed no more: the next look at one decides again.
@@ -51,11 +51,40 @@ func (r *intake) reach(history string, at kv.Index) {
 	r.at = max(r.at, at)
 }
 
-// lost notes that what was received above an index will not be applied.
-func (r *intake) lost(at kv.Index) {
+// over notes that all which could be applied of what was received is: what is above an index is
+// lost here.
+func (r *intake) over(at kv.Index) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.at = min(r.at, at)
+	r.at, r.applying = min(r.at, at), false
+}
+
+// owed returns up to where what was confirmed as received is still going to be applied; 0 if
+// nothing is.
+func (r *intake) owed(history string) kv.Index {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.history != history || !r.applying {
+		return 0
+	}
+	return min(r.told, r.at)
+}
+
+// close has Progress return nothing, or something again.
+func (r *intake) close(closed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = closed
+}
+
+// confirmed returns up to where changes of a history were confirmed as received.
+func (r *intake) confirmed(history string) kv.Index {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.history != history {
+		return 0
+	}
+	return r.told
 }
 
 // Name implements report.VBucket.
@@ -154,62 +183,4 @@ func (s *session) misdirected() error {
 		return errRedirected
 	}
 	return nil
-}
-
-// drainPatience bounds how long what was received is applied after the end of a session.
-const drainPatience = 5 * time.Second
-
-// drain applies what was received before the session ended with an error, while the copy was
-// at an index: the log's owner may have been told of it.
-func (s *session) drain(ctx context.Context, at kv.Index, in <-chan stretch, err error) {
-	ctx, cancel := context.WithTimeout(ctx, drainPatience)
-	defer cancel()
-	st := gather(&s.fresh, s.pending, in)
-	_, now := s.opts.State.Position()
-	if now >= at && st.upTo > now && !isLocal(err) { // else it was opened again at an earlier one
-		st.since(now)
-		_ = s.write(ctx, now, st) // what cannot be applied is received again
-	}
-	_, now = s.opts.State.Position()
-	s.intake.lost(now)
-}
-
-// since leaves out what is not above an index.
-func (s *stretch) since(at kv.Index) {
-	for len(s.changes) > 0 && s.changes[0].Index <= at {
-		s.changes = s.changes[1:]
-	}
-}
-
-// sealPatience bounds how long a seal waits until what was confirmed as received is applied.
-const sealPatience = 2 * time.Second
-
-// closeReports has nothing more confirmed, and waits until what was confirmed as received is
-// applied. What reopen undoes is undone by the caller if the seal fails.
-func (p *Puller) closeReports(ctx context.Context) (reopen func()) {
-	r := &p.intake
-	r.mu.Lock()
-	r.closed = true
-	told := r.told
-	r.mu.Unlock()
-	t := time.NewTimer(sealPatience)
-	defer t.Stop()
-	for {
-		changed := p.opts.Changed.Changed()
-		if _, at := p.opts.State.Position(); at >= told {
-			break
-		}
-		select {
-		case <-changed:
-			continue
-		case <-t.C:
-		case <-ctx.Done():
-		}
-		break
-	}
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.closed = false
-	}
 }

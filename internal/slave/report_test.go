@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/peerpb"
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/slave/report"
@@ -234,87 +233,6 @@ func TestOwnerWithoutStandbys(t *testing.T) {
 	testkit.Eventually(t, "the slave knows the owner", func() bool { return s.Puller.Leader() == "m1:1" })
 	m.put("a", "2")
 	s.has(m)
-}
-
-// held is a state whose Apply waits.
-type held struct {
-	*follower.Replica
-	mu   sync.Mutex
-	gate chan struct{}
-}
-
-func (h *held) wrap(f *follower.Replica) { h.Replica = f }
-
-func (h *held) hold() (release func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	gate := make(chan struct{})
-	h.gate = gate
-	return sync.OnceFunc(func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.gate = nil
-		close(gate)
-	})
-}
-
-func (h *held) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
-	h.mu.Lock()
-	gate := h.gate
-	h.mu.Unlock()
-	if gate != nil {
-		<-gate
-	}
-	return h.Replica.Apply(ctx, after, changes, upTo)
-}
-
-// What a slave has confirmed as received is applied, also if the master dies before.
-func TestReceivedChangesOutliveTheMaster(t *testing.T) {
-	r := newRig(t)
-	m := r.master("m1:1")
-	m.put("a", "1")
-	state := new(held)
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), func(o *Options, _ *follower.Options) { o.State = state })
-	s.has(m)
-	release := state.hold()
-	defer release()
-	m.put("b", "1")
-	testkit.Eventually(t, "a change is received", func() bool {
-		p, ok := s.Puller.Progress()
-		return ok && p.Received > p.Applied
-	})
-	at := m.put("b", "2")
-	testkit.Eventually(t, "another one is received", func() bool { p, _ := s.Puller.Progress(); return p.Received >= at })
-	m.kill()
-	release()
-	testkit.Eventually(t, "what was received is applied", func() bool { _, now := s.Position(); return now >= at })
-}
-
-// A seal waits for what was confirmed as received.
-func TestSealAppliesWhatWasConfirmed(t *testing.T) {
-	r := newRig(t)
-	m := r.master("m1:1")
-	m.put("a", "1")
-	state := new(held)
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
-	s.has(m)
-	release := state.hold()
-	defer release()
-	at := m.put("b", "1")
-	testkit.Eventually(t, "the change is received", func() bool { p, _ := s.Puller.Progress(); return p.Received >= at })
-	sealed := make(chan error, 1)
-	go func() { sealed <- s.Puller.Seal(context.Background(), "p1") }()
-	testkit.Eventually(t, "nothing more is confirmed", func() bool { _, ok := s.Puller.Progress(); return !ok })
-	time.AfterFunc(10*time.Millisecond, release)
-	if err := <-sealed; err != nil {
-		t.Fatal(err)
-	}
-	if _, now := s.Position(); now < at {
-		t.Errorf("sealed at %d, and %d was confirmed as received", now, at)
-	}
-	if err := s.Puller.Seal(t.Context(), "p2"); !errors.Is(err, follower.ErrSealed) {
-		t.Errorf("another promotion: %v", err)
-	}
 }
 
 // A slave that has more than the log, since that has gone back, confirms nothing: the owner

@@ -17,6 +17,9 @@ type Position struct {
 	Applied  kv.Index
 	// Last is the newest change that was applied; its index is 0 if none is retained.
 	Last kv.Change
+	// Confirmed is up to where this process has confirmed changes of the present history as
+	// received. It is above Applied if what was received is not applied yet, or never was.
+	Confirmed kv.Index
 	// Sealed is the promotion that has sealed the copy; empty for none.
 	Sealed string
 }
@@ -25,6 +28,7 @@ type Position struct {
 func (p *Puller) Reached(ctx context.Context) (Position, error) {
 	out := Position{VBucket: p.opts.VBucket}
 	out.Identity, out.Applied = p.opts.State.Position()
+	out.Confirmed = p.intake.confirmed(out.Identity.History)
 	last, known, err := p.opts.State.LastChange(ctx)
 	if known {
 		out.Last = last
@@ -34,10 +38,14 @@ func (p *Puller) Reached(ctx context.Context) (Position, error) {
 }
 
 // Seal has the copy follow no master any more, also after a restart: nothing is applied,
-// bootstrapped or confirmed until Unseal.
+// bootstrapped or confirmed until Unseal. What was confirmed as received is applied before; while
+// the disk stalls, the error is kv.Unavailable and nothing is sealed.
 func (p *Puller) Seal(ctx context.Context, promotion string) error {
-	reopen := p.closeReports(ctx)
+	reopen, err := p.closeReports(ctx)
 	defer reopen() // the seal itself keeps the copy from being confirmed
+	if err != nil {
+		return err
+	}
 	if err := p.opts.State.Seal(ctx, promotion); err != nil {
 		return err
 	}
@@ -45,6 +53,11 @@ func (p *Puller) Seal(ctx context.Context, promotion string) error {
 		(*end)(errSealed)
 	}
 	p.sealing.Raise()
+	id, at := p.opts.State.Position()
+	if told := p.intake.confirmed(id.History); told > at {
+		p.log.Error("sealed without changes that were confirmed as received and could not be applied; masters may have acknowledged them",
+			"promotion", promotion, "index", at, "confirmed", told)
+	}
 	return nil
 }
 

@@ -50,6 +50,7 @@ func (c copies) Reached(ctx context.Context) ([]promotion.Position, error) {
 	}
 	for i, p := range found {
 		out[i].History, out[i].Index, out[i].Sealed = p.Identity.History, p.Applied, p.Sealed
+		out[i].Confirmed = p.Confirmed
 		if p.Last.Index != 0 {
 			out[i].Digest = changelog.Digest(&p.Last)
 		}

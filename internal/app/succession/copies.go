@@ -77,7 +77,7 @@ func (s *Service) copiesNow(ctx context.Context) (*peerpb.CopiesResponse, error)
 	for _, p := range positions {
 		resp.Copies = append(resp.Copies, &peerpb.CopyPosition{
 			VBucket: p.VBucket, History: p.History, Index: p.Index, Clock: uint64(p.Clock), Digest: p.Digest,
-			Lag: p.Lag, AgeMillis: uint64(p.Age.Milliseconds()), Sealed: p.Sealed,
+			Lag: p.Lag, AgeMillis: uint64(p.Age.Milliseconds()), Sealed: p.Sealed, Confirmed: p.Confirmed,
 		})
 	}
 	return resp, nil

@@ -131,7 +131,7 @@ func positionsOf(resp *peerpb.CopiesResponse) (out []promotion.Position) {
 	for _, c := range resp.GetCopies() {
 		out = append(out, promotion.Position{
 			VBucket: c.GetVBucket(), History: c.GetHistory(), Index: c.GetIndex(), Clock: kv.Clock(c.GetClock()),
-			Lag: c.GetLag(), Age: time.Duration(c.GetAgeMillis()) * time.Millisecond, Digest: c.GetDigest(), Sealed: c.GetSealed(),
+			Lag: c.GetLag(), Age: time.Duration(c.GetAgeMillis()) * time.Millisecond, Digest: c.GetDigest(), Sealed: c.GetSealed(), Confirmed: c.GetConfirmed(),
 		})
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // fence seals the masters, so that they acknowledge nothing that the founder does not have.
@@ -153,7 +154,7 @@ func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
 	if late != nil && !r.Force && len(r.Nodes) <= 1 {
 		return f.tooLate(late, &r)
 	}
-	if err := f.opts.Copies.Seal(ctx, r.ID); err != nil {
+	if err := f.sealOwn(ctx, &r); err != nil {
 		return fmt.Errorf("seal this slave's copies: %w", err)
 	}
 	if late == nil {
@@ -161,26 +162,67 @@ func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
 			return f.tooLate(late, &r)
 		}
 	}
-	all, err := f.sealSet(ctx, &r)
+	all, err := f.reached(ctx, &r)
 	if err != nil {
 		return err
 	}
 	cuts := map[string]Cut{}
-	var lost uint64
-	for _, p := range f.opts.Copies.Positions() {
+	var lost, unapplied uint64
+	for _, p := range all[0] {
 		cut := r.Cuts[p.VBucket]
 		if cut.Former != p.History {
 			return kv.Errorf(kv.Precondition, "vBucket %s has followed history %s since the promotion began with %s; promote this slave again", p.VBucket, p.History, cut.Former)
 		}
-		cut.End, cut.Clock = greatest(append(all, []Position{p}), p.VBucket)
+		cut.End, cut.Clock = greatest(all, p.VBucket)
 		lost += cut.Seal - min(cut.Seal, cut.End)
+		unapplied += cut.unapplied(all, p.VBucket)
 		cuts[p.VBucket] = cut
 	}
 	r.Cuts, r.Step = cuts, Sealed
 	if lost > 0 && !r.Force {
 		return f.tooLate(late, &r)
 	}
-	return f.write(o, r, f.sealedText(&r, lost))
+	return f.write(o, r, f.sealedText(&r, lost)+unappliedText(unapplied))
+}
+
+// sealOwn seals the founder's copies. It waits while what they have confirmed as received is not
+// applied yet, but not for ever: the disk may be stuck.
+func (f *Founder) sealOwn(ctx context.Context, r *Record) error {
+	for begun := time.Now(); ; {
+		err := f.opts.Copies.Seal(ctx, r.ID)
+		if kv.KindOf(err) != kv.Unavailable || ctx.Err() != nil || time.Since(begun) > awaitPatience {
+			return err
+		}
+		f.opts.Log.Warn("the promotion waits until this slave has applied what it has confirmed", "promotion", r.ID, "error", err)
+		if !sleep.For(ctx, sealPause) {
+			return err
+		}
+	}
+}
+
+// unapplied returns how many indexes above the end of the old history copies have confirmed as
+// received. Masters that are sealed say themselves up to where they have acknowledged anything.
+func (c Cut) unapplied(all [][]Position, vBucket string) uint64 {
+	if c.Seal != 0 {
+		return 0
+	}
+	end := c.End
+	for _, positions := range all {
+		for _, p := range positions {
+			if p.VBucket == vBucket {
+				end = max(end, p.Confirmed)
+			}
+		}
+	}
+	return end - c.End
+}
+
+// unappliedText says that changes were confirmed and are lost all the same.
+func unappliedText(unapplied uint64) string {
+	if unapplied == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; up to %d changes that were confirmed to the masters as received are LOST: the disk that was to take them failed", unapplied)
 }
 
 // tooLate is the error of a promotion whose slaves have not got all that was acknowledged.

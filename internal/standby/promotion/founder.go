@@ -20,6 +20,8 @@ const (
 	// awaitPatience is how long the founder may take to get the last changes of masters
 	// that are sealed.
 	awaitPatience = 30 * time.Second
+	// sealPause is how long to wait before copies are asked again that cannot be sealed yet.
+	sealPause = 200 * time.Millisecond
 	// unsealPause is how long to wait before masters are asked again to serve on, at first
 	// and at most.
 	unsealPause, maxUnsealPause = time.Second, time.Minute

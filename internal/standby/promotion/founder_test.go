@@ -34,6 +34,12 @@ type world struct {
 	// stops is the call after which the master does not answer any more, and then is called with it.
 	stops string
 	then  func()
+	// confirmed is up to where the slave has confirmed changes as received, and stalls how often
+	// it cannot be sealed yet.
+	confirmed kv.Index
+	stalls    int
+	// said are the sentences that the founder has reported.
+	said []string
 	// cut keeps changes from reaching the slave.
 	cut bool
 	// calls are those to master and slave, in order.
@@ -98,6 +104,10 @@ func (w *world) Seal(_ context.Context, id string) error {
 	if err := w.note("seal slave"); err != nil {
 		return err
 	}
+	if w.stalls > 0 {
+		w.stalls--
+		return kv.Errorf(kv.Unavailable, "the disk stalls")
+	}
 	w.slaveSeal = id
 	return nil
 }
@@ -109,7 +119,7 @@ func (w *world) Unseal(context.Context, string) error {
 
 func (w *world) Reached(context.Context) ([]promotion.Position, error) {
 	out := w.Positions()
-	out[0].Sealed = w.slaveSeal
+	out[0].Sealed, out[0].Confirmed = w.slaveSeal, w.confirmed
 	return out, nil
 }
 
@@ -191,7 +201,10 @@ func (w *world) promote(t *testing.T, dir string, r promotion.Request) (steps []
 	f := promotion.NewFounder(opts, part.Promotion)
 	running := make(chan error, 1)
 	go func() { running <- f.Run(ctx) }()
-	asked = f.Promote(ctx, r, func(p promotion.Progress) error { steps = append(steps, p.Step); return nil })
+	asked = f.Promote(ctx, r, func(p promotion.Progress) error {
+		steps, w.said = append(steps, p.Step), append(w.said, p.Text)
+		return nil
+	})
 	if asked != nil {
 		end()
 	}

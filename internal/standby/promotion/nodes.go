@@ -21,6 +21,9 @@ type Position struct {
 	// Only Reached and Set return them.
 	Digest uint64
 	Sealed string
+	// Confirmed is up to where the node has confirmed changes as received: above Index if its
+	// disk could not take them. Only Reached and Set return it.
+	Confirmed kv.Index
 }
 
 // Copies are the vBuckets of the founder.
@@ -30,7 +33,8 @@ type Copies interface {
 	// Await returns once a vBucket has reached an index.
 	Await(ctx context.Context, vBucket string, index kv.Index) error
 	// Seal makes the copies apply and confirm nothing of their history from now on,
-	// durably. Unseal ends that. Both are repeatable.
+	// durably. A kv.Unavailable error means that what was confirmed is not applied yet, so that
+	// nothing was sealed; it is worth another attempt. Unseal ends that. Both are repeatable.
 	Seal(ctx context.Context, promotion string) error
 	Unseal(ctx context.Context, promotion string) error
 	// Reached returns the positions with their last changes.
