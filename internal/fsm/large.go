@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/kv"
@@ -10,7 +11,8 @@ import (
 // ReplicateLarge is Replicate for one change that is too large for one batch of the engine,
 // which a change from an engine without limits may be. Its record and its mutations are
 // written in parts that become visible, and survive a crash, all together or not at all. If
-// the record alone is too large, the error is a storage.ErrTooLarge and nothing is applied.
+// the record alone is too large, the error is a storage.ErrTooLarge and nothing is applied; so is
+// nothing after an ErrUnread, whatever part it comes from.
 func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 	if err := m.failure(); err != nil {
 		return err
@@ -32,19 +34,37 @@ func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 		return ErrClosed
 	}
 	defer m.gate.leave()
-	if err := m.replicateLarge(engine, c, logged, limit); err != nil {
+	state, effect := m.state, m.effect
+	switch err := m.replicateLarge(engine, c, logged, limit); {
+	case errors.Is(err, ErrUnread):
+		m.state, m.effect = state, effect // earlier parts have changed them
+		return err
+	case err != nil:
 		return m.fail(fmt.Errorf("replicate at index %d: %w", c.Index, err))
 	}
 	m.publish()
 	return nil
 }
 
-// replicateLarge writes the record, which is in the batch already, and then the mutations.
+// replicateLarge writes a change as one staged write, which is given up if an old value cannot be
+// read.
 func (m *Machine) replicateLarge(engine storage.StagedWriter, c kv.Change, logged uint64, limit storage.BatchLimit) error {
 	staged, err := engine.BeginStaged()
 	if err != nil {
 		return err
 	}
+	err = m.replayParts(staged, c, logged, limit)
+	if !errors.Is(err, ErrUnread) {
+		return err
+	}
+	if failed := staged.Abandon(); failed != nil {
+		return fmt.Errorf("give up a staged write: %w; it was given up since: %v", failed, err)
+	}
+	return err
+}
+
+// replayParts writes the record, which is in the batch already, and then the mutations.
+func (m *Machine) replayParts(staged storage.Staged, c kv.Change, logged uint64, limit storage.BatchLimit) error {
 	if err := staged.Write(&m.scratch.batch); err != nil {
 		return err
 	}

@@ -271,6 +271,12 @@ type stagingEngine struct {
 	t     *testing.T
 	limit storage.BatchLimit
 	cut   func() error
+	// unread is how many old values can be read before one cannot; nil is all.
+	unread *int
+	// abandoned is how many writes were given up.
+	abandoned int
+	// stuck is why a write cannot be given up.
+	stuck error
 }
 
 type stagedCopy struct {
@@ -300,7 +306,17 @@ func (s *stagedCopy) Commit(b *storage.Batch) error {
 	return nil
 }
 
-func (s *stagedCopy) Abandon() error { return nil }
+func (s *stagedCopy) MultiGet(space storage.Space, keys [][]byte) ([][]byte, error) {
+	if s.of.unread != nil && fails(s.of.unread) {
+		return nil, errInjected
+	}
+	return s.Engine.MultiGet(space, keys)
+}
+
+func (s *stagedCopy) Abandon() error {
+	s.of.abandoned++
+	return s.of.stuck
+}
 
 // A large change is there as a whole or not at all, whatever cut it short, and can be
 // applied again.
@@ -319,7 +335,7 @@ func TestReplicateLargeIsAllOrNothing(t *testing.T) {
 	limit := storage.BatchLimit{Ops: 14}
 	for writes := range 12 {
 		left := writes
-		engine := &stagingEngine{cloneEngine(t, start.engine, func(*storage.Batch) error { return nil }), t, limit, func() error {
+		engine := &stagingEngine{Engine: cloneEngine(t, start.engine, func(*storage.Batch) error { return nil }), t: t, limit: limit, cut: func() error {
 			if left--; left < 0 {
 				return errors.New("cut")
 			}
