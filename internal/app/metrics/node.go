@@ -106,7 +106,7 @@ func sharedTable(database string) *Table[sharedSample] {
 	t.Add("dkv_insecure", "What other hosts may do without authentication: 0 nothing, 1 all but administrative calls, 2 everything.", Gauge, func(s sharedSample) float64 { return exposure(s.insecure) })
 	t.Add("dkv_storage_cache_bytes", "Memory of cached blocks.", Gauge, func(s sharedSample) float64 { return float64(s.cacheBytes) })
 	t.Add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Free) })
-	t.Add("dkv_disk_total_bytes", "Size of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Total) })
+	t.Add("dkv_disk_total_bytes", "Size of the file system of db-folder, without what it keeps for root.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Total) })
 	t.Add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Reserve) })
 	t.Add("dkv_memory_limit_bytes", "Memory that the process may use: the machine's, or the limit of its container; 0 is unknown.", Gauge, func(s sharedSample) float64 { return float64(s.memory) })
 	return t

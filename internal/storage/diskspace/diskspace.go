@@ -64,8 +64,15 @@ func statfs(path string) (free, total uint64, err error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return 0, 0, err
 	}
+	free, total = usable(&st)
+	return free, total, nil
+}
+
+// usable returns how many bytes of a file system users may take, and how many they could if it
+// were empty, as df counts: blocks that are kept for root would make a full disk look half full.
+func usable(st *unix.Statfs_t) (free, total uint64) {
 	size := uint64(st.Bsize)
-	return st.Bavail * size, st.Blocks * size, nil
+	return st.Bavail * size, (st.Blocks - st.Bfree + st.Bavail) * size
 }
 
 // AtLeast raises the reserve to what an engine needs free to work at all, which

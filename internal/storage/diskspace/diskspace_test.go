@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -225,6 +226,13 @@ func TestRealFileSystem(t *testing.T) {
 	}
 	if err := g.Fits(math.MaxUint64); !errors.Is(err, storage.ErrNoSpace) {
 		t.Errorf("everything fits: %v", err)
+	}
+}
+
+func TestBlocksOfRootDoNotCount(t *testing.T) {
+	free, total := usable(&unix.Statfs_t{Bsize: 10, Blocks: 100, Bfree: 40, Bavail: 15})
+	if free != 150 || total != 750 {
+		t.Fatalf("%d of %d bytes are free; 60 blocks are taken, and users may take 15 more", free, total)
 	}
 }
 
