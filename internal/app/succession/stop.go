@@ -2,10 +2,13 @@ package succession
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
@@ -197,7 +200,7 @@ func tailIn(dir, vBucket string) string { return filepath.Join(dir, tailPrefix+v
 // dropTails deletes these copies.
 func dropTails(dir string) error {
 	names, err := datadir.Named(dir, tailPrefix)
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // what opens the folder says why it cannot
 		return nil
 	}
 	for _, name := range names {
