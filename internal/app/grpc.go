@@ -34,7 +34,7 @@ func (a *app) drills() *drills.Service {
 		DKVNodeServer: a.succession.Node(a.services.Node),
 		Name:          "this node (" + a.node.Config.Node.Name + ")",
 		Faults:        a.node.Faults,
-		Missing:       a.role.Cluster().Missing,
+		Others:        a.role.Cluster().Seen,
 		Raft:          a.node.Config.InRaft(),
 	}
 	if slave, is := a.role.(interface{ Master() string }); is {

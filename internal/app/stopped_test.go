@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,17 @@ import (
 // opened again.
 func apartFrom(t *testing.T, nodes []*process) {
 	t.Helper()
+	agree := func(p *process) bool {
+		client := serverpb.NewDKVNodeClient(connect(t, p.listen))
+		answer, err := client.InjectFault(t.Context(), &serverpb.InjectFaultRequest{Kind: "partition", Millis: 60_000, Check: true})
+		if err == nil {
+			_, err = answer.Recv()
+		}
+		return err == nil
+	}
 	testkit.Eventually(t, "all masters are cut off from each other", func() bool {
+		// Meanwhile the faults of an attempt that failed are forgotten by the others.
+		testkit.Eventually(t, "all masters agree", func() bool { return !slices.ContainsFunc(nodes, func(p *process) bool { return !agree(p) }) })
 		ctx, end := context.WithCancel(t.Context())
 		begun := make(chan bool, len(nodes))
 		for _, p := range nodes {
@@ -32,7 +43,7 @@ func apartFrom(t *testing.T, nodes []*process) {
 			}()
 		}
 		all := true
-		for range nodes { // a node does not agree to it once it misses another one
+		for range nodes { // a node does not agree to it once it has seen the fault of another one
 			all = <-begun && all
 		}
 		if all {

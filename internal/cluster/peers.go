@@ -56,14 +56,22 @@ func (c *Cluster) Peers() []Peer {
 	return out
 }
 
+// Seen lists the other members as they were when this node last asked them, up to two seconds
+// ago, and returns false before it has done so for the first time.
+func (c *Cluster) Seen() ([]Peer, bool) {
+	looked := c.looked.Load() // first: what is seen is stored before it
+	return c.Peers(), looked
+}
+
 // Missing lists the other members that do not answer; none before this node has asked
 // them for the first time.
 func (c *Cluster) Missing() []Peer {
-	if !c.looked.Load() {
+	peers, looked := c.Seen()
+	if !looked {
 		return nil
 	}
 	var out []Peer
-	for _, p := range c.Peers() {
+	for _, p := range peers {
 		if !p.Healthy {
 			out = append(out, p)
 		}

@@ -148,6 +148,9 @@ func TestPeers(t *testing.T) {
 	if missing := n.Missing(); missing != nil {
 		t.Errorf("%+v are missing before anyone was looked for", missing)
 	}
+	if _, asked := n.Seen(); asked {
+		t.Error("members count as seen before they were asked")
+	}
 }
 
 func TestStanding(t *testing.T) {

@@ -30,8 +30,9 @@ type Service struct {
 	Name string
 	// Faults is nil on a node that has not agreed to drills.
 	Faults *faults.Faults
-	// Missing are the members that this node cannot reach.
-	Missing func() []cluster.Peer
+	// Others are the other members as this node saw them when it last asked them, and false
+	// before it has done so for the first time.
+	Others func() ([]cluster.Peer, bool)
 	// Raft reports whether the node has a Raft log.
 	Raft bool
 	// Master returns the master that a slave follows; nil on other nodes.
@@ -110,13 +111,33 @@ func (s *Service) agree(fault faults.Fault) error {
 	if fault.Kind == faults.Unreachable && s.Master == nil {
 		return kv.Errorf(kv.Precondition, "%s is no slave, and the fault %s is for one (not applied)", s.Name, fault.Kind)
 	}
-	if missing := s.Missing(); s.Raft && len(missing) > 0 {
-		var names []string
-		for _, p := range missing {
-			names = append(names, cmp.Or(p.Node, p.Name()))
+	if s.Raft {
+		return s.othersAreWhole()
+	}
+	return nil
+}
+
+// othersAreWhole returns an error unless all other members answer and have no fault: with
+// a fault of this node as well, the majority might be lost.
+func (s *Service) othersAreWhole() error {
+	others, asked := s.Others()
+	if !asked {
+		return kv.Errorf(kv.Precondition, "%s has not asked the other members yet whether they are there: begin the drill again in a few seconds (not applied)", s.Name)
+	}
+	var missing []string
+	for _, p := range others {
+		if !p.Healthy {
+			missing = append(missing, cmp.Or(p.Node, p.Name()))
 		}
-		slices.Sort(names)
-		return kv.Errorf(kv.Precondition, "%s cannot be reached, and a fault of this node might take the majority: begin a drill when all members are there (not applied)", strings.Join(names, ", "))
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return kv.Errorf(kv.Precondition, "%s cannot be reached, and a fault of this node might take the majority: begin a drill when all members are there (not applied)", strings.Join(missing, ", "))
+	}
+	for _, p := range others {
+		if fault := p.Status.GetFault(); fault != "" {
+			return kv.Errorf(kv.Precondition, "%s has a fault (%s), and one of this node might take the majority: begin the drill when that is over (not applied)", cmp.Or(p.Node, p.Name()), fault)
+		}
 	}
 	return nil
 }

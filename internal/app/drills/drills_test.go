@@ -35,8 +35,8 @@ func (node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatus
 func serve(t *testing.T, s *Service) (connect func() serverpb.DKVNodeClient) {
 	t.Helper()
 	s.DKVNodeServer, s.Name = node{}, "this node (n1)"
-	if s.Missing == nil {
-		s.Missing = func() []cluster.Peer { return nil }
+	if s.Others == nil {
+		s.Others = func() ([]cluster.Peer, bool) { return nil, true }
 	}
 	addr := servertest.Start(t, servertest.Options{
 		Listener: s.Faults.Listen(testkit.Listen(t), false),
@@ -64,7 +64,12 @@ func inject(ctx context.Context, c serverpb.DKVNodeClient, r *serverpb.InjectFau
 }
 
 func TestRejectedByName(t *testing.T) {
-	absent := func() []cluster.Peer { return []cluster.Peer{{Node: "n3"}} }
+	whole := cluster.Peer{Node: "n2", Healthy: true, Status: &serverpb.NodeStatusResponse{}}
+	others := func(asked bool, peers ...cluster.Peer) func() ([]cluster.Peer, bool) {
+		return func() ([]cluster.Peer, bool) { return peers, asked }
+	}
+	// A node that others cannot reach by Raft still answers: its fault is only in its status.
+	partitioned := cluster.Peer{Node: "n3", Healthy: true, Status: &serverpb.NodeStatusResponse{Fault: "a drill: no connection to others"}}
 	silent := &serverpb.InjectFaultRequest{Kind: "silent", Millis: 1000, Check: true}
 	for _, c := range []struct {
 		service Service
@@ -73,7 +78,9 @@ func TestRejectedByName(t *testing.T) {
 		says    string
 	}{
 		{Service{}, silent, codes.FailedPrecondition, "this node (n1) has not agreed to drills: start it with allow-drills: true"},
-		{Service{Faults: agreed(), Raft: true, Missing: absent}, silent, codes.FailedPrecondition, "n3 cannot be reached"},
+		{Service{Faults: agreed(), Raft: true, Others: others(true, whole, cluster.Peer{Node: "n3"})}, silent, codes.FailedPrecondition, "n3 cannot be reached"},
+		{Service{Faults: agreed(), Raft: true, Others: others(true, whole, partitioned)}, silent, codes.FailedPrecondition, "n3 has a fault (a drill: no connection to others)"},
+		{Service{Faults: agreed(), Raft: true, Others: others(false, whole)}, silent, codes.FailedPrecondition, "this node (n1) has not asked the other members yet"},
 		{Service{Faults: agreed()}, &serverpb.InjectFaultRequest{Kind: "slow-disk", Millis: 1, DelayMillis: 1}, codes.FailedPrecondition, "no Raft log"},
 		{Service{Faults: agreed()}, &serverpb.InjectFaultRequest{Kind: "unreachable", Millis: 1, Address: "a:1"}, codes.FailedPrecondition, "is no slave"},
 		{Service{Faults: agreed(), Master: func() string { return "" }}, &serverpb.InjectFaultRequest{Kind: "unreachable", Millis: 1}, codes.FailedPrecondition, "follows no master"},

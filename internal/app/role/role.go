@@ -109,6 +109,8 @@ type Cluster interface {
 	// Peers are the other members, Missing those of them that do not answer.
 	Peers() []cluster.Peer
 	Missing() []cluster.Peer
+	// Seen are Peers, and false before this node has asked them for the first time.
+	Seen() ([]cluster.Peer, bool)
 	Clocks() []cluster.MemberClock
 	// TimingFault is what is wrong with the timing of the log; empty for nothing.
 	TimingFault() string
@@ -132,6 +134,9 @@ func (NoCluster) Peers() []cluster.Peer { return nil }
 
 // Missing implements Cluster.
 func (NoCluster) Missing() []cluster.Peer { return nil }
+
+// Seen implements Cluster.
+func (NoCluster) Seen() ([]cluster.Peer, bool) { return nil, true }
 
 // Clocks implements Cluster.
 func (NoCluster) Clocks() []cluster.MemberClock { return nil }
