@@ -36,6 +36,8 @@ func judged(ops []history.Op, change func(*Outcome)) *Report {
 func TestVerdict(t *testing.T) {
 	whole := served(0, 9000)
 	gap := append(served(0, 1000), served(3000, 9000)...)
+	never := op(history.Put, 1, 0, 9000)
+	never.Series, never.Key, never.Failed = "put-1", "never", "unavailable"
 	stale := append(served(0, 9000), op(history.Get, 1, 8000, 8999))
 	for _, c := range []struct {
 		name   string
@@ -46,6 +48,7 @@ func TestVerdict(t *testing.T) {
 		{"two seconds without a leader", judged(gap, nil), ""},
 		{"six seconds without a leader", judged(append(served(0, 1000), served(7000, 9000)...), nil), "had no put served for 6.10 s"},
 		{"no success any more", judged(served(0, 1000), nil), "not every client had a put served after the fault"},
+		{"a client that never succeeds", judged(append(served(0, 9000), never), nil), "not every client had a put served after the fault"},
 		{"a stale read", judged(stale, nil), "1 linearizable reads were stale"},
 		{"a lost write", judged(whole, func(o *Outcome) { o.Lost = []string{"k"} }), "1 acknowledged writes are lost"},
 		{"the node stays behind", judged(whole, func(o *Outcome) { o.Back = -1 }), "had not caught up"},
@@ -53,6 +56,9 @@ func TestVerdict(t *testing.T) {
 		if c.report.Held != (c.says == "") || !strings.Contains(c.report.Verdict, c.says) {
 			t.Errorf("%s: %t, %s; want %q", c.name, c.report.Held, c.report.Verdict, c.says)
 		}
+	}
+	if r := judged(whole, func(o *Outcome) { o.Back = -1 }); r.Back >= 0 || strings.Contains(strings.Join(r.Lines(), "\n"), "the node had caught up") {
+		t.Errorf("a node that stays behind had caught up after %f s", r.Back)
 	}
 	r := judged(gap, nil)
 	if g := r.Requests[history.Put]; g.First != 2.01 || g.Longest != 2.1 {
@@ -70,14 +76,39 @@ func TestVerdict(t *testing.T) {
 func TestSlavesAreJudgedByTheirLag(t *testing.T) {
 	s := ScenarioOf("slave-switch")
 	o := Outcome{Node: "s1", Begun: 1000 * ms, Ended: 3000 * ms, Stopped: 9000 * ms, Slaves: []string{"s1"}}
+	at := func(ops []history.Op, reads func(*history.Op) bool) (out []history.Op) {
+		for _, o := range ops {
+			if o.Kind != history.Sequential || reads(&o) {
+				out = append(out, o)
+			}
+		}
+		return out
+	}
+	all := func(o *history.Op) bool { o.Series = "slave s1"; return true }
+	whole := at(served(0, 9000), all)
 	late := op(history.Sequential, 1, 5000, 5001)
 	late.Series = "slave s1"
 	for _, c := range []struct {
+		name string
 		ops  []history.Op
-		held bool
-	}{{served(0, 9000), true}, {append(served(0, 9000), late), false}} {
-		if r := s.Judge(s.Promise(Terms{Timing: timing.LAN}), c.ops, o); r.Held != c.held {
-			t.Errorf("%+v", r)
+		says string // empty: it holds
+	}{
+		{"it serves all", whole, ""},
+		{"a late read", append(whole, late), "out of date"},
+		{"no read", at(served(0, 9000), func(*history.Op) bool { return false }), "the slave served no read after the fault"},
+		{"all reads fail", at(served(0, 9000), func(o *history.Op) bool {
+			if all(o); o.Begin >= 1000*ms {
+				o.Failed = "unavailable"
+			}
+			return true
+		}), "the slave served no read after the fault"},
+		{"reads fail for long", at(served(0, 9000), func(o *history.Op) bool {
+			return all(o) && (o.Begin < 1000*ms || o.Begin > 5000*ms)
+		}), "the slave served no read for 4.1"},
+	} {
+		r := s.Judge(s.Promise(Terms{Timing: timing.LAN}), c.ops, o)
+		if r.Held != (c.says == "") || !strings.Contains(r.Verdict, c.says) {
+			t.Errorf("%s: %t, %s; want %q", c.name, r.Held, r.Verdict, c.says)
 		}
 	}
 }

@@ -118,17 +118,26 @@ type Gap struct {
 	// operation that began after it and succeeded, and Longest the longest time of a series
 	// between two that succeeded.
 	First, Longest time.Duration
-	// Stuck are the series that had no success any more.
+	// Stuck are the series that had no success any more, or none at all.
 	Stuck int
 }
 
-// GapOf returns the gap of a kind from a moment on, until the load ended.
+// GapOf returns the gap of a kind from a moment on, until the load ended: of all series that
+// have an operation of the kind, or of the one that is named, which may have none.
 func GapOf(ops []Op, kind Kind, series string, from, end time.Duration) (g Gap) {
-	bySeries := make(map[string][]Op)
+	bySeries := make(map[string][]Op) // those that succeeded
+	if series != "" {
+		bySeries[series] = nil
+	}
 	for _, o := range ops {
-		if o.Kind == kind && (series == "" || o.Series == series) && o.OK() {
-			bySeries[o.Series] = append(bySeries[o.Series], o)
+		if o.Kind != kind || series != "" && o.Series != series {
+			continue
 		}
+		of := bySeries[o.Series]
+		if o.OK() {
+			of = append(of, o)
+		}
+		bySeries[o.Series] = of
 	}
 	for _, of := range bySeries {
 		last, first := time.Duration(0), time.Duration(-1)

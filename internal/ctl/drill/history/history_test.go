@@ -76,4 +76,12 @@ func TestGap(t *testing.T) {
 	if g := GapOf(ops, Get, "", 0, 40*ms); g != (Gap{}) {
 		t.Errorf("of another kind: %+v", g)
 	}
+	never := failed(put(1, 0, 1))
+	never.Series = "v"
+	if g := GapOf(append(ops, never), Put, "", 10*ms, 40*ms); g != (Gap{First: 30 * ms, Longest: 30 * ms, Stuck: 1}) {
+		t.Errorf("of two, one of which never succeeded: %+v", g)
+	}
+	if g := GapOf(ops, Put, "absent", 10*ms, 40*ms); g != (Gap{First: 30 * ms, Longest: 30 * ms, Stuck: 1}) {
+		t.Errorf("of one that did nothing: %+v", g)
+	}
 }
