@@ -98,7 +98,7 @@ type drilling struct {
 	limit    time.Duration // of a request of the load
 }
 
-// prepare decides how the drill is run, and asks all nodes that are involved whether they agree.
+// prepare decides how the drill is run, and asks whether all nodes agree.
 func (d *drilling) prepare(ctx context.Context) error {
 	t, err := d.timing()
 	if err != nil {
@@ -113,6 +113,11 @@ func (d *drilling) prepare(ctx context.Context) error {
 	const margin = 5 * time.Second
 	d.lasts = cmp.Or(d.Lasts, min(max(leastFault, d.promise.Keys+margin, d.promise.Slave+margin), longestFault))
 	d.request = &serverpb.InjectFaultRequest{Kind: d.scenario.Fault, Millis: uint64(d.lasts.Milliseconds()), DelayMillis: uint64(d.delay.Milliseconds())}
+	return d.agreed(ctx)
+}
+
+// agreed asks all nodes that are involved whether they agree to the drill.
+func (d *drilling) agreed(ctx context.Context) error {
 	for _, n := range d.involved() {
 		if n.Status == nil {
 			return fmt.Errorf("%s does not answer, and a drill might take the majority then: %w", n.Name(), n.Err)
@@ -120,6 +125,8 @@ func (d *drilling) prepare(ctx context.Context) error {
 		if fault := n.Status.GetFault(); fault != "" {
 			return fmt.Errorf("%s has a fault already: %s", n.Name(), fault)
 		}
+	}
+	for _, n := range d.involved() {
 		ask := &serverpb.InjectFaultRequest{Kind: "silent", Millis: d.request.GetMillis(), Check: true}
 		if n == d.node {
 			ask = d.checked()
@@ -129,6 +136,18 @@ func (d *drilling) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stillAgreed looks at the cluster again right before the fault begins: since the node was
+// chosen the user was asked, and the load has begun.
+func (d *drilling) stillAgreed(ctx context.Context) error {
+	d.cluster = observe.Take(ctx, d.Client, observe.Want{})
+	node, err := d.scenario.Again(d.cluster, d.node)
+	if err != nil {
+		return err
+	}
+	d.node = node
+	return d.agreed(ctx)
 }
 
 func (d *drilling) checked() *serverpb.InjectFaultRequest {
@@ -202,7 +221,13 @@ func (d *drilling) run(ctx context.Context) (*drill.Report, error) {
 	defer c.Close()
 	run := &drill.Run{
 		Scenario: d.scenario, Promise: d.promise, Load: load.New(c, slaves), Node: d.node.Name(), Slaves: names, Lasts: d.lasts,
-		Inject: d.fault, CaughtUp: d.caughtUp,
+		Inject: func(ctx context.Context, began func(string)) error {
+			if err := d.stillAgreed(ctx); err != nil {
+				return fmt.Errorf("the fault was not begun: %w", err)
+			}
+			return d.fault(ctx, began)
+		},
+		CaughtUp: d.caughtUp,
 	}
 	stop := d.report(ctx, func(context.Context) progress.State { return run.Progress() })
 	defer stop()

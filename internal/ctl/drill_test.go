@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/drill"
 	"github.com/dkvdb/dkv/internal/ctl/observe"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
@@ -38,6 +39,42 @@ func TestDrillPlansForALostMajority(t *testing.T) {
 	}
 	expect(t, dkvctl(t, startFake(t).addr, "-drill", "lost-majority-plan"), outcome{code: exitFailed, stderr: "-a names no masters"})
 	expect(t, dkvctl(t, a.addr, "-drill", "fire"), outcome{code: exitUsage, stderr: "is not a drill; there are leader-stop, follower-stop"})
+}
+
+// TestDrillLooksAgainBeforeTheFault: another drill may have begun while the user was asked.
+func TestDrillLooksAgainBeforeTheFault(t *testing.T) {
+	a, b, c := startFake(t), startFake(t), startFake(t)
+	b.id, c.id = "2", "3"
+	list := &serverpb.ListNodesResponse{Nodes: map[uint64]*modelspb.NodeInfo{
+		1: {NodeId: 1, NodeName: "node1", Address: a.addr, Status: modelspb.NodeInfo_LEADER},
+		2: {NodeId: 2, NodeName: "node2", Address: b.addr, Status: modelspb.NodeInfo_FOLLOWER},
+		3: {NodeId: 3, NodeName: "node3", Address: c.addr, Status: modelspb.NodeInfo_FOLLOWER},
+	}}
+	for _, f := range []*fake{a, b, c} {
+		f.role, f.cluster, f.members = "master", "c", list
+	}
+	s, err := newSession(&options.Options{Addrs: []string{a.addr}, Timeout: options.DefaultTimeout}, &output.Printer{W: bufio.NewWriter(io.Discard)}, streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d := &drilling{session: s, scenario: drill.ScenarioOf("follower-stop"), cluster: observe.Take(t.Context(), s.Client, observe.Want{})}
+	if d.node, err = d.scenario.Pick(d.cluster); err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	a.fault = "a drill: no connection to other nodes"
+	a.mu.Unlock()
+	if err := d.stillAgreed(t.Context()); err == nil || !strings.Contains(err.Error(), "has a fault already: a drill: no connection to other nodes") {
+		t.Errorf("the fault of another drill: %v", err)
+	}
+	a.mu.Lock()
+	a.fault = ""
+	a.mu.Unlock()
+	d.node = d.cluster.Nodes[0]
+	if err := d.stillAgreed(t.Context()); err == nil || !strings.Contains(err.Error(), "begin the drill again") {
+		t.Errorf("the chosen node leads now: %v", err)
+	}
 }
 
 // TestDrillWhoseNodeGoesAway says that the fault has ended with the node, and what to do.

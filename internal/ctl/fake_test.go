@@ -73,6 +73,7 @@ type fake struct {
 	clocks     []uint64
 	resyncs    []string
 	tasks      []*serverpb.Task // what the node says that it does
+	fault      string           // what the node says of a fault of a drill
 }
 
 // startFake runs a fake on a free port until the test ends.
@@ -379,7 +380,7 @@ func (f *fake) ReleaseDatabase(_ context.Context, r *serverpb.ReleaseDatabaseReq
 func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Version: "test", ClusterId: f.cluster,
+	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Fault: f.fault, Version: "test", ClusterId: f.cluster,
 		Timing: f.timing[0], ClusterTiming: f.timing[1], NextTiming: f.timing[2],
 		MemtableBytes: f.memory[0], CacheBytes: f.memory[1], Tasks: f.tasks,
 		ClusterVersion: f.versions[0], Understands: f.versions[1], VBuckets: []*serverpb.VBucketStatus{{

@@ -62,7 +62,7 @@ func (c *cluster) drill(name string) (code int, r drill.Report) {
 	var out, errs string
 	testkit.Eventually(c.t, "the cluster is whole", func() bool {
 		code, out, errs = c.dkvctl(c.t.Context(), "-drill", name, "-for", "2s", "-o", "json", "-q")
-		return out != "" || !slices.ContainsFunc([]string{"cannot be reached", "does not answer", "leads the first", "follows no master", "no slave answers"},
+		return out != "" || !slices.ContainsFunc([]string{"cannot be reached", "does not answer", "has a fault", "has not asked the other members", "leads the first", "follows no master", "no slave answers"},
 			func(wait string) bool { return strings.Contains(errs, wait) })
 	})
 	if err := json.Unmarshal([]byte(out), &r); err != nil {

@@ -19,6 +19,8 @@ type Scenario struct {
 	// pick chooses the node, and text says what is done to it.
 	pick func(c *observe.Cluster) (*observe.Node, error)
 	text string
+	// still reports whether a node is what the scenario is about; nil if its role says so.
+	still func(n *observe.Node) bool
 	// promise is what the drill is judged by.
 	promise func(t Terms) Promise
 }
@@ -52,15 +54,15 @@ const (
 // Scenarios are all drills that give a node a fault.
 func Scenarios() []*Scenario {
 	return []*Scenario{
-		{Name: "leader-stop", Fault: "silent", pick: leader, promise: election,
+		{Name: "leader-stop", Fault: "silent", pick: leader, still: leads, promise: election,
 			text: "the leader hears and says nothing, as if its host were paused"},
-		{Name: "follower-stop", Fault: "silent", pick: follower, promise: noElection("one follower is not missed: a majority is left, and the leader stays"),
+		{Name: "follower-stop", Fault: "silent", pick: follower, still: follows, promise: noElection("one follower is not missed: a majority is left, and the leader stays"),
 			text: "a follower hears and says nothing, as if its host were paused"},
 		{Name: "slave-switch", Fault: "unreachable", pick: slave, promise: switching,
 			text: "a slave cannot reach the master that it follows"},
-		{Name: "partition", Fault: "partition", pick: leader, promise: election,
+		{Name: "partition", Fault: "partition", pick: leader, still: leads, promise: election,
 			text: "the leader and the other nodes do not reach each other; clients still reach it"},
-		{Name: "slow-disk", Fault: "slow-disk", Slow: true, pick: leader, promise: slowDisk,
+		{Name: "slow-disk", Fault: "slow-disk", Slow: true, pick: leader, still: leads, promise: slowDisk,
 			text: "each sync of the leader's Raft log takes longer"},
 		{Name: "registry-stop", Fault: "silent", pick: registry, promise: noElection("keys do not depend on the registry: nodes and clients go by what they know"),
 			text: "a node of the registry hears and says nothing"},
@@ -87,6 +89,26 @@ func Names() []string {
 
 // Pick returns the node that the scenario is about.
 func (s *Scenario) Pick(c *observe.Cluster) (*observe.Node, error) { return s.pick(c) }
+
+// Again looks for the node that was picked in what the cluster has become, and returns an error
+// if that node is not what the scenario is about any more.
+func (s *Scenario) Again(c *observe.Cluster, picked *observe.Node) (*observe.Node, error) {
+	if _, err := s.pick(c); err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(c.Nodes, func(n *observe.Node) bool { return n.Address == picked.Address })
+	if at < 0 {
+		return nil, fmt.Errorf("%s is not among the nodes any more: begin the drill again", picked.Name())
+	}
+	n := c.Nodes[at]
+	if n.Status == nil {
+		return nil, fmt.Errorf("%s does not answer: %w", n.Name(), n.Err)
+	}
+	if n.Role() != picked.Role() || s.still != nil && !s.still(n) {
+		return nil, fmt.Errorf("since the drill chose %s, leadership or its role has changed, so that it is not the node that %s is about: begin the drill again", n.Name(), s.Name)
+	}
+	return n, nil
+}
 
 // Says says what will be done to a node.
 func (s *Scenario) Says(n *observe.Node, lasts, delay time.Duration) string {
@@ -148,6 +170,9 @@ func leads(n *observe.Node) bool {
 	return len(v) > 0 && v[0].GetIsLeader()
 }
 
+// follows reports whether a node does not lead the first vBucket, and has a vote.
+func follows(n *observe.Node) bool { return n.Voter() && !leads(n) }
+
 // follower is a master with a vote that does not lead the first vBucket, and leads few others.
 func follower(c *observe.Cluster) (*observe.Node, error) {
 	if err := several(c); err != nil {
@@ -163,7 +188,7 @@ func follower(c *observe.Cluster) (*observe.Node, error) {
 		return count
 	}
 	for _, n := range c.Nodes {
-		if n.Role() == observe.Master && n.Voter() && n.Status != nil && !leads(n) && (best == nil || led(n) < led(best)) {
+		if n.Role() == observe.Master && n.Status != nil && follows(n) && (best == nil || led(n) < led(best)) {
 			best = n
 		}
 	}
