@@ -96,6 +96,10 @@ func TestINI(t *testing.T) {
 			`[TableOptions/BlockBasedTable "default"] block_size=12288`,
 			`[TableOptions/BlockBasedTable "expiry"] block_size=12288`,
 		}},
+		{"small memtables", "[CFOptions \"default\"]\nwrite_buffer_size=64K\n[CFOptions \"expiry\"]\nwrite_buffer_size=1\n", []string{
+			`[CFOptions "default"] write_buffer_size=65536`,
+			`[CFOptions "default"] arena_block_size=8192`,
+		}},
 		{"nested", "[CFOptions \"default\"]\nblock_based_table_factory={block_size=20K;}\n", []string{
 			`[TableOptions/BlockBasedTable "default"] block_size=20480`,
 		}},
@@ -162,6 +166,7 @@ func TestINIErrors(t *testing.T) {
 		{"visibility", "unordered_write=true\n", "it cannot be changed: views need"},
 		{"merge operator", "[CFOptions \"meta\"]\nmerge_operator=uint64add\n", "it cannot be changed: the engine has none"},
 		{"table format", "[CFOptions \"meta\"]\ntable_factory=PlainTable\n", "it cannot be changed: the table format is BlockBasedTable"},
+		{"memtable of one block", "[CFOptions \"meta\"]\narena_block_size=1G\n", "it cannot be changed: a memtable would be full before it holds anything"},
 		{"binary", "\x00\x01\x02", "is neither a [section] nor name=value"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -158,6 +158,11 @@ const char* Broken(const rocksdb::BlockBasedTableOptions& o) {
   return nullptr;
 }
 
+// LeastWriteBuffer is the size of a memtable; RocksDB raises what is smaller.
+size_t LeastWriteBuffer(const rocksdb::ColumnFamilyOptions& o) {
+  return std::max(o.write_buffer_size, 64 * kKiB);
+}
+
 const char* Broken(const rocksdb::ColumnFamilyOptions& o) {
   if (o.comparator != rocksdb::BytewiseComparator()) {
     return "keys are ordered by their bytes";
@@ -168,6 +173,9 @@ const char* Broken(const rocksdb::ColumnFamilyOptions& o) {
     return "nothing may vanish but by a write";
   }
   if (o.inplace_update_support) return "views need old values to stay";
+  if (o.arena_block_size > LeastWriteBuffer(o) / 2) {
+    return "a memtable would be full before it holds anything";
+  }
   const auto* table =
       o.table_factory->GetOptions<rocksdb::BlockBasedTableOptions>();
   if (table == nullptr) return "the table format is BlockBasedTable";
@@ -195,6 +203,11 @@ dkv_status SetFamily(const rocksdb::ConfigOptions& config, const OptionMap& one,
   const Status s =
       rocksdb::GetColumnFamilyOptionsFromMap(config, *options, one, &changed);
   if (!s.ok()) return BadOption(s);
+  // RocksDB ends the process if a new memtable's first block fills it.
+  if (changed.write_buffer_size != options->write_buffer_size) {
+    changed.arena_block_size =
+        std::min(changed.arena_block_size, LeastWriteBuffer(changed) / 8);
+  }
   const char* broken = Broken(changed);
   if (broken == nullptr) *options = changed;
   return Accept(broken);
