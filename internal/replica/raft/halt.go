@@ -26,6 +26,8 @@ type Halted struct {
 	Voters [][]uint64
 	// Lease is the longest that an owner of the log may have.
 	Lease time.Duration
+	// Seals are the promotions for which entries behind the state seal the log.
+	Seals []string
 	// End is the index of the last command, whether or not it is known to be committed, and
 	// Applied what the state has. Fault is why the commands in between cannot be applied to a
 	// copy of it; nil if they were, or there are none.
@@ -68,6 +70,7 @@ func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted
 		}
 		return Halted{}, kv.Errorf(kv.Unavailable, "vBucket %s: the replica takes no part in the log: %w", r.opts.VBucket, why)
 	}
+	from := s.at() // before the members: changes of them up to there are applied
 	voters, by, err := r.applied()
 	if err != nil {
 		return Halted{}, fmt.Errorf("vBucket %s: who the members of the log are: %w", r.opts.VBucket, err)
@@ -77,7 +80,7 @@ func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted
 		return Halted{}, err
 	}
 	out := Halted{Voters: [][]uint64{voters}, Lease: r.host.LeaseLength()}
-	if err := r.readHalted(s, by, &out); err != nil {
+	if err := r.readHalted(s, from, by, &out); err != nil {
 		return Halted{}, fmt.Errorf("vBucket %s: read the Raft log: %w", r.opts.VBucket, err)
 	}
 	if err := r.state.Machine().Sync(); err != nil {
@@ -103,25 +106,29 @@ func (r *Replica) awaitUnloaded(ctx context.Context) error {
 	}
 }
 
-// readHalted reads the log behind what is applied; by is the entry that has made the members.
-func (r *Replica) readHalted(s *machine, by uint64, out *Halted) error {
+// readHalted reads the log behind what is applied; by is the entry that has made the members, which
+// were read when the state was at the entry from.
+func (r *Replica) readHalted(s *machine, from, by uint64, out *Halted) error {
 	m := r.state.Machine()
 	at := s.at()
 	out.Applied, out.End = m.Applied(), m.Applied()
 	epoch := m.Epoch()
 	out.Lease = max(out.Lease, epoch.Lease, epoch.Earlier)
 	first, last := s.log.GetRange()
-	var err error
+	err := tookUp(s.log, from, by)
+	if err != nil {
+		return err
+	}
 	if out.Last = last; last > 0 {
 		if out.Term, err = s.log.Term(last); err != nil {
 			return err
 		}
 	}
-	return eachEntry(s.log, max(first, at+1), last+1, func(e *raftpb.Entry) error {
-		if e.IsConfigChange() {
-			if e.Index > by {
-				return out.change(e)
-			}
+	return eachEntry(s.log, max(first, from+1), last+1, func(e *raftpb.Entry) error {
+		switch {
+		case e.IsConfigChange() && e.Index > by:
+			return out.change(e)
+		case e.IsConfigChange() || e.Index <= at:
 			return nil
 		}
 		c, is, err := commandOf(e)
@@ -129,15 +136,37 @@ func (r *Replica) readHalted(s *machine, by uint64, out *Halted) error {
 			return err
 		}
 		out.End = m.Base() + e.Index
-		if c.Kind == command.BeginEpoch && c.Begin != nil {
-			lease := c.Begin.Lease
-			if !c.Begin.Stated {
-				lease = command.UnstatedLease
-			}
-			out.Lease = max(out.Lease, lease)
-		}
+		out.follow(&c)
 		return nil
 	})
+}
+
+// tookUp returns an error if a snapshot has replaced the log that the state does not have, which
+// was at the entry from with the members of the entry by: the log begins behind it then, so that
+// neither its end nor its members are known.
+func tookUp(log dragonboat.ReadonlyLogReader, from, by uint64) error {
+	first, _ := log.GetRange()
+	_, members := log.NodeState()
+	if first <= from+1 && members.ConfigChangeId <= by {
+		return nil
+	}
+	return kv.Errorf(kv.Unavailable, "the log begins with entry %d and the state ends with entry %d: another member has sent a snapshot that is not taken up yet", first, from)
+}
+
+// follow notes the leases and seals that a command may lead to which is not applied.
+func (h *Halted) follow(c *command.Command) {
+	switch {
+	case c.Kind == command.BeginEpoch && c.Begin != nil:
+		lease := c.Begin.Lease
+		if !c.Begin.Stated {
+			lease = command.UnstatedLease
+		}
+		h.Lease = max(h.Lease, lease)
+	case c.Kind == command.Seal && !slices.Contains(h.Seals, string(c.Expect)):
+		h.Seals = append(h.Seals, string(c.Expect))
+	case c.Kind == command.Unseal:
+		h.Seals = slices.DeleteFunc(h.Seals, func(id string) bool { return id == string(c.Expect) })
+	}
 }
 
 // change adds the members after a change that waits to be applied, which may also be rejected

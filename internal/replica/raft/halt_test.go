@@ -11,6 +11,7 @@ import (
 
 	"github.com/lni/dragonboat/v4/raftpb"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -107,5 +108,84 @@ func TestChangesThatWaitCountBothWays(t *testing.T) {
 	}
 	if want := [][]uint64{{1, 2, 3}, {1, 2, 3, 4}, {2, 3}, {2, 3, 4}}; !slices.EqualFunc(h.Voters, want, slices.Equal) {
 		t.Errorf("%v, want %v", h.Voters, want)
+	}
+}
+
+// haltedLog is the log of a replica that takes no part in it any more.
+type haltedLog struct {
+	first   uint64
+	entries []raftpb.Entry
+	// members are those of the newest snapshot.
+	members raftpb.Membership
+}
+
+func (l *haltedLog) GetRange() (first, last uint64) {
+	return l.first, l.first + uint64(len(l.entries)) - 1
+}
+func (l *haltedLog) NodeState() (raftpb.State, raftpb.Membership) { return raftpb.State{}, l.members }
+func (l *haltedLog) Term(uint64) (uint64, error)                  { return 7, nil }
+func (l *haltedLog) Snapshot() raftpb.Snapshot                    { return raftpb.Snapshot{} }
+
+func (l *haltedLog) Entries(low, high, _ uint64) ([]raftpb.Entry, error) {
+	return l.entries[low-l.first : high-l.first], nil
+}
+
+// halted returns what a replica knows of a log whose members it has read at the entry from.
+func (n *node) halted(log *haltedLog, from, by uint64) (Halted, error) {
+	s := &machine{r: n.Replica, log: log}
+	s.state.Store(n.state.Machine())
+	out := Halted{Voters: [][]uint64{{1, 2, 3}}}
+	return out, n.readHalted(s, from, by, &out)
+}
+
+// A snapshot replaces the log before the state: until that has it as well, the member knows neither
+// the end of the log nor its members, although its log may be the longest.
+func TestHaltedMemberThatLacksASnapshotDoesNotCount(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("k", "v")
+	n := c.owner()
+	at := n.state.Machine().Applied()
+	if _, err := n.halted(&haltedLog{first: at + 1}, at, 3); err != nil {
+		t.Errorf("a log that was compacted up to the state: %v", err)
+	}
+	if h, err := n.halted(&haltedLog{first: at + 2}, at, 3); err == nil || !strings.Contains(err.Error(), "not taken up yet") {
+		t.Errorf("a log that begins behind the state: %v, %+v", err, h)
+	}
+	if h, err := n.halted(&haltedLog{first: at, entries: make([]raftpb.Entry, 1), members: raftpb.Membership{ConfigChangeId: at}}, at, 3); err == nil {
+		t.Errorf("members that are those of before the snapshot: %+v", h)
+	}
+}
+
+// A change of the members that was applied after they were read is behind what they are, although it
+// is not behind the state.
+func TestChangeThatIsAppliedMeanwhileCounts(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("k", "v")
+	n := c.owner()
+	at := n.state.Machine().Applied()
+	raw, err := (&raftpb.ConfigChange{Type: raftpb.AddNode, ReplicaID: 4}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &haltedLog{first: at - 1, entries: []raftpb.Entry{
+		{Index: at - 1, Type: raftpb.ConfigChangeEntry, Cmd: raw}, {Index: at, Type: raftpb.EncodedEntry, Cmd: []byte{0xff}},
+	}}
+	h, err := n.halted(log, at-2, 3)
+	if want := [][]uint64{{1, 2, 3}, {1, 2, 3, 4}}; err != nil || !slices.EqualFunc(h.Voters, want, slices.Equal) || h.End != at {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// A seal that is not applied counts: the founder that has it may have its answer.
+func TestHaltedMemberKnowsOfSealsThatWait(t *testing.T) {
+	var h Halted
+	for _, c := range []command.Command{
+		{Kind: command.Seal, Expect: []byte("p")}, {Kind: command.Seal, Expect: []byte("q")}, {Kind: command.Seal, Expect: []byte("q")},
+		{Kind: command.Unseal, Expect: []byte("p")}, {Kind: command.Unseal, Expect: []byte("r")},
+	} {
+		h.follow(&c)
+	}
+	if !slices.Equal(h.Seals, []string{"q"}) {
+		t.Errorf("%q", h.Seals)
 	}
 }
