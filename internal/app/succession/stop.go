@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -81,7 +82,7 @@ func (s *Service) StopDatabase(ctx context.Context, r *peerpb.StopDatabaseReques
 func (s *Service) stop(id string, look bool) (*promotion.StoppedDatabase, error) {
 	switch now := s.stops.now; {
 	case now == nil:
-	case now.Ended && now.Promotion == id:
+	case now.Over(id):
 		return nil, kv.Errorf(kv.Precondition, "the stop of promotion %s was ended here, and it does not stop this master again", id)
 	case now.Ended:
 	case now.Promotion != id:
@@ -128,7 +129,7 @@ func (s *Service) mayStop(id string) error {
 
 // halt stops this master: durably first, and then at once. It goes on if the caller is gone.
 func (s *Service) halt(master stoppable, id string, found *promotion.StoppedDatabase) error {
-	now := &promotion.Stopped{Promotion: id, Token: kv.NewID()}
+	now := s.stops.now.By(id)
 	if err := now.Write(s.node.Dir.Path()); err != nil {
 		return kv.UnknownOutcome(replica.KindOf(err), fmt.Errorf("the stop cannot be stored: %w", err))
 	}
@@ -142,6 +143,9 @@ func (s *Service) halt(master stoppable, id string, found *promotion.StoppedData
 	if err != nil {
 		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("this master has stopped, but does not know the ends of its logs: %w", err))
 	}
+	if err := otherSeal(found.VBuckets, id); err != nil {
+		return err
+	}
 	known := *now
 	known.Report = found
 	if err := known.Write(s.node.Dir.Path()); err != nil {
@@ -151,19 +155,30 @@ func (s *Service) halt(master stoppable, id string, found *promotion.StoppedData
 	return nil
 }
 
+// otherSeal returns an error if the end of a log has the seal of another promotion, which this master
+// has not applied yet: its founder may count on that.
+func otherSeal(vBuckets []promotion.StoppedVBucket, id string) error {
+	for _, v := range vBuckets {
+		if i := slices.IndexFunc(v.Seals, func(by string) bool { return by != id }); i >= 0 {
+			return kv.Errorf(kv.Precondition, "promotion %s may have sealed vBucket %s; give that up first, with dkvctl -promote -abandon at its founder", v.Seals[i], v.Name)
+		}
+	}
+	return nil
+}
+
 // resume has this master take part in its logs again, if a promotion has stopped it, and remembers
 // that. The caller holds stops.mu.
 func (s *Service) resume(id string) error {
 	now := s.stops.now
-	if now.Holds() && now.Promotion != id {
-		return nil // another one's
+	ended := now.Without(id)
+	if ended == now {
+		return nil // it is known
 	}
-	ended := &promotion.Stopped{Promotion: id, Ended: true}
 	if err := ended.Write(s.node.Dir.Path()); err != nil {
 		return kv.UnknownOutcome(replica.KindOf(err), fmt.Errorf("the end of the stop cannot be stored: %w", err))
 	}
 	s.stops.now = ended
-	if now.Holds() {
+	if now.Holds() && !ended.Holds() {
 		s.node.Log.Warn("the promotion that has stopped this master was given up; it takes part in its logs again", "promotion", id)
 		s.stops.end(promotion.ErrResumed)
 	}

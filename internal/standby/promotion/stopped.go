@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/durable"
@@ -24,6 +25,51 @@ type Stopped struct {
 	// Ended: the promotion was given up, and the node takes part in its logs again. That is
 	// remembered, so that an order which comes late does not stop it again.
 	Ended bool `json:"ended,omitempty"`
+	// Earlier are other promotions that were given up, the latest last.
+	Earlier []string `json:"earlier,omitempty"`
+}
+
+// mostEarlier bounds the promotions that are remembered: orders of those before are long gone.
+const mostEarlier = 32
+
+// Over reports whether a promotion was given up, so that it stops the node no more.
+func (s *Stopped) Over(promotion string) bool {
+	return s != nil && (s.Ended && s.Promotion == promotion || slices.Contains(s.Earlier, promotion))
+}
+
+// over returns the promotions that were given up.
+func (s *Stopped) over() []string {
+	switch {
+	case s == nil:
+		return nil
+	case s.Ended:
+		return append(slices.Clone(s.Earlier), s.Promotion)
+	default:
+		return s.Earlier
+	}
+}
+
+// By returns what a promotion makes of a node that it stops.
+func (s *Stopped) By(promotion string) *Stopped {
+	return &Stopped{Promotion: promotion, Token: kv.NewID(), Earlier: latest(s.over())}
+}
+
+// Without returns what is left when a promotion was given up: the stop of another one goes on.
+func (s *Stopped) Without(promotion string) *Stopped {
+	switch {
+	case s.Over(promotion):
+		return s
+	case s.Holds() && s.Promotion != promotion:
+		next := *s
+		next.Earlier = latest(append(slices.Clone(s.Earlier), promotion))
+		return &next
+	default:
+		return &Stopped{Promotion: promotion, Ended: true, Earlier: latest(s.over())}
+	}
+}
+
+func latest(promotions []string) []string {
+	return promotions[max(len(promotions)-mostEarlier, 0):]
 }
 
 // Holds reports whether the node takes no part in its logs.
@@ -78,6 +124,9 @@ type StoppedVBucket struct {
 	Fault string   `json:"fault,omitempty"`
 	// Voters are the voting members as applied, and after each change behind that.
 	Voters [][]uint64 `json:"voters"`
+	// Seals are the promotions for which the log is sealed behind what the node has applied. A node
+	// that finds another one's does not answer.
+	Seals []string `json:"-"`
 	// Lease is the longest that an owner may have.
 	Lease time.Duration `json:"lease"`
 }
