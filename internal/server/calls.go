@@ -243,10 +243,10 @@ func (c *calls) panicked(method string, p any) error {
 }
 
 // endless reports whether a stream goes on until one side leaves, or for so long that a
-// stopping server does not wait for it. Names tell: streams that follow something, and
-// those that carry a whole state.
+// stopping server does not wait for it. Names tell: streams that follow something, those
+// that carry a whole state, and the fault of a drill, which would hold up the drain.
 func endless(service, name string) bool {
-	return strings.HasPrefix(name, "Watch") || following(name) || strings.HasPrefix(service, "grpc.reflection.")
+	return name == "InjectFault" || strings.HasPrefix(name, "Watch") || following(name) || strings.HasPrefix(service, "grpc.reflection.")
 }
 
 // following reports whether other nodes follow this one by a method, which its name tells.

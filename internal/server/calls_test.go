@@ -435,6 +435,7 @@ func TestEndlessStreams(t *testing.T) {
 		"dkv.serverpb.DKVReplication/StreamSnapshot":               true,
 		"dkv.serverpb.DKVReplication/WatchChanges":                 true,
 		"dkv.serverpb.DKVDiscovery/WatchClusterInfo":               true,
+		"dkv.serverpb.DKVNode/InjectFault":                         true,
 		"dkv.serverpb.DKV/Iterate":                                 false,
 		"dkv.serverpb.DKVReplication/GetChanges":                   false,
 	} {

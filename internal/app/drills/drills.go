@@ -155,7 +155,7 @@ func watch(stream grpc.ServerStreamingServer[serverpb.FaultState], a *faults.Act
 		case <-a.Ended():
 			return stream.Send(&serverpb.FaultState{State: "ended", Text: a.String()})
 		case <-stream.Context().Done():
-			return stream.Context().Err()
+			return context.Cause(stream.Context()) // the caller is gone, or the node stops
 		case <-tick.C:
 		}
 	}

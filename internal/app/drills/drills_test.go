@@ -38,17 +38,50 @@ func serve(t *testing.T, s *Service) (connect func() serverpb.DKVNodeClient) {
 	if s.Others == nil {
 		s.Others = func() ([]cluster.Peer, bool) { return nil, true }
 	}
-	addr := servertest.Start(t, servertest.Options{
+	connect, _ = start(t, s)
+	return connect
+}
+
+// start is serve for a test that stops the node.
+func start(t *testing.T, s *Service) (connect func() serverpb.DKVNodeClient, stop func()) {
+	server := servertest.Start(t, servertest.Options{
 		Listener: s.Faults.Listen(testkit.Listen(t), false),
 		Register: func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVNodeServer(r, s) },
-	}).Addr
+		Drain:    testkit.Patience,
+	})
 	return func() serverpb.DKVNodeClient {
-		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(server.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 		return serverpb.NewDKVNodeClient(conn)
+	}, server.Stop
+}
+
+// TestStopOfTheNodeEndsItsFault: the node does not wait for the drill, whose caller is told.
+func TestStopOfTheNodeEndsItsFault(t *testing.T) {
+	f := agreed()
+	s := &Service{DKVNodeServer: node{}, Faults: f}
+	connect, stop := start(t, s)
+	stream, err := connect().InjectFault(t.Context(), &serverpb.InjectFaultRequest{Kind: "silent", Millis: 60_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the node is shutting down") {
+		t.Errorf("the caller is told %v", err)
+	}
+	<-stopped
+	if f.Now() != nil {
+		t.Errorf("the node has stopped with a fault: %v", f.Now())
 	}
 }
 
