@@ -19,6 +19,10 @@ import (
 var Components = []string{"access", "app", "audit", "auth", "backup", "certs", "clock", "cluster", "discovery", "forward", "fsm",
 	"master", "ops", "peer", "replica", "route", "server", "slave", "standby", "storage"}
 
+// maxComponents bounds how many components have a level of their own, and longestName the name
+// of one: parts of components have any name, and all are kept.
+const maxComponents, longestName = 64, 128
+
 // Levels are the least severe levels that are logged: one for all lines, and others for the
 // lines of components. They can be changed while loggers are in use.
 type Levels struct {
@@ -53,12 +57,15 @@ func (l *Levels) Set(level slog.Level) { l.all.Set(level) }
 // SetComponent gives the lines of a component a level of their own, or takes it away if
 // level is nil.
 func (l *Levels) SetComponent(name string, level *slog.Level) error {
-	if top, _, _ := strings.Cut(name, "/"); !slices.Contains(Components, top) {
+	if top, _, _ := strings.Cut(name, "/"); !slices.Contains(Components, top) || len(name) > longestName {
 		return fmt.Errorf("there is no component %.64q: a component is %s, or a part of one of them, such as replica/raft", name, strings.Join(Components, ", "))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next := l.components()
+	if _, has := next[name]; level != nil && !has && len(next) >= maxComponents {
+		return fmt.Errorf("%d components have a level of their own, which is the limit: take it from one of them first, by naming it without a level", len(next))
+	}
 	if delete(next, name); level != nil {
 		next[name] = *level
 	}

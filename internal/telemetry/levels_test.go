@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -22,6 +23,31 @@ func TestPackageOf(t *testing.T) {
 		if got := packageOf(function); got != want {
 			t.Errorf("%q is of %q, want %q", function, got, want)
 		}
+	}
+}
+
+// TestLevelsOfComponentsAreBounded: any name below a component is accepted, and each is kept.
+func TestLevelsOfComponentsAreBounded(t *testing.T) {
+	levels, debug := new(Levels), slog.LevelDebug
+	for i := range maxComponents {
+		if err := levels.SetComponent(fmt.Sprintf("replica/p%d", i), &debug); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := levels.SetComponent("server", &debug); err == nil || !strings.Contains(err.Error(), "64 components have a level of their own") {
+		t.Errorf("one more: %v", err)
+	}
+	if err := levels.SetComponent("replica/p0", &debug); err != nil {
+		t.Errorf("one that has a level: %v", err)
+	}
+	if err := levels.SetComponent("replica/p0", nil); err != nil {
+		t.Error(err)
+	}
+	if err := levels.SetComponent("server", &debug); err != nil {
+		t.Errorf("once there is room: %v", err)
+	}
+	if err := levels.SetComponent("server/"+strings.Repeat("a", 200), nil); err == nil {
+		t.Error("a name of 200 characters is accepted")
 	}
 }
 
