@@ -44,6 +44,7 @@ final class Connection {
                 .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
                 .maxInboundMessageSize(MAX_MESSAGE)
                 .initialFlowControlWindow(INITIAL_WINDOW)
+                .disableServiceConfigLookUp() // no DNS record sets deadlines or retries
                 .disableRetry(); // class Caller decides what may be repeated
         if (authority != null) {
             builder.overrideAuthority(authority);
