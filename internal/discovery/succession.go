@@ -6,7 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/era"
 )
 
 // leaderGrace is how long after the leader was last heard, or stopped leading, no
@@ -72,12 +72,12 @@ func (g *group) successor(own *branch, now time.Time, t times) (origin, bool) {
 // database has a record.
 func (g *group) admits(o origin) bool {
 	r := g.database.record
-	return r == nil || standby.Era(o.history) == r.GetEra()
+	return r == nil || era.Of(o.history) == r.GetEra()
 }
 
 // promoted reports whether a history is of a later era of the same cluster than another one.
 func (g *group) promoted(from, to origin) bool {
-	return from.cluster == to.cluster && standby.Era(to.history) > standby.Era(from.history)
+	return from.cluster == to.cluster && era.Of(to.history) > era.Of(from.history)
 }
 
 // candidate returns an origin with a node that claims to lead, that is not the leading one
@@ -93,7 +93,7 @@ func (g *group) candidate(matches func(origin, *branch) bool) (best origin, foun
 		if g.leading.known && g.admits(g.leading) && g.promoted(o, g.leading) {
 			continue
 		}
-		if first == nil || cmp.Or(cmp.Compare(standby.Era(best.history), standby.Era(o.history)), cmp.Compare(r.key.node, first.key.node)) < 0 {
+		if first == nil || cmp.Or(cmp.Compare(era.Of(best.history), era.Of(o.history)), cmp.Compare(r.key.node, first.key.node)) < 0 {
 			best, first, found = o, r, true
 		}
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // cast is the nodes of one vBucket, each of which says each second what it is.
@@ -242,15 +242,15 @@ func TestManyClaimants(t *testing.T) {
 	}
 }
 
-// era returns a history of an era.
-func era(n uint64) origin {
-	return origin{cluster: "ours", history: standby.History(n, "h"), known: true}
+// ofEra returns a history of an era.
+func ofEra(n uint64) origin {
+	return origin{cluster: "ours", history: era.History(n, "h"), known: true}
 }
 
 // TestLaterEraLeads: a promotion is seen at once, and the masters before it never lead again.
 func TestLaterEraLeads(t *testing.T) {
 	play(t, func(t *testing.T, l *log, c *cast) {
-		c.says("s9", leader, era(1), 1)
+		c.says("s9", leader, ofEra(1), 1)
 		c.leads("s9") // at once, and although m1 lives
 		c.run(10 * time.Second)
 		c.leads("s9")
@@ -260,11 +260,11 @@ func TestLaterEraLeads(t *testing.T) {
 		l.elect(1)
 		c.run(2 * time.Second)
 		c.leads("")
-		c.says("s9", leader, era(1), 2)
+		c.says("s9", leader, ofEra(1), 2)
 		c.leads("s9")
-		c.says("s8", leader, era(2), 1)
+		c.says("s8", leader, ofEra(2), 1)
 		c.leads("s8")
-		c.says("s9", leader, era(1), 9)
+		c.says("s9", leader, ofEra(1), 9)
 		c.leads("s8")
 	})
 }
@@ -291,7 +291,7 @@ func TestRecordDecidesWhoLeads(t *testing.T) {
 	play(t, func(t *testing.T, l *log, c *cast) {
 		c.records(1, 0)
 		c.leads("m1")
-		c.says("s9", leader, era(1), 1)
+		c.says("s9", leader, ofEra(1), 1)
 		c.run(5 * time.Second)
 		c.leads("m1") // it claims what has not been decided
 		c.records(2, 1)
@@ -304,7 +304,7 @@ func TestRecordDecidesWhoLeads(t *testing.T) {
 		c.leads("")
 		c.says("m2", leader, ours, 20)
 		c.leads("")
-		c.says("s9", leader, era(1), 2)
+		c.says("s9", leader, ofEra(1), 2)
 		c.leads("s9")
 		c.records(3, 2)
 		c.leads("")

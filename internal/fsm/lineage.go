@@ -7,10 +7,10 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -46,7 +46,7 @@ func (m *Machine) Succeeds(history string) bool {
 // before it.
 func (m *Machine) Lost(index kv.Index) bool {
 	for _, f := range m.Lineage() {
-		if f.End != 0 && index > f.End && index <= f.End+standby.Gap {
+		if f.End != 0 && index > f.End && index <= f.End+era.Gap {
 			return true
 		}
 	}
@@ -100,7 +100,7 @@ func (m *Machine) Origin() (*command.Origin, error) {
 		return nil, nil
 	}
 	last := lineage[len(lineage)-1]
-	if last.End == 0 || m.base != last.End+standby.Gap {
+	if last.End == 0 || m.base != last.End+era.Gap {
 		return nil, nil
 	}
 	if !m.gate.enter() {

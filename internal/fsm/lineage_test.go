@@ -8,10 +8,10 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -93,7 +93,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	behind.expect("new", []byte("1"))
-	if behind.m.Applied() != at || at != to.End+standby.Gap+1 || !behind.m.Lost(to.End+1) {
+	if behind.m.Applied() != at || at != to.End+era.Gap+1 || !behind.m.Lost(to.End+1) {
 		t.Errorf("at %d, the master is at %d", behind.m.Applied(), at)
 	}
 }
@@ -118,7 +118,7 @@ func ended(t failer) (*fixture, offline.Branch) {
 	x.apply(fenced(epoch, write(put("b", "2"))), fenced(epoch, pause(true)), fenced(epoch, sealFor("p")))
 	id := x.m.Identity()
 	return x, offline.Branch{
-		Former: id.History, End: x.m.Applied(), History: standby.History(1, "next"), Clock: x.m.Clock() + 500, Expired: 3,
+		Former: id.History, End: x.m.Applied(), History: era.History(1, "next"), Clock: x.m.Clock() + 500, Expired: 3,
 	}
 }
 
@@ -141,14 +141,14 @@ func TestSkippedNumbers(t *testing.T) {
 		from kv.Index
 		ok   bool
 	}{
-		{to.End - 1, true}, {to.End + 1, true}, {to.End + 2, false}, {to.End + 100, false}, {to.End + standby.Gap, false},
-		{to.End + standby.Gap + 1, true}, {at + 1, true},
+		{to.End - 1, true}, {to.End + 1, true}, {to.End + 2, false}, {to.End + 100, false}, {to.End + era.Gap, false},
+		{to.End + era.Gap + 1, true}, {at + 1, true},
 	} {
 		got, err := x.m.Changes(c.from, 0, 1<<20)
 		if c.ok && (err != nil || c.from <= at && len(got.Changes) == 0) || !c.ok && kv.KindOf(err) != kv.OutOfRange {
 			t.Errorf("changes from the end + %d: %+v, %v", c.from-to.End, got.Changes, err)
 		}
-		lost := c.from > to.End && c.from <= to.End+standby.Gap
+		lost := c.from > to.End && c.from <= to.End+era.Gap
 		if x.m.Lost(c.from) != lost {
 			t.Errorf("the end + %d: lost is %v", c.from-to.End, !lost)
 		}
@@ -183,7 +183,7 @@ func TestOriginOfAForkedLog(t *testing.T) {
 		x.one(command.OK, later)
 	}
 	elsewhere := to
-	elsewhere.History = standby.History(1, "another")
+	elsewhere.History = era.History(1, "another")
 	for name, x := range map[string]*fixture{"last change": other, "history": copiedForked(t, elsewhere), "no promotion": newFixture(t)} {
 		if name == "last change" {
 			fork(t, x.engine, to)

@@ -5,9 +5,9 @@ import (
 	"slices"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // descent returns how a master's log is related to this node's state, which is at an index;
@@ -23,7 +23,7 @@ func (s *session) descent(resp *serverpb.GetChangesResponse, id history.Identity
 	case theirs == id.History:
 		return fit
 	}
-	switch their, our := standby.Era(theirs), standby.Era(id.History); {
+	switch their, our := era.Of(theirs), era.Of(id.History); {
 	case their < our:
 		return former
 	case s.opts.State.Succeeds(theirs):

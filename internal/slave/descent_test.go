@@ -8,11 +8,11 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -25,7 +25,7 @@ func (n *node) promote(t *testing.T, to string) {
 	if err := f.Adopt(to, []history.Former{{History: id.History, End: end}}); err != nil {
 		t.Fatal(err)
 	}
-	n.change(t, end, end+standby.Gap+1, "promoted")
+	n.change(t, end, end+era.Gap+1, "promoted")
 }
 
 // change writes to a twin at an index.

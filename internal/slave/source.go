@@ -8,9 +8,9 @@ import (
 	"sync"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/signal"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // Source is a node that serves the changes of a vBucket.
@@ -47,12 +47,12 @@ func (s Source) foreignTo(id history.Identity) bool {
 
 // laterThan reports whether a source claims a greater era of the state's cluster.
 func (s Source) laterThan(id history.Identity) bool {
-	return id.History != "" && s.Cluster == id.Cluster && standby.Era(s.History) > standby.Era(id.History)
+	return id.History != "" && s.Cluster == id.Cluster && era.Of(s.History) > era.Of(id.History)
 }
 
 // deadFor reports whether a source is of an era before the state's: it is never followed.
 func (s Source) deadFor(id history.Identity) bool {
-	return s.History != "" && s.Cluster == id.Cluster && standby.Era(s.History) < standby.Era(id.History)
+	return s.History != "" && s.Cluster == id.Cluster && era.Of(s.History) < era.Of(id.History)
 }
 
 // Sources are the masters to choose from. Their methods are safe for concurrent use.

@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/signal"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // Phase is what a Puller is doing.
@@ -257,7 +257,7 @@ func (p *Puller) Status() Status {
 	s := t.s
 	s.Mode = p.mode()
 	_, s.Applied = p.opts.State.Position()
-	s.LagChanges = standby.Distance(s.Applied, s.Newest)
+	s.LagChanges = era.Distance(s.Applied, s.Newest)
 	s.Age = p.opts.State.Age()
 	s.Plain, s.Packed = p.shrunk.Bytes()
 	s.Path, s.Link = t.link(s.Applied, s.Age)

@@ -1,3 +1,5 @@
+// Package standby has the vocabulary of standbys: the nodes that a log's owner waits for, and how
+// long leases last. DESIGN.md has the rules.
 package standby
 
 import (

@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -114,7 +114,7 @@ func (l *load) await(n int) {
 // acked counts an acknowledged mutation that was called at a time, and whose answer named a
 // history.
 func (l *load) acked(call int64, history string) {
-	a := answer{call: time.Duration(call), end: l.mark(), era: standby.Era(history)}
+	a := answer{call: time.Duration(call), end: l.mark(), era: era.Of(history)}
 	l.acks.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/peerpb"
-	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -80,7 +80,7 @@ func (p *twins) master() (master *node) {
 }
 
 // era is the era of the copy or log of a node.
-func (n *node) era() uint64 { return standby.Era(n.standing().GetHistoryId()) }
+func (n *node) era() uint64 { return era.Of(n.standing().GetHistoryId()) }
 
 // TestPairPromotesItself takes the master of a pair away again and again, and nodes of its
 // registry: the slave replaces the master by the registry's record, and the former master

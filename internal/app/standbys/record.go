@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -49,7 +50,7 @@ func newRecord(s *Standbys) (*record, error) {
 // masters are the deployment that this node belongs to.
 func (s *Standbys) masters() witness.Masters {
 	history := s.logs[0].History()
-	m := witness.Masters{Era: standby.Era(history), Deployment: s.node.Info.Cluster}
+	m := witness.Masters{Era: era.Of(history), Deployment: s.node.Info.Cluster}
 	if m.Era > 0 {
 		m.History = history
 	}

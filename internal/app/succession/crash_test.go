@@ -13,10 +13,10 @@ import (
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
@@ -104,7 +104,7 @@ func (f *folder) decided() *promotion.Record {
 		f.t.Fatal(err)
 	}
 	r := &promotion.Record{
-		ID: "p", Step: promotion.Decided, Era: 1, History: standby.History(1, "aa"), Deployment: 7, Format: 1, Replica: 2, Cuts: map[string]promotion.Cut{},
+		ID: "p", Step: promotion.Decided, Era: 1, History: era.History(1, "aa"), Deployment: 7, Format: 1, Replica: 2, Cuts: map[string]promotion.Cut{},
 		Nodes: []promotion.Node{
 			{Replica: 1, Address: "127.0.0.1:8001", URL: "http://127.0.0.1:9001", Disk: "00000000-0000-4000-8000-000000000001"},
 			{Replica: 2, Address: "127.0.0.1:8002", URL: "http://127.0.0.1:9002", Disk: disk},
@@ -180,7 +180,7 @@ func wantMaster(t *testing.T, f *folder, r *promotion.Record) {
 	}
 	f.each(func(_ *node.Node, name string, g *datadir.Generations, engine storage.Engine) error {
 		id, applied, err := offline.Inspect(engine)
-		if err != nil || id.History != r.History || applied != 3+standby.Gap {
+		if err != nil || id.History != r.History || applied != 3+era.Gap {
 			t.Errorf("vBucket %s: %+v at %d, %v", name, id, applied, err)
 		}
 		if by, err := g.Sealed(); err != nil || by != "" {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -43,11 +44,11 @@ func newRecord(n *node.Node, pool *peer.Pool, s Slave) (*record, error) {
 }
 
 // eraOf is the era that the copies of a slave are of.
-func eraOf(s Slave) (era uint64) {
+func eraOf(s Slave) (greatest uint64) {
 	for _, v := range s.VBuckets() {
-		era = max(era, standby.Era(v.Status().Identity.History))
+		greatest = max(greatest, era.Of(v.Status().Identity.History))
 	}
-	return era
+	return greatest
 }
 
 // Record implements promotion.Registry.

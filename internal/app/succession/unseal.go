@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -106,11 +107,11 @@ func (s *Service) changeRecord(ctx context.Context, id string) error {
 }
 
 // era is that of this node's own vBuckets.
-func (s *Service) era() (era uint64) {
+func (s *Service) era() (greatest uint64) {
 	for _, history := range s.own() {
-		era = max(era, standby.Era(history))
+		greatest = max(greatest, era.Of(history))
 	}
-	return era
+	return greatest
 }
 
 // seals is when this process first knew of the seals of its logs, by promotion.

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -60,7 +60,7 @@ func Fork(engine storage.Engine, to Branch) error {
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
-	st.Applied = to.End + standby.Gap
+	st.Applied = to.End + era.Gap
 	st.Clock, st.Expired, st.Paused = to.Clock, to.Expired, false
 	var b storage.Batch
 	layout.PutIdentity(&b, history.Identity{Cluster: id.Cluster, History: to.History})

@@ -5,10 +5,10 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/fsm/fsmtest"
 	"github.com/dkvdb/dkv/internal/fsm/history"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -23,7 +23,7 @@ func ended(t fsmtest.T) (*fixture, Branch) {
 	x.apply(fsmtest.Fenced(epoch, fsmtest.Write(fsmtest.Put("b", "2"))), fsmtest.Fenced(epoch, fsmtest.Pause(true)), fsmtest.Fenced(epoch, fsmtest.Seal("p")))
 	id := x.m.Identity()
 	return x, Branch{
-		Former: id.History, End: x.m.Applied(), History: standby.History(1, "next"), Clock: x.m.Clock() + 500, Expired: 3,
+		Former: id.History, End: x.m.Applied(), History: era.History(1, "next"), Clock: x.m.Clock() + 500, Expired: 3,
 	}
 }
 
@@ -52,7 +52,7 @@ func TestFork(t *testing.T) {
 	if l := x.m.Lineage(); len(l) != 1 || l[0] != (history.Former{History: to.Former, End: to.End}) || !x.m.Succeeds(to.Former) {
 		t.Errorf("lineage %+v", l)
 	}
-	base := to.End + standby.Gap
+	base := to.End + era.Gap
 	if x.m.Applied() != base || x.m.Base() != base || x.m.LastEffect() != old.LastEffect() || x.m.ChangelogFloor() != 1 {
 		t.Errorf("at %d, base %d, newest change %d, floor %d", x.m.Applied(), x.m.Base(), x.m.LastEffect(), x.m.ChangelogFloor())
 	}

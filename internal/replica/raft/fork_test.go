@@ -6,11 +6,11 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -75,7 +75,7 @@ func TestPromotedStatesBeginALog(t *testing.T) {
 	state := promotedState(t, fsm.Identity{Cluster: "c", History: "old"}, "v")
 	c := newCluster(t, 3, beginsWith(func(uint64) storage.Engine { return state }))
 	index := c.put("l", "1")
-	if index <= standby.Gap+2 {
+	if index <= era.Gap+2 {
 		t.Errorf("the first write has index %d", index)
 	}
 	c.want("l", "1")

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // Registry is the record of the database in the registry; see P4 of the design.
@@ -159,7 +159,7 @@ func (f *Founder) look(ctx context.Context, r *Record) {
 		r.Claim = claim
 	case claim != nil && claim.Era >= r.Era:
 		r.Era = claim.Era + 1
-		r.History = standby.History(r.Era, kv.NewID())
+		r.History = era.History(r.Era, kv.NewID())
 	}
 }
 

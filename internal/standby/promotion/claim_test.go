@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
 
@@ -228,7 +228,7 @@ func TestForceGoesAboveTheRecord(t *testing.T) {
 	lapsed(w, given).record = &promotion.Claim{Era: 4, Version: 9}
 	_, asked, ran := w.promote(t, dir, promotion.Request{Force: true})
 	r := recordOf(t, dir)
-	if asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || standby.Era(r.History) != 5 || r.Claim.Era != 4 {
+	if asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || era.Of(r.History) != 5 || r.Claim.Era != 4 {
 		t.Errorf("%v, %v, %+v", asked, ran, r)
 	}
 }

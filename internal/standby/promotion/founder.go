@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 const (
@@ -327,9 +327,9 @@ func (f *Founder) fresh(o Request) Record {
 	r := Record{ID: kv.NewID(), Step: Begun, Force: o.Force, Planned: o.Planned, Standby: o.Standby, Masters: f.opts.Masters.Known(), Cuts: map[string]Cut{}}
 	for _, p := range f.opts.Copies.Positions() {
 		r.Cuts[p.VBucket] = Cut{Former: p.History}
-		r.Era = max(r.Era, standby.Era(p.History)+1)
+		r.Era = max(r.Era, era.Of(p.History)+1)
 	}
-	r.History = standby.History(r.Era, kv.NewID())
+	r.History = era.History(r.Era, kv.NewID())
 	return r
 }
 

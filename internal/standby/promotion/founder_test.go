@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
 
@@ -243,7 +243,7 @@ func TestPromotionOfAPair(t *testing.T) {
 		t.Errorf("calls %v, want %v", w.calls, want)
 	}
 	r := recordOf(t, dir)
-	if r.Era != 1 || standby.Era(r.History) != 1 || r.Cuts["default"] != (promotion.Cut{Former: former, Seal: 10, End: 10}) || r.ID != w.slaveSeal || r.ID != w.masterSeal {
+	if r.Era != 1 || era.Of(r.History) != 1 || r.Cuts["default"] != (promotion.Cut{Former: former, Seal: 10, End: 10}) || r.ID != w.slaveSeal || r.ID != w.masterSeal {
 		t.Errorf("%+v", r)
 	}
 }
@@ -340,7 +340,7 @@ func TestSealThatWasGivenUpIsNoFence(t *testing.T) {
 	if r := recordOf(t, dir); r == nil || r.Step != promotion.Abandoning {
 		t.Errorf("%+v", r)
 	}
-	w.follows = standby.History(4, "bb") // what is promoted is the copy as it is now
+	w.follows = era.History(4, "bb") // what is promoted is the copy as it is now
 	_, asked, ran = w.promote(t, dir, promotion.Request{Force: true})
 	if r := recordOf(t, dir); asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || r.ID == "p" || r.Cuts["default"].Seal != 0 || r.Cuts["default"].Former != w.follows {
 		t.Errorf("%v, %v, %+v", asked, ran, r)
@@ -350,7 +350,7 @@ func TestSealThatWasGivenUpIsNoFence(t *testing.T) {
 // A copy that follows another history than the promotion began with is not decided on: its fork
 // would fail at each start.
 func TestCopyOfAnotherHistoryIsNotPromoted(t *testing.T) {
-	w, dir := &world{applied: 10, written: 10, follows: standby.History(1, "bb")}, t.TempDir()
+	w, dir := &world{applied: 10, written: 10, follows: era.History(1, "bb")}, t.TempDir()
 	begun := promotion.Record{ID: "p", Step: promotion.Fenced, Era: 1, History: "1-aa", Force: true, Cuts: map[string]promotion.Cut{"default": {Former: former}}}
 	if err := begun.Write(dir); err != nil {
 		t.Fatal(err)

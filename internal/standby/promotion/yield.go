@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // ErrSuperseded means that the node is no master any more, and has to open its data folder
@@ -102,13 +102,13 @@ func (f *Former) yield(found []Descent, masters []string, rejoin bool) error {
 			return kv.Errorf(kv.Precondition, "it has no vBucket %s", name)
 		}
 		end, follows := found[i].Ends[history]
-		if era := standby.Era(found[i].History); !follows || era <= standby.Era(history) {
+		if !follows || era.Of(found[i].History) <= era.Of(history) {
 			return kv.Errorf(kv.Precondition, "vBucket %s: its history %s does not succeed %s by a promotion, so this node yields nothing", name, found[i].History, history)
 		}
 		if end == 0 && f.Led(name) {
 			return kv.Errorf(kv.Precondition, "vBucket %s: a restore has ended the history %s before %s, and its log has an owner here that did not apply it: another database may have been made of a backup of this one", name, history, found[i].History)
 		}
-		s.Era, s.History, s.Ends[name] = standby.Era(found[i].History), found[i].History, end
+		s.Era, s.History, s.Ends[name] = era.Of(found[i].History), found[i].History, end
 	}
 	if f.Members != nil {
 		s.Members = f.Members()

@@ -1,6 +1,6 @@
-// Package standby has the vocabulary of standbys and promotions: eras of histories and the
-// nodes that a log's owner waits for. DESIGN.md has the rules.
-package standby
+// Package era says how promotions number histories and the changes in them. The rules are in
+// internal/standby/DESIGN.md.
+package era
 
 import (
 	"fmt"
@@ -23,9 +23,9 @@ func Distance(from, to kv.Index) uint64 {
 	return (to - from) % Gap
 }
 
-// Era returns the era of a history id: the number of promotions that led to it. Histories
+// Of returns the era of a history id: the number of promotions that led to it. Histories
 // from before the first promotion have ids without an era.
-func Era(history string) uint64 {
+func Of(history string) uint64 {
 	number, id, found := strings.Cut(history, "-")
 	if !found || id == "" {
 		return 0
