@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/auth/token"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -160,6 +164,49 @@ func TestRequestsByHTTPHaveSpans(t *testing.T) {
 	}
 	if n := len(collected.below("", "POST /data/put")) + len(collected.below("", "Put")); n != 0 {
 		t.Errorf("%d spans of requests that are not sampled", n)
+	}
+}
+
+// TestStrangersHaveNoSpans: whatever they send as the caller's span, by gRPC and HTTP. Spans are
+// exported in their order, so those of strangers would be there with that of the accepted caller.
+func TestStrangersHaveNoSpans(t *testing.T) {
+	good := token.New()
+	hash, err := token.Hash(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "auth.yaml")
+	if err := os.WriteFile(file, []byte("identities:\n  - name: app\n    tokens: ["+hash+"]\n    grants: [{role: admin}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	collected, endpoint := newReceiver(t)
+	at, web := serve(t, "--trace-endpoint", endpoint, "--trace-sample", "0", "--auth-file", file)
+	client := serverpb.NewDKVClient(connect(t, at))
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-"
+	for _, caller := range []struct{ span, bearer string }{{"00000000000000aa", "wrong"}, {"00000000000000bb", good}} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", trace+caller.span+"-01", "authorization", "Bearer "+caller.bearer)
+		_, _ = client.Get(ctx, &serverpb.GetRequest{Key: []byte("k")})
+		if stream, err := client.Iterate(ctx, &serverpb.IterateRequest{}); err == nil {
+			_, _ = stream.Recv()
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+web+"/admin/cluster/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{"Traceparent": {trace + caller.span + "-01"}, "Authorization": {"Bearer " + caller.bearer}}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.Body.Close() != nil {
+			t.Fatal(err)
+		}
+	}
+	names := []string{"Get", "Iterate", "GET /admin/cluster/status"}
+	testkit.Eventually(t, "the spans of the accepted caller are there", func() bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return len(collected.below("00000000000000bb", name)) == 0 })
+	})
+	for _, name := range names {
+		if n := len(collected.below("00000000000000aa", name)); n > 0 {
+			t.Errorf("%d spans of a stranger's %s", n, name)
+		}
 	}
 }
 

@@ -17,9 +17,9 @@ import (
 // guarded serves only what the caller may ask for: the row of the path decides, before
 // anything else of the request is looked at.
 func (s *Server) guarded(next *http.ServeMux) http.Handler {
-	g := s.options.Access
+	g, served := s.options.Access, s.sampled(next)
 	if g == nil {
-		return next
+		return served
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path := next.Handler(r) // what is registered, so no other spelling of a path gets around its row
@@ -43,7 +43,7 @@ func (s *Server) guarded(next *http.ServeMux) http.Handler {
 			s.fail(w, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		served.ServeHTTP(w, r)
 	})
 }
 

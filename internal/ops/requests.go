@@ -13,7 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/tracing"
 )
 
-// recorded adds a line for each request to the access log, and makes its span if it is
+// recorded adds a line for each request to the access log, and ends its span if it is
 // sampled. Probes have neither: a node has more of them than anyone reads.
 func (s *Server) recorded(next http.Handler) http.Handler {
 	if s.options.AccessLog == nil && s.options.Tracer == nil {
@@ -29,23 +29,34 @@ func (s *Server) recorded(next http.Handler) http.Handler {
 			Begun: time.Now(), Op: r.Method + " " + r.URL.Path, Peer: r.RemoteAddr,
 			Principal: string(auth.Open), RequestBytes: int(max(r.ContentLength, 0)),
 		}
+		answer := &answer{ResponseWriter: w, line: line, path: path}
 		if path == "/" && r.URL.Path != path {
-			path = "unknown path" // names of spans are few
+			answer.path = "unknown path" // names of spans are few
 		}
-		span := s.options.Tracer.Begin(r.Method+" "+path, line.Begun, r.Header["Traceparent"])
-		answer := &answer{ResponseWriter: w}
 		status := http.StatusInternalServerError // of a handler that panics
 		defer func() {
 			line.Took, line.Code, line.ResponseBytes = time.Since(line.Begun), resultOf(status).String(), answer.bytes
 			s.options.AccessLog.Add(*line)
-			span.EndHTTP(r.URL.Path, status)
+			answer.span.EndHTTP(r.URL.Path, status)
 		}()
-		ctx := accesslog.NewContext(r.Context(), line)
-		if s.options.Tracer != nil {
-			ctx = tracing.NewContext(ctx, span)
-		}
-		next.ServeHTTP(answer, r.WithContext(ctx))
+		next.ServeHTTP(answer, r.WithContext(accesslog.NewContext(r.Context(), line)))
 		status = cmp.Or(answer.status, http.StatusOK)
+	})
+}
+
+// sampled begins the span of a request, if that is sampled, once its caller has been accepted: a
+// stranger has nothing sampled, whatever its traceparent says.
+func (s *Server) sampled(next http.Handler) http.Handler {
+	if s.options.Tracer == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a, recorded := w.(*answer); recorded && !a.asked { // once: this node may relay the request to itself
+			a.asked = true
+			a.span = s.options.Tracer.Begin(r.Method+" "+a.path, a.line.Begun, r.Header["Traceparent"])
+			r = r.WithContext(tracing.NewContext(r.Context(), a.span))
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -73,6 +84,10 @@ func noteCaller(r *http.Request) {
 type answer struct {
 	http.ResponseWriter
 	status, bytes int
+	line          *accesslog.Line
+	path          string        // in the name of the span
+	asked         bool          // whether to sample the request
+	span          *tracing.Call // nil if it is not sampled
 }
 
 // Unwrap is for http.ResponseController.

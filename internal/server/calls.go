@@ -142,9 +142,6 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	var entry *audit.Entry
 	var share *quota.Share
 	var span *tracing.Call
-	if !m.probe {
-		span = c.opts.Tracer.Begin(m.op, begin, k.header[tracing.ParentKey])
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = c.panicked(info.FullMethod, p)
@@ -169,6 +166,7 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		return err
 	}
 	if !m.probe {
+		span = c.opts.Tracer.Begin(m.op, begin, k.header[tracing.ParentKey]) // a stranger has nothing sampled
 		if share, err = c.quotas.Stream(k.identity, begin); err != nil {
 			return c.beyondQuota(m, err)
 		}

@@ -55,11 +55,7 @@ func (c *calls) unary(full string, h handler) handler {
 				u.span.End(status.Code(err), errText(err), u.traced)
 			}
 		}()
-		if c.opts.Tracer != nil && !m.probe {
-			u.span = c.opts.Tracer.Begin(m.op, begin, u.header[tracing.ParentKey])
-			u.trace.SetOnward(u.span.Onward())
-		}
-		if c.opts.SlowThreshold > 0 || u.span != nil {
+		if c.opts.SlowThreshold > 0 {
 			u.traced = &u.trace
 		}
 		if err := u.begin(ctx, m); err != nil {
@@ -76,6 +72,7 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	if err := u.authorize(m); err != nil {
 		ended = err
 	} else if !m.probe {
+		u.sample(m)
 		if u.share, err = c.quotas.Request(u.identity, u.begun); err != nil {
 			ended = c.beyondQuota(m, err)
 		}
@@ -92,6 +89,18 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
 	}
 	return ended
+}
+
+// sample begins the span of the call, if it is sampled. Its caller has been accepted: a stranger
+// has nothing sampled, whatever its traceparent says.
+func (u *unaryCall) sample(m *method) {
+	if u.calls.opts.Tracer == nil {
+		return
+	}
+	if u.span = u.calls.opts.Tracer.Begin(m.op, u.handled, u.header[tracing.ParentKey]); u.span != nil {
+		u.trace.SetOnward(u.span.Onward())
+		u.traced = &u.trace
+	}
 }
 
 // done undoes begin, and releases what the call held.
