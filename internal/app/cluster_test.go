@@ -251,6 +251,10 @@ func TestARemovedNodeSaysSo(t *testing.T) {
 		t.Errorf("it is shown as %+v", v)
 	}
 	wantShown(t, gone, "a removed node", shown{health: "unhealthy", state: "removed", said: "removed", member: "removed", rejects: true}, "was removed")
+	list, err := serverpb.NewDKVClusterClient(connect(t, gone.grpc())).ListNodes(testkit.Within(t, testkit.Patience), nil)
+	if err != nil || len(list.GetNodes()) == 0 || !strings.Contains(list.GetStatus().GetMessage(), "was removed from the cluster") {
+		t.Errorf("asked for the members it says %v, %v", list, err)
+	}
 	testkit.Eventually(t, "the others are well without it", func() bool { return healthOf(t, nodes[0].http()).Status == "healthy" })
 	gone.stop()
 	for _, args := range [][]string{nil, {"--nexus-join"}} {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -253,12 +254,17 @@ func (c *Cluster) ListNodes(ctx context.Context, _ *emptypb.Empty) (*serverpb.Li
 	members, err := c.membership(attempt)
 	looking.Wait()
 	leader := uint64(0)
-	if err != nil {
-		members = c.lastKnown()
-	} else {
+	said := new(serverpb.Status)
+	switch {
+	case err == nil:
 		leader = c.first().Owner().ID
+	case errors.Is(err, kv.ErrRemoved):
+		said.Message = "this node was removed from the cluster, so that it lists who was a member then; ask another one"
+		members = c.lastKnown()
+	default:
+		members = c.lastKnown()
 	}
-	out := &serverpb.ListNodesResponse{Status: &serverpb.Status{}, Leader: leader, Nodes: make(map[uint64]*modelspb.NodeInfo)}
+	out := &serverpb.ListNodesResponse{Status: said, Leader: leader, Nodes: make(map[uint64]*modelspb.NodeInfo)}
 	for _, p := range members.Peers {
 		out.Nodes[p.ID] = nodeInfo(p, leader, p.ID == c.self.Replica || c.answers(p.ID))
 	}

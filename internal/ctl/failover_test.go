@@ -66,10 +66,13 @@ func TestAllAddressesDown(t *testing.T) {
 }
 
 // said is a server's error that says what became of a mutation.
-func said(code codes.Code, text, reason string) error {
-	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason})
-	if err != nil {
-		panic(err)
+func said(code codes.Code, text string, reasons ...string) error {
+	st := status.New(code, text)
+	for _, reason := range reasons {
+		var err error
+		if st, err = st.WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason}); err != nil {
+			panic(err)
+		}
 	}
 	return st.Err()
 }
@@ -91,6 +94,9 @@ func TestWhenTheNextAddressIsAsked(t *testing.T) {
 		{"write, said in the text alone", status.Error(codes.Unavailable, "no leader (not applied)"), set, "Put", false, "outcome unknown"},
 		{"write, not said", status.Error(codes.Unavailable, "going down"), set, "Put", false, "Unavailable: going down; outcome unknown: it may have taken effect, or may still"},
 		{"write, refused", said(codes.ResourceExhausted, "disk full; not applied", kv.ReasonNotApplied), set, "Put", false, "ResourceExhausted: disk full; not applied\n"},
+		{"write, removed", said(codes.FailedPrecondition, "removed", kv.ReasonNotApplied, kv.ReasonRemoved), set, "Put", true, ""},
+		{"write, removed meanwhile", said(codes.FailedPrecondition, "removed", kv.ReasonUnknown, kv.ReasonRemoved), set, "Put", false, "removed\n"},
+		{"read, removed", said(codes.FailedPrecondition, "removed", kv.ReasonNotApplied, kv.ReasonRemoved), get, "Get", true, ""},
 		{"write, internal", status.Error(codes.Internal, "oops"), set, "Put", false, "Internal: oops; outcome unknown"},
 		{"write, not served", status.Error(codes.Unimplemented, "method Put"), set, "Put", false, "does not serve this request (method Put): is it"},
 		{"read, unavailable", status.Error(codes.Unavailable, "starting"), get, "Get", true, ""},

@@ -69,12 +69,19 @@ func runSnapshot(ctx context.Context, s *session, _ []string) error {
 	})
 }
 
+// listNodes asks for the members of the cluster. The list of a node that was removed counts only
+// if no other address has one; its status then says so.
 func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {
-	var res *serverpb.ListNodesResponse
+	var res, former *serverpb.ListNodesResponse
 	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-		res, err = admin.ListNodes(ctx, conn)
+		if res, err = admin.ListNodes(ctx, conn); err == nil && res.GetStatus().GetMessage() != "" {
+			former, err = res, nodes.Removed(res.GetStatus().GetMessage())
+		}
 		return err
 	})
+	if err != nil && former != nil {
+		return former, nil
+	}
 	return res, err
 }
 
@@ -98,6 +105,9 @@ func runListNodes(ctx context.Context, s *session, _ []string) error {
 	res, err := s.listNodes(ctx)
 	if err != nil {
 		return err
+	}
+	if said := res.GetStatus().GetMessage(); said != "" {
+		fmt.Fprintln(s.stderr, "warning:", said)
 	}
 	members := sortedMembers(res)
 	return output.WriteTable(s.out, members, memberColumns(members, s.Verbose), func(o *output.Object, n *modelspb.NodeInfo) {

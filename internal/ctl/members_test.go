@@ -125,6 +125,21 @@ func TestListNodesTellsWhatIsKnown(t *testing.T) {
 		`{"id":4,"url":"http://h:9024","status":"FOLLOWER","address":"h:9084","node_name":"east-4","non_voting":true}` + "\n"})
 }
 
+// TestListOfARemovedNode: it counts only if no other node has one, and is shown with a warning.
+func TestListOfARemovedNode(t *testing.T) {
+	gone, member := startFake(t), startFake(t)
+	gone.members, member.members = members(leader, follower, follower), members(leader, follower)
+	gone.members.Status = &serverpb.Status{Message: "this node was removed"}
+	want := dkvctl(t, member.addr, "-listNodes").stdout
+	expect(t, dkvctl(t, gone.addr+","+member.addr, "-listNodes"), outcome{stdout: want})
+	for _, addrs := range []string{gone.addr, gone.addr + "," + closedPort(t)} {
+		got := dkvctl(t, addrs, "-listNodes")
+		if got.code != exitOK || strings.Count(got.stdout, "\n") != 3 || got.stderr != "warning: this node was removed\n" {
+			t.Errorf("%s: %+v", addrs, got)
+		}
+	}
+}
+
 // joiner is a fake that adds a node in as many steps as ListNodes is called,
 // and answers -addNode when the steps are over.
 func joiner(t *testing.T, steps ...func(*fake)) *fake {

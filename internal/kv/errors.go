@@ -87,6 +87,10 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap lets errors.Is and errors.As see the wrapped error.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ErrRemoved rejects requests to a node that was removed from its cluster, or to its replica of
+// a log that it keeps no more.
+var ErrRemoved = Errorf(Precondition, "this node was removed from the cluster; ask another one")
+
 // Errorf returns an Error of the given kind whose outcome is NotApplied. It formats, and
 // wraps with %w, as fmt.Errorf does.
 func Errorf(kind Kind, format string, args ...any) *Error {

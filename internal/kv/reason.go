@@ -14,6 +14,9 @@ const (
 	// ReasonWaiting stands beside ReasonNotApplied in the errors of a node that waits to
 	// become a member of a cluster and serves nothing yet.
 	ReasonWaiting = "NODE_WAITING"
+	// ReasonRemoved stands beside another reason in the errors of a node that its cluster has
+	// removed: another one may be asked.
+	ReasonRemoved = "NODE_REMOVED"
 	// ReasonTooLate is the reason of a TooLate error, whose outcome is unknown and cannot
 	// be found out.
 	ReasonTooLate = "TOO_LATE"

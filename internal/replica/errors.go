@@ -18,7 +18,7 @@ var (
 	// ErrRestoring rejects mutations while a restore replaces the state.
 	ErrRestoring = kv.Errorf(kv.Unavailable, "a restore is under way; retry when it is done")
 	// ErrRemoved rejects requests to a replica that was removed from its log.
-	ErrRemoved = kv.Errorf(kv.Precondition, "this node was removed from the cluster; ask another one")
+	ErrRemoved = kv.ErrRemoved
 	// ErrPaused rejects mutations while an operator has stopped them.
 	ErrPaused = kv.Errorf(kv.Precondition, "writes are paused; dkvctl -resumeWrites ends the pause")
 	// ErrSealed rejects mutations and linearizable reads while a promotion has sealed the

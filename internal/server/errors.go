@@ -34,6 +34,9 @@ func toStatus(err error) error {
 	if known.RetryAfter > 0 {
 		st = after(st, known.RetryAfter)
 	}
+	if errors.Is(err, kv.ErrRemoved) {
+		return explained(st, known.Reason(), kv.ReasonRemoved)
+	}
 	return explained(st, known.Reason())
 }
 
@@ -48,11 +51,13 @@ func shortened(err error, st *status.Status) error {
 	return status.ErrorProto(p)
 }
 
-// explained adds the outcome of the request in a form for programs, which
-// decide by it whether to forward or retry.
-func explained(st *status.Status, reason string) error {
-	if full, err := st.WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason}); err == nil {
-		st = full
+// explained adds the outcome of the request, and what else there is to know of it, in a form
+// for programs, which decide by it whether to forward or retry.
+func explained(st *status.Status, reasons ...string) error {
+	for _, reason := range reasons {
+		if full, err := st.WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason}); err == nil {
+			st = full
+		}
 	}
 	return st.Err()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,9 +91,10 @@ func TestLimitsSayWhenToTryAgain(t *testing.T) {
 func TestToStatusExplains(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want string // "" is nothing
+		want string // the reasons, with blanks between them
 	}{
 		{kv.Errorf(kv.Precondition, "x"), kv.ReasonNotApplied},
+		{kv.Errorf(kv.Precondition, "x: %w", kv.ErrRemoved), kv.ReasonNotApplied + " " + kv.ReasonRemoved},
 		{kv.Errorf(kv.Unavailable, "x: %w", context.DeadlineExceeded), kv.ReasonNotApplied},
 		{kv.Errorf(kv.NotOwner, "x"), kv.ReasonNotOwner},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), kv.ReasonUnknown},
@@ -103,15 +105,15 @@ func TestToStatusExplains(t *testing.T) {
 		{context.Canceled, ""},
 		{status.Error(codes.Aborted, "x"), ""},
 	} {
-		got := ""
+		var reasons []string
 		for _, d := range status.Convert(toStatus(c.err)).Details() {
 			info, ok := d.(*errdetails.ErrorInfo)
-			if !ok || info.GetDomain() != kv.ErrorDomain || got != "" {
+			if !ok || info.GetDomain() != kv.ErrorDomain {
 				t.Errorf("%v: detail %v", c.err, d)
 			}
-			got = info.GetReason()
+			reasons = append(reasons, info.GetReason())
 		}
-		if got != c.want {
+		if got := strings.Join(reasons, " "); got != c.want {
 			t.Errorf("%v: reason %q, want %q", c.err, got, c.want)
 		}
 	}

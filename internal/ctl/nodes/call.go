@@ -66,6 +66,7 @@ type RequestError struct {
 	Code    codes.Code
 	Outcome kv.Outcome // of a mutation
 	Waiting string     // what the node waits for to become a member of a cluster; empty for nothing
+	Removed bool       // its cluster has removed the node, and the request had no effect
 	text    string
 }
 
@@ -88,6 +89,7 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 		return &UnreachableError{addr, st.Message(), advice(c.Options, st.Message())}
 	}
 	re := &RequestError{Code: st.Code(), Outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
+	re.Removed = hasReason(st, kv.ReasonRemoved) && hasReason(st, kv.ReasonNotApplied)
 	if hasReason(st, kv.ReasonWaiting) {
 		re.Waiting = strings.TrimSuffix(st.Message(), " ("+kv.NotApplied.String()+")")
 	}
@@ -119,6 +121,17 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 		}
 	}
 	return re
+}
+
+// Removed is the error of a node that its cluster has removed, with what it says of that.
+func Removed(text string) error {
+	st, err := status.New(codes.FailedPrecondition, text).WithDetails(
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied},
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonRemoved})
+	if err != nil {
+		return status.Error(codes.FailedPrecondition, text)
+	}
+	return st.Err()
 }
 
 // saidOutcome returns the outcome of a mutation that a server's error states. Only the
@@ -154,7 +167,7 @@ func mayTryNext(err error, e Effect) bool {
 		return true
 	}
 	var re *RequestError
-	if !errors.As(err, &re) || re.Code != codes.Unavailable {
+	if !errors.As(err, &re) || re.Code != codes.Unavailable && !re.Removed {
 		return false
 	}
 	return e == Reads || re.Outcome == kv.NotApplied

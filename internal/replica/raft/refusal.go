@@ -39,14 +39,13 @@ var refusals = []struct {
 	{[]error{dragonboat.ErrShardNotInitialized, dragonboat.ErrShardNotFound, dragonboat.ErrShardClosed}, kv.Unavailable,
 		"this node takes no part in the log at present; retry, or ask another one"},
 	{[]error{dragonboat.ErrClosed, host.ErrClosed}, kv.Precondition, "this node is shutting down; ask another one"},
-	{[]error{dragonboat.ErrReplicaRemoved}, kv.Precondition, replica.ErrRemoved.Error()},
 }
 
 // refused is the error of a request about the membership that had no effect. Its text
 // begins with what was to be done. Only if its kind is kv.Unavailable may the same request
 // succeed later.
 func (r *Replica) refused(what string, err error) error {
-	if r.State() == replica.Removed {
+	if r.State() == replica.Removed || errors.Is(err, dragonboat.ErrReplicaRemoved) {
 		return kv.Errorf(kv.Precondition, "%s: %w", what, replica.ErrRemoved)
 	}
 	var known *kv.Error
