@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,7 +208,8 @@ func TestADiskThatHangsHoldsCallsOnly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	l.patience = time.Millisecond
-	go l.Refused(pause, "PermissionDenied", "no") // waits
+	var refused sync.WaitGroup
+	refused.Go(func() { l.Refused(pause, "PermissionDenied", "no") }) // waits
 	if err := l.Run(ctx); err != nil {
 		t.Error(err)
 	}
@@ -216,6 +218,7 @@ func TestADiskThatHangsHoldsCallsOnly(t *testing.T) {
 	}
 	l.patience = testkit.Patience
 	l.mu.Unlock()
+	refused.Wait() // it opens the file again, in a folder that the test removes
 }
 
 // A file is opened again after the line that was under way, if not before.
