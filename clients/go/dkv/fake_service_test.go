@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -235,7 +236,7 @@ func (n *fakeNode) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.Nod
 		out.Role = roleSlave
 	}
 	for _, b := range c.vBuckets {
-		v := &serverpb.VBucketStatus{VBucket: b.name, State: "serving", Term: b.term, AppliedIndex: b.index(), HistoryId: c.history, IsLeader: b.leader == n, ClusterId: c.idOf(b)}
+		v := &serverpb.VBucketStatus{VBucket: b.name, State: "serving", Term: b.term, AppliedIndex: b.index(), HistoryId: cmp.Or(n.own, c.history), IsLeader: b.leader == n, ClusterId: c.idOf(b)}
 		if b.leader != nil {
 			v.Leader = b.leader.addr
 		}
@@ -279,7 +280,7 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 	for {
 		c.mu.Lock()
 		i := slices.IndexFunc(c.vBuckets, func(b *fakeBucket) bool { return b.name == r.VBucket })
-		b, changed, history := c.vBuckets[i], c.changed, c.history
+		b, changed, history := c.vBuckets[i], c.changed, cmp.Or(n.own, c.history)
 		floor, newest, changes := b.floor, b.index(), slices.Clone(b.changes)
 		c.mu.Unlock()
 		switch {

@@ -151,8 +151,10 @@ type fakeNode struct {
 	addr    string
 	dc      string
 	slave   bool
-	grpc    *grpc.Server
-	stop    func()
+	// own is its history if that is not the cluster's.
+	own  string
+	grpc *grpc.Server
+	stop func()
 
 	mu sync.Mutex
 	// before is called with each request of the DKV service, after those that it

@@ -275,14 +275,39 @@ func (f *follower) mayRetry(ctx context.Context, err error) bool {
 
 // history is the one that the vBucket has now; empty if that is not known.
 func (f *follower) history(ctx context.Context) string {
+	t := f.client.topology.Load()
 	if !f.client.opts.fixed {
-		return f.client.topology.Load().vBuckets[f.vBucket].history
+		return t.vBuckets[f.vBucket].history
 	}
-	now := make(Cursor)
-	if err := f.client.positions(ctx, now); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, watchSilence)
+	defer cancel()
+	return f.ask(ctx, t.masters)
+}
+
+// ask returns the history that nodes at fixed addresses say the vBucket has: that of its leader,
+// or the watch's own if any node still has that. Without a leader all have to answer.
+func (f *follower) ask(ctx context.Context, nodes []*node) string {
+	found, silent := "", false
+	for _, n := range nodes {
+		var resp serverpb.NodeStatusResponse
+		if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
+			silent = true
+			continue
+		}
+		for _, v := range resp.GetVBuckets() {
+			switch {
+			case v.GetVBucket() != f.name:
+			case v.GetIsLeader():
+				return v.GetHistoryId()
+			case found != f.at.History:
+				found = v.GetHistoryId()
+			}
+		}
+	}
+	if silent {
 		return ""
 	}
-	return now[f.name].History
+	return found
 }
 
 func (f *follower) explain(err error) error {

@@ -335,3 +335,33 @@ func TestWatchWithFixedAddresses(t *testing.T) {
 		})
 	}
 }
+
+// With fixed addresses a node of an earlier history does not end a watch while the leader, which has
+// the watch's, is away.
+func TestWatchWithFixedAddressesOutlivesAnEarlierHistory(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	lags := cl.nodes[1]
+	lags.own = "h0"
+	c := ready(t, cl.nodes[0].addr)
+	ctx := testkit.Within(t, enough)
+	cursor := must[Cursor](t)(c.Position(ctx))
+	w := watch(t, ctx, ready(t, lags.addr+","+cl.nodes[0].addr, WithFixedAddresses()), "", cursor)
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	w.want("k")
+	cl.nodes[0].stop()
+	method := serverpb.DKVReplication_WatchChanges_FullMethodName
+	asked := make(chan struct{}, 100)
+	lags.fail(func(_ context.Context, m string) error {
+		if m == method {
+			asked <- struct{}{}
+		}
+		return nil
+	}, nil)
+	for range 3 {
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			t.Fatal("the other node is not asked again: the watch has ended")
+		}
+	}
+}
