@@ -150,6 +150,22 @@ func TestTextsOfCallersStayInTheirFields(t *testing.T) {
 	}
 }
 
+// The file says that lines are missing also if one could be written before the next look.
+func TestMissingLinesAreSaidAfterOthers(t *testing.T) {
+	l, path, _ := logIn(t)
+	l.file.Close() // as a disk that fails
+	begin(t, l, pause).End("OK", "")
+	if err := l.file.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	begin(t, l, pause).End("OK", "")
+	l.recover(time.Now())
+	l.recover(time.Now())
+	if lines := linesOf(t, path); len(lines) != 2 || lines[1]["suppressed"] != 1.0 {
+		t.Errorf("the file has %v", lines)
+	}
+}
+
 // A file that cannot be written is said in the common log and by Failure; calls go on, and
 // the file says how many lines it lacks once it can be written again.
 func TestLinesSurviveAFileThatFails(t *testing.T) {

@@ -60,7 +60,7 @@ func (l *Log) recover(now time.Time) {
 		return
 	}
 	l.openAgain()
-	if l.failure.Load() == nil {
+	if l.failure.Load() == nil && l.missing == 0 {
 		return
 	}
 	n := line{Call: Call{Op: "lines that could not be written, and are in the common log"}, suppressed: l.missing}
