@@ -1,6 +1,7 @@
 package promotion
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -94,6 +95,16 @@ func (r *Record) follows(positions []Position) error {
 	return nil
 }
 
+// holds returns an error unless copies are sealed by the promotion.
+func (r *Record) holds(positions []Position) error {
+	for _, p := range positions {
+		if p.Sealed != r.ID {
+			return fmt.Errorf("vBucket %s is not sealed there any more", p.VBucket)
+		}
+	}
+	return nil
+}
+
 // soon returns an error unless copies are so near to their masters that writes pause only
 // shortly.
 func soon(who string, positions []Position) error {
@@ -123,7 +134,7 @@ func (f *Founder) sealSet(ctx context.Context, r *Record) ([][]Position, error) 
 	}
 	for i, positions := range out {
 		if errs[i] == nil {
-			errs[i] = r.follows(positions)
+			errs[i] = cmp.Or(r.follows(positions), r.holds(positions))
 		}
 	}
 	if err := joined(others, errs); err != nil {

@@ -24,6 +24,8 @@ type other struct {
 	lag     uint64
 	down    error
 	became  *promotion.Record
+	// undone: another call undoes its seal at once.
+	undone bool
 }
 
 func (o *other) positions() []promotion.Position {
@@ -74,7 +76,9 @@ func (s slaves) Seal(_ context.Context, address, id string) ([]promotion.Positio
 	if o.seal != "" && o.seal != id {
 		return nil, fmt.Errorf("sealed by %s", o.seal)
 	}
-	o.seal = id
+	if o.seal = id; o.undone {
+		o.seal = ""
+	}
 	return o.positions(), nil
 }
 
@@ -209,6 +213,7 @@ func TestSetThatCannotBePromotedIsUnsealed(t *testing.T) {
 		"another history":       {func(w *world) { w.others["u:1"].history = "9-zz" }, "both have to follow the same masters"},
 		"another last change":   {func(w *world) { w.others["u:1"].digest = 7 }, "has diverged"},
 		"sealed by another one": {func(w *world) { w.others["u:1"].seal = "other" }, "another promotion has sealed it"},
+		"its seal was undone":   {func(w *world) { w.others["u:1"].undone = true }, "not sealed there any more"},
 		"nothing reaches them":  {func(w *world) { w.cut, w.written = true, 60 }, "at least"},
 	} {
 		w, dir := newSet(), t.TempDir()

@@ -9,8 +9,24 @@ import (
 	"github.com/dkvdb/dkv/internal/slave"
 )
 
+// beginSealing waits until no other call seals or unseals the copies: what one undoes, another
+// would count on. The caller calls end.
+func (s *Slave) beginSealing(ctx context.Context) (end func(), err error) {
+	select {
+	case s.sealing <- struct{}{}:
+		return func() { <-s.sealing }, nil
+	case <-ctx.Done():
+		return nil, kv.Errorf(kv.Unavailable, "another call to seal or unseal the copies is under way and waits for the disk (not applied): %w", ctx.Err())
+	}
+}
+
 // Seal seals the copies of all vBuckets for a promotion, or none: see slave.Puller.Seal.
 func (s *Slave) Seal(ctx context.Context, promotion string) error {
+	end, err := s.beginSealing(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	for i, c := range s.copies {
 		if err := c.puller.Seal(ctx, promotion); err != nil {
 			for _, sealed := range s.copies[:i] {
@@ -24,6 +40,11 @@ func (s *Slave) Seal(ctx context.Context, promotion string) error {
 
 // Unseal ends the seal of a promotion that was given up. It is repeatable.
 func (s *Slave) Unseal(ctx context.Context, promotion string) error {
+	end, err := s.beginSealing(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	var failed error
 	for _, c := range s.copies {
 		failed = errors.Join(failed, c.puller.Unseal(ctx, promotion))

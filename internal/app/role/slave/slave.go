@@ -41,13 +41,15 @@ type Slave struct {
 	copies []*replicated
 	// reporter tells the owners of the logs how far they are.
 	reporter *report.Reporter
+	// sealing is held by the call that seals or unseals the copies.
+	sealing chan struct{}
 }
 
 var _ role.Role = (*Slave)(nil)
 
 // New makes the role of a node.
 func New(n *node.Node) *Slave {
-	return &Slave{node: n, rows: slave.NewRows(n.Config.Node.Database)}
+	return &Slave{node: n, rows: slave.NewRows(n.Config.Node.Database), sealing: make(chan struct{}, 1)}
 }
 
 // Name implements role.Role.
