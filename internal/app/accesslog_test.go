@@ -81,6 +81,7 @@ func TestAccessLogHasRequestsByHTTP(t *testing.T) {
 		{"GET", "/health?x=secret", "", `op="GET /health" code=OK .* request_bytes=0 response_bytes=[1-9]\d+$`},
 		{"GET", "/nothing", "", `op="GET /nothing" code=NotFound `},
 		{"GET", "/", "", `op="GET /" code=OK `},
+		{"GET", "/" + strings.Repeat("x", 1<<12), "", `op="GET /x{187}\.\.\. \(3909 bytes left out\)" code=NotFound `},
 		{"POST", "/data/put", `{"key"`, `op="POST /data/put" code=InvalidArgument `},
 		{"GET", "/data/list?prefix=order/", "", `op="GET /data/list" code=OK .*key="\\"order/\\"" `},
 	} {

@@ -10,8 +10,12 @@ import (
 	"github.com/dkvdb/dkv/internal/accesslog"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/logfile"
 	"github.com/dkvdb/dkv/internal/tracing"
 )
+
+// mostText bounds what a line or a span that waits to be written holds of a path, in bytes.
+const mostText = 192
 
 // recorded adds a line for each request to the access log, and ends its span if it is
 // sampled. Probes have neither: a node has more of them than anyone reads.
@@ -26,7 +30,7 @@ func (s *Server) recorded(next http.Handler) http.Handler {
 			return
 		}
 		line := &accesslog.Line{
-			Begun: time.Now(), Op: r.Method + " " + r.URL.Path, Peer: r.RemoteAddr,
+			Begun: time.Now(), Op: logfile.Short(r.Method+" "+r.URL.Path, mostText), Peer: r.RemoteAddr,
 			Principal: string(auth.Open), RequestBytes: int(max(r.ContentLength, 0)),
 		}
 		answer := &answer{ResponseWriter: w, line: line, path: path}
@@ -37,7 +41,7 @@ func (s *Server) recorded(next http.Handler) http.Handler {
 		defer func() {
 			line.Took, line.Code, line.ResponseBytes = time.Since(line.Begun), resultOf(status).String(), answer.bytes
 			s.options.AccessLog.Add(*line)
-			answer.span.EndHTTP(r.URL.Path, status)
+			answer.span.EndHTTP(logfile.Short(r.URL.Path, mostText), status)
 		}()
 		next.ServeHTTP(answer, r.WithContext(accesslog.NewContext(r.Context(), line)))
 		status = cmp.Or(answer.status, http.StatusOK)
