@@ -218,12 +218,16 @@ func (s guardedStream) SendMsg(m any) error {
 	if err := s.call.beginSend(); err != nil {
 		return err
 	}
+	bytes := 0
+	if s.span != nil {
+		bytes = size(m) // not after it: m would be kept for as long as the receiver is slow
+	}
 	err := s.send(m)
 	if ended := s.call.endSend(); ended != nil {
 		return ended
 	}
-	if err == nil && s.span != nil {
-		s.span.Sent(size(m))
+	if err == nil {
+		s.span.Sent(bytes)
 	}
 	return err
 }
