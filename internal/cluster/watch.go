@@ -254,15 +254,14 @@ func (c *Cluster) ListNodes(ctx context.Context, _ *emptypb.Empty) (*serverpb.Li
 	members, err := c.membership(attempt)
 	looking.Wait()
 	leader := uint64(0)
-	said := new(serverpb.Status)
-	switch {
-	case err == nil:
+	if err != nil {
+		members = c.lastKnown()
+	} else {
 		leader = c.first().Owner().ID
-	case errors.Is(err, kv.ErrRemoved):
+	}
+	said := new(serverpb.Status)
+	if errors.Is(err, kv.ErrRemoved) {
 		said.Message = "this node was removed from the cluster, so that it lists who was a member then; ask another one"
-		members = c.lastKnown()
-	default:
-		members = c.lastKnown()
 	}
 	out := &serverpb.ListNodesResponse{Status: said, Leader: leader, Nodes: make(map[uint64]*modelspb.NodeInfo)}
 	for _, p := range members.Peers {
