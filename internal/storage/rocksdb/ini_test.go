@@ -85,6 +85,7 @@ func TestINI(t *testing.T) {
 			`[TableOptions/BlockBasedTable "default"] block_size=16384`,
 			`[CFOptions "changelog"] compression=kZSTD`,
 			// What is not named stays.
+			"[DBOptions] log_readahead_size=16384",
 			`[CFOptions "default"] compression=kLZ4Compression`,
 			`[TableOptions/BlockBasedTable "changelog"] block_size=32768`,
 			`[TableOptions/BlockBasedTable "default"] format_version=5`,

@@ -31,8 +31,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// openNative opens the database in dir.
-func openNative(dir string, o *settings) (*C.dkv_db, error) {
+// openNative opens the database in dir, in which the first column families are there.
+func openNative(dir string, o *settings, there int) (*C.dkv_db, error) {
 	cDir := C.CString(dir)
 	defer C.free(unsafe.Pointer(cDir))
 	var names [storage.Spaces]*C.char
@@ -40,7 +40,7 @@ func openNative(dir string, o *settings) (*C.dkv_db, error) {
 		names[i] = C.CString(name)
 		defer C.free(unsafe.Pointer(names[i]))
 	}
-	opened := C.dkv_open(cDir, o.native, &names[0])
+	opened := C.dkv_open(cDir, o.native, &names[0], C.size_t(there))
 	if opened.code == C.DKV_OK {
 		return opened.db, nil
 	}

@@ -61,19 +61,19 @@ func (e *Engine) open(o Options) error {
 			return err
 		}
 	}
-	complete := false
+	families := 0
 	if exists {
-		if complete, err = checkFamilies(o.Dir); err != nil {
+		if families, err = checkFamilies(o.Dir); err != nil {
 			return err
 		}
 	}
-	if complete {
+	if families == len(familyNames) {
 		if err := checkRecovery(o.Dir, o.Logger); err != nil {
 			return err
 		}
 	}
-	s.create(!exists, !complete)
-	native, err := openNative(o.Dir, s)
+	s.create(!exists)
+	native, err := openNative(o.Dir, s, families)
 	if err != nil {
 		return err
 	}
@@ -134,26 +134,27 @@ func prepareFolder(dir string) (exists bool, err error) {
 	return false, nil
 }
 
-// checkFamilies makes sure that an existing database is one of ours. complete
-// is false if its creation was interrupted before anything was written.
-func checkFamilies(dir string) (complete bool, err error) {
+// checkFamilies makes sure that an existing database is one of ours, and returns how
+// many of the column families are there: not all if its creation was interrupted before
+// anything was written.
+func checkFamilies(dir string) (there int, err error) {
 	o := inspectionOptions()
 	defer o.Destroy()
 	names, err := grocksdb.ListColumnFamilies(o, dir)
 	if err != nil {
-		return false, statusTextError(err)
+		return 0, statusTextError(err)
 	}
 	ours := familyNames[:]
 	if slices.Equal(names, ours) {
-		return true, nil
+		return len(names), nil
 	}
 	if len(names) < len(ours) && slices.Equal(names, ours[:len(names)]) {
 		empty, err := isEmpty(dir, names)
 		if empty || err != nil {
-			return false, err
+			return len(names), err
 		}
 	}
-	return false, fmt.Errorf("%w: the folder holds another program's RocksDB database (column families %s instead of %s): give another folder",
+	return 0, fmt.Errorf("%w: the folder holds another program's RocksDB database (column families %s instead of %s): give another folder",
 		storage.ErrBadOptions, strings.Join(names, ", "), strings.Join(ours, ", "))
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -312,5 +313,29 @@ func TestDiskFull(t *testing.T) {
 	}
 	if got := countPrefix(t, open(t, o)); got != acked && got != acked+1 {
 		t.Errorf("%d writes were acknowledged, %d are left", acked, got)
+	}
+}
+
+// RocksDB writes, syncs and reads back its options once when it opens a database, and once
+// for each call that creates column families: on a node of a thousand vBuckets that is a
+// good part of the first start.
+func TestCreationWritesTheOptionsTwice(t *testing.T) {
+	dir := t.TempDir()
+	open(t, testOptions(dir))
+	number := func(pattern string) (n int) {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s: %v", pattern, err)
+		}
+		_, digits, _ := strings.Cut(filepath.Base(files[len(files)-1]), "-")
+		if n, err = strconv.Atoi(digits); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	// Each file of options takes two numbers, one of which is that of the file that becomes it.
+	if files := (number("OPTIONS-??????") - number("MANIFEST-??????")) / 2; files != 2 {
+		t.Errorf("the options were written %d times", files)
 	}
 }

@@ -47,9 +47,10 @@ typedef struct {
 } dkv_opened;
 
 // dkv_open opens the database in dir. names are those of the column families
-// that the options are for. The options stay the caller's.
+// that the options are for, of which the first ones are there, at least one if
+// the database is; the others are created. The options stay the caller's.
 dkv_opened dkv_open(const char* dir, const dkv_options* options,
-                    const char* const* names);
+                    const char* const* names, size_t there);
 // dkv_family_id is the number that RocksDB gave the i-th column family.
 uint32_t dkv_family_id(const dkv_db* db, size_t i);
 // dkv_close closes the database. Its snapshots, iterators and loads must be
@@ -224,9 +225,8 @@ typedef struct {
 dkv_options* dkv_options_new(const dkv_tuning* tuning, const dkv_cache* cache,
                              const dkv_write_budget* budget);
 void dkv_options_free(dkv_options* o);
-// dkv_options_create says whether a missing database, or missing column
-// families, are to be created.
-void dkv_options_create(dkv_options* o, int database, int families);
+// dkv_options_create says whether a missing database is to be created.
+void dkv_options_create(dkv_options* o, int database);
 
 enum { DKV_DB_SECTION = 0, DKV_CF_SECTION = 1, DKV_TABLE_SECTION = 2 };
 

@@ -26,16 +26,13 @@ func newSettings(o Options, m *Memory) *settings {
 	return &settings{native: C.dkv_options_new(&tuning, m.cache, m.budget)}
 }
 
-// create says whether a missing database, or missing column families, are to be
-// created.
-func (s *settings) create(database, families bool) {
-	flag := func(b bool) C.int {
-		if b {
-			return 1
-		}
-		return 0
+// create says whether a missing database is to be created.
+func (s *settings) create(database bool) {
+	var flag C.int
+	if database {
+		flag = 1
 	}
-	C.dkv_options_create(s.native, flag(database), flag(families))
+	C.dkv_options_create(s.native, flag)
 }
 
 // destroy frees the options; the database has its own copy.
