@@ -1,6 +1,9 @@
 package host
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // The lengths that are set are those that the log's library has: it is their own
 // values that stand there before.
@@ -23,8 +26,14 @@ func TestManyGroupsHaveShortQueues(t *testing.T) {
 		}
 	}
 	for n := 1; n <= 1024; n *= 2 {
-		if slice, free := queueLengths[4].of(n), queueLengths[5].of(n); slice <= free {
+		if slice, free := lengthOf(&entrySliceSize, n), lengthOf(&minEntrySliceSize, n); slice <= free {
 			t.Errorf("%d groups: slices of %d entries, which are replaced when %d are left", n, slice, free)
 		}
 	}
+}
+
+// lengthOf returns the length that so many groups have.
+func lengthOf(length *uint64, vBuckets int) uint64 {
+	i := slices.IndexFunc(queueLengths, func(q queueLength) bool { return q.length == length })
+	return queueLengths[i].of(vBuckets)
 }
