@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -16,6 +17,8 @@ const (
 	// lookInterval is how often a node that acts, which may take any time, is asked whether
 	// it still serves HTTP, and maxMissed how often it may fail to say so.
 	lookInterval, maxMissed = 5 * time.Second, 3
+	// maxQuick bounds that answer.
+	maxQuick = 4 << 10
 )
 
 // errSilent ends a request to a node that has stopped answering.
@@ -50,7 +53,9 @@ func (s *Service) await(ctx context.Context, cancel context.CancelCauseFunc, r *
 func (s *Service) answers(ctx context.Context, r *http.Request, n Node) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.lookInterval)
 	defer cancel()
-	_, _, err := s.fetch(ctx, r, n, "/health/quick")
+	var room atomic.Int64
+	room.Store(maxQuick)
+	_, _, err := s.fetch(ctx, r, n, "/health/quick", &room)
 	return err == nil
 }
 

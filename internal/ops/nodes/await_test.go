@@ -1,7 +1,10 @@
 package nodes
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -60,5 +63,33 @@ func TestActMayTakeAnyTime(t *testing.T) {
 	w := httptest.NewRecorder()
 	if status, err := s.Relay(w, httptest.NewRequest(http.MethodPost, "/x", nil), "n", "/x"); err != nil || w.Code != http.StatusOK {
 		t.Errorf("%d %v, %d", status, err, w.Code)
+	}
+}
+
+// TestNodesThatAnswerStrangely: any address may be in the registry. What is no document hides no
+// other node's, and what never ends is not read to its end.
+func TestNodesThatAnswerStrangely(t *testing.T) {
+	page := bytes.Repeat([]byte(" "), 1<<20)
+	for name, answer := range map[string]http.HandlerFunc{
+		"it answers with something else than its health": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) },
+		"the nodes answer with more than 64 MiB together": func(w http.ResponseWriter, _ *http.Request) {
+			for range 24 { // of each, which is less than one may send
+				w.Write(page)
+			}
+		},
+	} {
+		s := relaying(t, answer)
+		one := s.options.List(t.Context())[0]
+		s.options.List = func(context.Context) []Node { return []Node{{Name: "here", Self: true}, one, one, one} }
+		s.Bind(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"status":"healthy"}`)) }))
+		var got *Document
+		testkit.Eventually(t, "nodes are asked within the time for it", func() bool {
+			got = s.Survey(httptest.NewRequest("GET", "/admin/nodes", nil))
+			return !strings.Contains(fmt.Sprint(got.Nodes), "does not answer within")
+		})
+		all, err := json.Marshal(got)
+		if err != nil || !strings.Contains(string(all), name) || !strings.Contains(string(all), `"status":"healthy"`) {
+			t.Errorf("%.500s: %v", all, err)
+		}
 	}
 }

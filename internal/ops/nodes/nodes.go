@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -74,6 +75,8 @@ const (
 	healthTimeout = 900 * time.Millisecond
 	// maxHealth bounds a node's health document: 65536 vBuckets of 400 bytes are within it.
 	maxHealth = 32 << 20
+	// maxSurvey bounds those of all nodes together: the registry's rows name any address.
+	maxSurvey = 64 << 20
 	// idleConnections are kept open to each node.
 	idleConnections = 2
 )
@@ -115,29 +118,33 @@ func (s *Service) Survey(r *http.Request) *Document {
 	list := s.options.List(r.Context())
 	out := &Document{Cluster: s.options.Cluster(), Time: time.Now().UTC(), Nodes: make([]State, len(list))}
 	var asking sync.WaitGroup
+	var room atomic.Int64
+	room.Store(maxSurvey)
 	for i, n := range list {
 		if n.Self {
 			out.Node, out.Database = n.Name, n.Database
 		}
-		asking.Go(func() { out.Nodes[i] = s.ask(r, n) })
+		asking.Go(func() { out.Nodes[i] = s.ask(r, n, &room) })
 	}
 	asking.Wait()
 	return out
 }
 
-// ask asks a node for its health.
-func (s *Service) ask(r *http.Request, n Node) State {
+// ask asks a node for its health, and takes room for what it answers.
+func (s *Service) ask(r *http.Request, n Node, room *atomic.Int64) State {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
 	out := State{Node: n}
-	status, body, err := s.fetch(ctx, r, n, "/health")
+	status, body, err := s.fetch(ctx, r, n, "/health", room)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		out.Error = fmt.Sprintf("it does not answer within %v", healthTimeout)
 	case err != nil:
 		out.Error = unreachable(n, err)
-	case status == http.StatusOK, status == http.StatusServiceUnavailable && json.Valid(body):
+	case (status == http.StatusOK || status == http.StatusServiceUnavailable) && json.Valid(body):
 		out.Answers, out.Health = true, body
+	case status == http.StatusOK: // it must not make the whole document invalid
+		out.Answers, out.Error = true, "it answers with something else than its health"
 	default:
 		out.Answers, out.Error = true, refusal(status, body)
 	}
@@ -154,8 +161,8 @@ func unreachable(n Node, err error) string {
 	return err.Error()
 }
 
-// fetch reads a path of a node.
-func (s *Service) fetch(ctx context.Context, r *http.Request, n Node, path string) (int, []byte, error) {
+// fetch reads a path of a node, as far as there is room.
+func (s *Service) fetch(ctx context.Context, r *http.Request, n Node, path string, room *atomic.Int64) (int, []byte, error) {
 	if n.Self {
 		w := new(recorder)
 		s.local.ServeHTTP(w, outgoing(ctx, r, http.MethodGet, n, path))
@@ -169,8 +176,25 @@ func (s *Service) fetch(ctx context.Context, r *http.Request, n Node, path strin
 		return 0, nil, err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxHealth))
+	body, err := io.ReadAll(io.LimitReader(within{answer.Body, room}, maxHealth))
 	return answer.StatusCode, body, err
+}
+
+// within reads as long as there is room, which it shares with others.
+type within struct {
+	io.Reader
+	room *atomic.Int64
+}
+
+var errNoRoom = fmt.Errorf("the nodes answer with more than %d MiB together", maxSurvey>>20)
+
+// Read implements io.Reader.
+func (w within) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if w.room.Add(-int64(n)) < 0 {
+		return 0, errNoRoom
+	}
+	return n, err
 }
 
 // refusal is the reason in an answer that is an error.
