@@ -265,7 +265,12 @@ func hostOf(addr net.Addr) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	return HostOf(tcp.AddrPort().Addr())
+}
+
+// HostOf returns the host that an address belongs to: that of IPv6 has a network of addresses.
+func HostOf(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
 	if ip.Is6() {
 		const network = 64
 		if p, err := ip.Prefix(network); err == nil {

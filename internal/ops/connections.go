@@ -12,9 +12,6 @@ import (
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
-// maxScrapes bounds the scrapes that run at the same time: each gathers every metric.
-const maxScrapes = 8
-
 // limit bounds the connections of a listener, and those from one host, so that there is room
 // for the health checks of others. One connection is served even if the process has no file
 // descriptor left: that is when operators ask for its health.

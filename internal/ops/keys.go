@@ -24,6 +24,10 @@ func (s *Server) registerKeys() {
 	}
 }
 
+// maxKeyCalls bounds the calls for keys at the same time, from the first byte of a body to the
+// last one of the answer: both are held as a whole.
+const maxKeyCalls = 8
+
 // data answers a call for keys. Also one that reads is refused under a foreign name, which
 // would let a page of another site read everything (DNS rebinding).
 func (s *Server) data(c keys.Call) handler {
@@ -31,7 +35,17 @@ func (s *Server) data(c keys.Call) handler {
 		if err := s.admit(r); err != nil {
 			return err
 		}
-		document, err := c(w, r)
+		t, leave, err := s.keyCalls.begin(w, r)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		if err := t.receive(keys.MaxBody); err != nil {
+			return err
+		}
+		document, err := c(t.Request)
+		err = t.why(err)
+		t.answer()
 		var limited *kv.Error
 		if errors.As(err, &limited) && limited.Kind == kv.Exhausted && limited.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(limited.RetryAfter.Seconds()))))

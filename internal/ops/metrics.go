@@ -22,6 +22,8 @@ const (
 	streamWriteTimeout = 10 * time.Second
 	// maxStreams bounds the readers: each gathers every metric, or asks every node, each second.
 	maxStreams = 16
+	// maxScrapes bounds the readers of all metrics at once.
+	maxScrapes = 16
 )
 
 // Family is one metric of GET /metrics/json with all its label values.
@@ -71,6 +73,19 @@ func (s *Server) metricsJSON(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, families)
 }
 
+// scraped bounds those who read all metrics at the same time, also those who do not take them.
+func (s *Server) scraped(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		place := s.scrapes.take(callerName(r), func() { dropAnswer(w) })
+		if place == nil {
+			w.Header().Set("Retry-After", "1")
+			return &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf("all metrics are being read %d times at once, which is the limit: retry later", maxScrapes)}
+		}
+		defer s.scrapes.leave(place)
+		return h(w, r)
+	}
+}
+
 // metricsStream sends all metrics now and each second from then on.
 func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 	return s.stream(w, r, metricsStreamPath, "metrics", func(context.Context) (any, error) { return s.gather() })
@@ -79,11 +94,12 @@ func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 // stream sends a document now and each second from then on, as server-sent events of a name,
 // until the client leaves, its grants end or the server stops.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, path, name string, document func(context.Context) (any, error)) error {
-	reader := s.streams.open(callerName(r))
-	if reader == nil {
+	ended := make(chan struct{})
+	place := s.streams.take(callerName(r), func() { close(ended); dropAnswer(w) })
+	if place == nil {
 		return &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf("%d streams are open already: close one", maxStreams)}
 	}
-	defer s.streams.close(reader)
+	defer s.streams.leave(place)
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
@@ -105,7 +121,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, path, name strin
 			return nil
 		case <-s.stopping:
 			return nil
-		case <-reader.ended:
+		case <-ended:
 			s.options.Logger.Debug("a stream of events has made room for one of another caller", "path", path)
 			return nil
 		}

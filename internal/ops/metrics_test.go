@@ -157,16 +157,16 @@ func TestStreamSendsEachSecond(t *testing.T) {
 
 func TestStreamsAreBounded(t *testing.T) {
 	s := newServer(t, options())
-	var open *reader
+	var open *place
 	for range maxStreams {
-		open = s.streams.open("host 127.0.0.1") // from which the requests of call come
+		open = s.streams.take("host 127.0.0.1", func() {}) // from which the requests of call come
 	}
 	r := call(s, "GET", "/metrics/stream", "")
 	if r.Code != http.StatusServiceUnavailable {
 		t.Errorf("status %d", r.Code)
 	}
 	errorText(t, r)
-	s.streams.close(open)
+	s.streams.leave(open)
 	if r := call(s, "HEAD", "/metrics/stream", ""); r.Code != http.StatusOK || r.Body.Len() != 0 {
 		t.Errorf("HEAD: %d %q", r.Code, r.Body)
 	}

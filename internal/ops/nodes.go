@@ -3,13 +3,17 @@ package ops
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/ops/keys"
 	"github.com/dkvdb/dkv/internal/ops/nodes"
 )
 
@@ -58,9 +62,11 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if err := whole(w, r); err != nil {
+	r, leave, err := s.received(w, r, target)
+	if err != nil {
 		return err
 	}
+	defer leave()
 	setWriteDeadline(w, 0) // an action may take any time
 	if status, err := s.options.Nodes.Relay(w, r, node, target); err != nil {
 		return &Error{Status: status, Text: err.Error()}
@@ -77,14 +83,32 @@ func cleaned(p string) string {
 	return out
 }
 
-// maxRelayed bounds a body for another node: a value of 4 MiB in base64.
-const maxRelayed = 6 << 20
-
-// whole reads the body of a request before another node is asked. The deadline for it would
-// otherwise end the request's context while that node works.
-func whole(w http.ResponseWriter, r *http.Request) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRelayed))
+// received returns a request whose body has arrived, before another node is asked. Calls for keys
+// have larger ones, and places, which leave gives back.
+func (s *Server) received(w http.ResponseWriter, r *http.Request, target string) (_ *http.Request, leave func(), err error) {
+	if !slices.Contains(keys.Paths(), target) {
+		return r, func() {}, whole(w, r, maxBody)
+	}
+	t, leave, err := s.relays.begin(w, r)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := t.receive(keys.MaxBody); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return t.Request, leave, nil
+}
+
+// whole reads the body of a request before it is served. The deadline for it would otherwise end
+// the request's context meanwhile.
+func whole(w http.ResponseWriter, r *http.Request, most int64) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return &Error{Status: http.StatusBadRequest, Text: fmt.Sprintf("the body is larger than %d KiB: send less, and write large values by gRPC (dkvctl -set)", most>>10)}
+	case err != nil:
 		return &Error{Status: http.StatusBadRequest, Text: "the body could not be read: " + err.Error()}
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // recorders in tests have none

@@ -97,9 +97,10 @@ type Server struct {
 	crossOrigin *http.CrossOriginProtection
 	registered  []string
 	paths       []string // for the index
-	streams     *readers
-	stopping    chan struct{} // closed once: streams end
-	stop        sync.Once
+	// streams, scrapes, keyCalls and relays are the requests that a caller may leave halfway.
+	streams, scrapes, keyCalls, relays places
+	stopping                           chan struct{} // closed once: streams end
+	stop                               sync.Once
 }
 
 // New makes a server on a listener, which it owns unless New fails. It serves nothing
@@ -120,7 +121,10 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		listener:    limit(ln, &o),
 		mux:         http.NewServeMux(),
 		crossOrigin: http.NewCrossOriginProtection(),
-		streams:     &readers{most: maxStreams},
+		streams:     places{most: maxStreams},
+		scrapes:     places{most: maxScrapes},
+		keyCalls:    places{most: maxKeyCalls},
+		relays:      places{most: maxKeyCalls},
 		stopping:    make(chan struct{}),
 	}
 	s.http = &http.Server{
@@ -234,6 +238,9 @@ func wrap(h http.Handler) handler {
 		return nil
 	}
 }
+
+// dropAnswer ends the wait for a client that does not take its answer.
+func dropAnswer(w http.ResponseWriter) { setWriteDeadline(w, time.Nanosecond) }
 
 // setWriteDeadline bounds the time until the response is sent; 0 is no bound.
 func setWriteDeadline(w http.ResponseWriter, d time.Duration) {

@@ -3,14 +3,12 @@
 package keys
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,12 +32,10 @@ func Paths() []string { return []string{GetPath, ListPath, PutPath, CASPath, Del
 
 // Bounds of what is served.
 const (
-	// maxBody is enough for a value of the default limit, 4 MiB, in base64.
-	maxBody = 6 << 20
+	// MaxBody is enough for a value of the default limit, 4 MiB, in base64.
+	MaxBody = 6 << 20
 	// timeout bounds a call: a person waits for it.
 	timeout = 10 * time.Second
-	// maxAtOnce bounds the calls at the same time.
-	maxAtOnce = 8
 )
 
 // Options say what keys are served from.
@@ -53,16 +49,13 @@ type Options struct {
 }
 
 // Service serves keys.
-type Service struct {
-	options Options
-	places  chan struct{}
-}
+type Service struct{ options Options }
 
 // New returns a Service.
-func New(o Options) *Service { return &Service{options: o, places: make(chan struct{}, maxAtOnce)} }
+func New(o Options) *Service { return &Service{options: o} }
 
-// Call answers a request with a document, or with an error of package kv.
-type Call func(w http.ResponseWriter, r *http.Request) (any, error)
+// Call answers a request, whose body has arrived, with a document, or with an error of package kv.
+type Call func(r *http.Request) (any, error)
 
 // Calls are the calls that read and those that write, by path.
 func (s *Service) Calls() (reads, writes map[string]Call) {
@@ -72,16 +65,10 @@ func (s *Service) Calls() (reads, writes map[string]Call) {
 
 // limited bounds a call.
 func (s *Service) limited(c Call) Call {
-	return func(w http.ResponseWriter, r *http.Request) (any, error) {
-		select {
-		case s.places <- struct{}{}:
-			defer func() { <-s.places }()
-		default:
-			return nil, kv.Errorf(kv.Exhausted, "%d calls for keys are under way over HTTP, which is the limit: retry later, or use gRPC", maxAtOnce)
-		}
+	return func(r *http.Request) (any, error) {
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
-		return c(w, r.WithContext(ctx))
+		return c(r.WithContext(ctx))
 	}
 }
 
@@ -100,7 +87,7 @@ type Pair struct {
 	AgeMillis uint64 `json:"age_millis"`
 }
 
-func (s *Service) get(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Service) get(r *http.Request) (any, error) {
 	query := r.URL.Query()
 	key, err := decode(query.Get("encoding"), "key", query.Get("key"))
 	if err != nil {
@@ -170,20 +157,10 @@ func number(text, name string, absent, most int) (int, error) {
 }
 
 // readBody reads the body of a write.
-func readBody(w http.ResponseWriter, r *http.Request, into any) error {
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return kv.Errorf(kv.Invalid, "the body is larger than %d MiB: write such a value by gRPC (dkvctl -set)", maxBody>>20)
-	case err != nil:
-		return kv.Errorf(kv.Invalid, "the body could not be read: %w", err)
-	}
-	// The deadline for the body would cancel the request's context.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	decoder := json.NewDecoder(bytes.NewReader(raw))
+func readBody(r *http.Request, into any) error {
+	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields() // a misspelled "expires" would make a key that never does
-	err = decoder.Decode(into)
+	err := decoder.Decode(into)
 	if err == nil && decoder.More() {
 		err = errors.New("more than one document")
 	}

@@ -38,7 +38,7 @@ type Listed struct {
 	Preview []byte `json:"preview"`
 }
 
-func (s *Service) list(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Service) list(r *http.Request) (any, error) {
 	query := r.URL.Query()
 	prefix, err := decode(query.Get("encoding"), "prefix", query.Get("prefix"))
 	if err != nil {

@@ -37,9 +37,9 @@ type Written struct {
 }
 
 // read reads a change.
-func (s *Service) read(w http.ResponseWriter, r *http.Request) (*change, error) {
+func (s *Service) read(r *http.Request) (*change, error) {
 	c := new(change)
-	if err := readBody(w, r, c); err != nil {
+	if err := readBody(r, c); err != nil {
 		return nil, err
 	}
 	var err error
@@ -68,8 +68,8 @@ func (s *Service) written(c *change, updated bool, index uint64, history string,
 	return &Written{Updated: updated, VBucket: s.options.VBucket(c.key), Index: index, History: history, Acked: strings.ToLower(strings.TrimPrefix(acked.String(), "ACK_"))}
 }
 
-func (s *Service) put(w http.ResponseWriter, r *http.Request) (any, error) {
-	c, err := s.read(w, r)
+func (s *Service) put(r *http.Request) (any, error) {
+	c, err := s.read(r)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +81,8 @@ func (s *Service) put(w http.ResponseWriter, r *http.Request) (any, error) {
 	return s.written(c, true, answer.GetIndex(), answer.GetHistory(), answer.GetAcked()), nil
 }
 
-func (s *Service) cas(w http.ResponseWriter, r *http.Request) (any, error) {
-	c, err := s.read(w, r)
+func (s *Service) cas(r *http.Request) (any, error) {
+	c, err := s.read(r)
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +94,8 @@ func (s *Service) cas(w http.ResponseWriter, r *http.Request) (any, error) {
 	return s.written(c, answer.GetUpdated(), answer.GetIndex(), answer.GetHistory(), answer.GetAcked()), nil
 }
 
-func (s *Service) remove(w http.ResponseWriter, r *http.Request) (any, error) {
-	c, err := s.read(w, r)
+func (s *Service) remove(r *http.Request) (any, error) {
+	c, err := s.read(r)
 	if err != nil {
 		return nil, err
 	}
