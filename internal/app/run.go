@@ -30,7 +30,7 @@ func (a *app) run(ctx context.Context, reload func(context.Context) error) error
 		g.Go(func() error { return run(below) })
 	}
 	if guard := a.node.Guard; guard != nil {
-		g.Go(func() error { guard.Run(below); return nil })
+		g.Go(func() error { guard.Run(below, a.node.LogRoom(guard)); return nil })
 	}
 	g.Go(func() error {
 		defer stopBelow()

@@ -72,8 +72,9 @@ type fake struct {
 	paused     bool
 	clocks     []uint64
 	resyncs    []string
-	tasks      []*serverpb.Task // what the node says that it does
-	fault      string           // what the node says of a fault of a drill
+	tasks      []*serverpb.Task          // what the node says that it does
+	fault      string                    // what the node says of a fault of a drill
+	of         []*serverpb.VBucketStatus // nil: one vBucket, made of the fields above
 }
 
 // startFake runs a fake on a free port until the test ends.
@@ -383,10 +384,7 @@ func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Fault: f.fault, Version: "test", ClusterId: f.cluster,
 		Timing: f.timing[0], ClusterTiming: f.timing[1], NextTiming: f.timing[2],
 		MemtableBytes: f.memory[0], CacheBytes: f.memory[1], Tasks: f.tasks,
-		ClusterVersion: f.versions[0], Understands: f.versions[1], VBuckets: []*serverpb.VBucketStatus{{
-			VBucket: "default", State: f.state, IsLeader: f.id == "1", Leader: f.leader, Term: 1, CommitIndex: f.index, AppliedIndex: f.index - f.lag, LagChanges: f.lag, SnapshotBytes: f.arrived[0], SnapshotSize: f.arrived[1],
-			HistoryId: f.history, FirstChangeNumber: f.oldest, WritesPaused: f.paused,
-		}}}, nil
+		ClusterVersion: f.versions[0], Understands: f.versions[1], VBuckets: f.vBuckets()}, nil
 }
 
 // InjectFault gives the fake a fault in the middle of which it goes away.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -60,24 +61,6 @@ type nodeRow struct {
 	Reason string    `json:"reason,omitempty"` // why it is not ALIVE
 }
 
-type vBucketRow struct {
-	Name         string `json:"vbucket"`
-	State        string `json:"state"`
-	IsLeader     bool   `json:"is_leader"`
-	Leader       string `json:"leader"`
-	Term         uint64 `json:"term"`
-	CommitIndex  uint64 `json:"commit_index"`
-	AppliedIndex uint64 `json:"applied_index"`
-	LagChanges   uint64 `json:"lag_changes"`
-	LagMillis    uint64 `json:"lag_millis"`
-	WritesPaused bool   `json:"writes_paused"`
-	// SnapshotBytes have arrived of a snapshot of about SnapshotSize; both are 0 without one.
-	SnapshotBytes uint64 `json:"snapshot_bytes,omitempty"`
-	SnapshotSize  uint64 `json:"snapshot_size,omitempty"`
-	// Standing is the slaves that writes wait for; nil if they wait for none.
-	Standing *standingRow `json:"standing,omitempty"`
-}
-
 // runStatus asks every address at the same time, then the members that no address
 // names.
 func runStatus(ctx context.Context, s *session, _ []string) error {
@@ -106,7 +89,26 @@ func runHealth(ctx context.Context, s *session, _ []string) error {
 	if st := res.GetStatus(); st != healthpb.HealthCheckResponse_SERVING {
 		return fmt.Errorf("%s does not serve: %s%s", strings.Join(s.Addrs, ","), st, s.whyNot(ctx))
 	}
+	s.sayRejects(ctx)
 	return s.out.OK(0)
+}
+
+// rejectsTimeout bounds the second question of -health: the answer to the first one must not wait
+// for long.
+const rejectsTimeout = time.Second
+
+// sayRejects says on stderr why a node that serves rejects writes, as while its disk is full. It
+// serves reads, and a restart would not help: that is no reason to fail.
+func (s *session) sayRejects(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rejectsTimeout)
+	defer cancel()
+	row := s.nodeStatus(ctx, strings.Join(s.Addrs, ","))
+	if len(row.VBuckets) == 0 {
+		return // it has none, or does not say
+	}
+	if worst := row.worstFirst()[0]; worst.State == serving && worst.Reason != "" {
+		fmt.Fprintln(s.stderr, "warning: it serves reads, but rejects writes: "+oneLine(worst.Reason))
+	}
 }
 
 // whyNot returns why a node does not serve, as the end of a sentence.
@@ -169,17 +171,16 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault(),
 		MemtableBytes: res.GetMemtableBytes(), CacheBytes: res.GetCacheBytes(), Tasks: tasksOf(res)}
 	for _, v := range res.GetVBuckets() {
-		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
-			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
-			LagChanges: v.GetLagChanges(), LagMillis: v.GetLagMillis(), WritesPaused: v.GetWritesPaused(),
-			Standing: standingOf(v.GetStanding()), SnapshotBytes: v.GetSnapshotBytes(), SnapshotSize: v.GetSnapshotSize()})
-		switch {
-		case row.Health != alive:
-		case v.GetState() != "serving":
-			row.Health, row.Reason = strings.ToUpper(orDash(v.GetState())), cmp.Or(v.GetUnhealthy(), v.GetReason())
-		case v.GetUnhealthy() != "":
-			row.Health, row.Reason = unhealthy, v.GetUnhealthy()
-		}
+		row.VBuckets = append(row.VBuckets, vBucketOf(v))
+	}
+	if len(row.VBuckets) == 0 {
+		return row
+	}
+	switch worst := row.worstFirst()[0]; {
+	case worst.State != serving:
+		row.Health, row.Reason = strings.ToUpper(orDash(worst.State)), cmp.Or(worst.Unhealthy, worst.Reason)
+	case worst.Unhealthy != "":
+		row.Health, row.Reason = unhealthy, worst.Unhealthy
 	}
 	return row
 }
@@ -193,12 +194,14 @@ func (s *session) printStatus(rows []nodeRow) error {
 			Nodes []nodeRow `json:"nodes"`
 		}{live, len(rows), rows})
 	}
-	cells := make([][]string, len(rows))
-	for i, r := range rows {
-		cells[i] = r.columns()
-		if s.Verbose {
-			cells[i] = slices.Concat(cells[i], r.version(), r.memory(), r.timing(), r.standing(), r.record())
+	var cells [][]string
+	for _, r := range rows {
+		if !s.Verbose {
+			cells = append(cells, r.columns())
+			continue
 		}
+		cells = append(cells, slices.Concat(r.columns(), r.version(), r.memory(), r.timing(), r.standing(), r.record()))
+		cells = append(cells, r.vBucketLines()...)
 	}
 	if err := output.WriteColumns(s.out.W, cells); err != nil {
 		return err
@@ -303,6 +306,7 @@ func (r nodeRow) columns() []string {
 	if total.WritesPaused {
 		cells = append(cells, "writes paused")
 	}
+	cells = append(cells, r.vBucketCells()...)
 	return append(cells, r.remarks()...)
 }
 

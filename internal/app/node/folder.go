@@ -103,6 +103,19 @@ func (n *Node) NewGuard(dir string) (*diskspace.Guard, error) {
 	})
 }
 
+// LogRoom returns what logs that a guard begins to reject writes, and that it ends to.
+func (n *Node) LogRoom(guard *diskspace.Guard) func(low bool) {
+	return func(low bool) {
+		disk := guard.Usage()
+		room := []any{"path", guard.Path(), "free", disk.Free, "total", disk.Total, "reserve", disk.Reserve}
+		if low {
+			n.Log.Error("the disk is nearly full: writes are rejected until there is room", room...)
+			return
+		}
+		n.Log.Info("there is room on the disk again: writes are accepted", room...)
+	}
+}
+
 // StateOptions are those of a vBucket's replica, whatever keeps its log.
 func (n *Node) StateOptions(name string) (state.Options, error) {
 	opts := state.Options{

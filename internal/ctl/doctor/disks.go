@@ -30,9 +30,14 @@ func room(p *patient) []Finding {
 			return nil
 		}
 		d := n.Health.Disk
-		f := &Finding{Severity: Warning, What: fmt.Sprintf("%s of %s are free, %.0f %%; writes stop below %s", size(d.Free), size(d.Total), 100*float64(d.Free)/float64(d.Total), size(d.Reserve)),
-			Mend: "remove what else is on that disk, old backups too, or enlarge it; lower changelog-max-bytes; dkvctl -snapshot cuts the Raft log"}
+		f := &Finding{Severity: Warning, What: fmt.Sprintf("%s of %s are free, %.0f %%; writes stop below %s (disk-reserve)", size(d.Free), size(d.Total), 100*float64(d.Free)/float64(d.Total), size(d.Reserve)),
+			Mend: "remove what else is on that disk, old backups too, or enlarge it; lower changelog-max-bytes"}
+		if n.Role() == observe.Master {
+			f.Mend += "; dkvctl -snapshot cuts the Raft log"
+		}
 		switch {
+		case d.Free <= d.Reserve && n.Role() == observe.Slave:
+			f.Severity, f.What = Problem, "its copy follows no further: "+f.What
 		case d.Free <= d.Reserve:
 			f.Severity, f.What = Problem, "writes are rejected: "+f.What
 		case d.Free < reserveMany*d.Reserve && float64(d.Free) < littleRoom*float64(d.Total):
@@ -49,6 +54,8 @@ func slowDisk(p *patient) []Finding {
 		d := n.Report.Disk
 		took := time.Duration(d.SyncSeconds * float64(time.Second))
 		switch {
+		case d.SyncFault != "" && d.Free <= d.Reserve && d.Total > 0:
+			return nil // there is no room for it either, which disk-room says
 		case d.SyncFault != "":
 			return &Finding{Severity: Problem, What: "a small write to " + d.Path + " failed: " + d.SyncFault, Mend: "look at the file system (df -h, dmesg) and at who owns the folder"}
 		case took < slowSync:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,9 @@ func node(t *testing.T, at time.Time, i int, role string) *observe.Node {
 
 // metric sets the value of a metric of a node.
 func metric(n *observe.Node, name string, value float64) {
+	if !slices.Contains(observe.Names(), name) {
+		panic(name + " is not among the metrics that nodes are asked for")
+	}
 	n.Metrics = new(observe.Metrics)
 	if err := json.Unmarshal(fmt.Appendf(nil, `[{"name": %q, "metrics": [{"value": %v}]}]`, name, value), n.Metrics); err != nil {
 		panic(err) // of the test's own text
@@ -265,6 +269,41 @@ func TestProblemsComeFirst(t *testing.T) {
 	} {
 		if !strings.Contains(text.String(), want+"\n") {
 			t.Errorf("%q is missing in\n%s", want, &text)
+		}
+	}
+}
+
+// TestManyFindingsAlike: the vBuckets of a node may each have a reason of their own, of which some
+// are printed and all are in the diagnosis.
+func TestManyFindingsAlike(t *testing.T) {
+	c := healthy(t)
+	c.Nodes[0].Health.Status = "degraded"
+	for i := range 1000 {
+		c.Nodes[0].Health.Reasons = append(c.Nodes[0].Health.Reasons, fmt.Sprintf("vBucket %d is ill", i))
+	}
+	d := Examine(c)
+	var some, all strings.Builder
+	if err := errors.Join(d.Write(&some, false), d.Write(&all, true)); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(some.String(), "WARNING"); n != alike || !strings.Contains(some.String(), "\n         ... and 997 more of own-view n1 (10.0.0.1:8080): -v shows them\n") {
+		t.Errorf("%d warnings:\n%s", n, &some)
+	}
+	if n := strings.Count(all.String(), "WARNING"); n != 1000 || len(d.Findings) != 1000 {
+		t.Errorf("-v shows %d warnings, and there are %d findings", n, len(d.Findings))
+	}
+}
+
+// TestFullDisk: its reserve is named, and what follows from it is no second problem.
+func TestFullDisk(t *testing.T) {
+	for i, want := range map[int]string{0: "writes are rejected: 0 bytes of 1.0 GiB are free, 0 %; writes stop below 1.0 MiB (disk-reserve)", 3: "its copy follows no further: 0 bytes"} {
+		c := healthy(t)
+		n := c.Nodes[i]
+		n.Health.Disk.Free, n.Health.Disk.Total, n.Health.Disk.Reserve = 0, 1<<30, 1<<20
+		n.Report.Disk.Free, n.Report.Disk.Total, n.Report.Disk.Reserve = 0, 1<<30, 1<<20
+		n.Report.Disk.SyncFault = "no space left on device"
+		if d := Examine(c); d.Problems != 1 || !strings.HasPrefix(d.Findings[0].What, want) || strings.Contains(d.Findings[0].Mend, "-snapshot") != (i == 0) {
+			t.Errorf("%+v", d.Findings)
 		}
 	}
 }

@@ -41,13 +41,17 @@ func serving(p *patient) []Finding {
 
 func paused(p *patient) []Finding {
 	return each(p.data(), func(n *observe.Node) *Finding {
+		var names []string
 		for _, v := range n.Status.GetVBuckets() {
 			if v.GetWritesPaused() && v.GetIsLeader() {
-				return &Finding{Severity: Problem, What: fmt.Sprintf("writes of vBucket %s are paused", v.GetVBucket()),
-					Mend: fmt.Sprintf("dkvctl -a %s -resumeWrites", n.Address)}
+				names = append(names, v.GetVBucket())
 			}
 		}
-		return nil
+		if len(names) == 0 {
+			return nil
+		}
+		return &Finding{Severity: Problem, What: fmt.Sprintf("writes of vBucket %s are paused", list(names)),
+			Mend: fmt.Sprintf("dkvctl -a %s -resumeWrites", n.Address)}
 	})
 }
 

@@ -3,15 +3,28 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
-// Write prints the findings for people, and with all each check.
+// alike is how many findings of a check about the same nodes are printed, unless all are asked
+// for: a thousand vBuckets may each have a reason of their own.
+const alike = 3
+
+// Write prints the findings for people, and with all every one of them and each check.
 func (d *Diagnosis) Write(w io.Writer, all bool) error {
 	var b strings.Builder
-	for _, f := range d.Findings {
+	printed := make(map[[2]string]int)
+	for i, f := range d.Findings {
+		about := [2]string{f.Check, f.Node}
+		if printed[about]++; printed[about] > alike && !all {
+			if left := d.Findings[i+1:]; !slices.ContainsFunc(left, func(o Finding) bool { return o.Check == f.Check && o.Node == f.Node }) {
+				fmt.Fprintf(&b, "         ... and %d more of %s%s: -v shows them\n", printed[about]-alike, f.Check, of(f.Node))
+			}
+			continue
+		}
 		fmt.Fprintf(&b, "%-8s %s%s: %s\n", strings.ToUpper(string(f.Severity)), f.Check, of(f.Node), line(f.What))
 		fmt.Fprintf(&b, "         why:  %s\n", line(f.Why))
 		fmt.Fprintf(&b, "         mend: %s\n", line(f.Mend))

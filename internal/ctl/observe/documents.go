@@ -104,7 +104,16 @@ func (n *number) UnmarshalJSON(raw []byte) error {
 	return err
 }
 
-// Metrics are the metrics of a node.
+// Names are the metrics that are asked for. All of them would be megabytes each second if a node
+// has a thousand vBuckets.
+func Names() []string {
+	return []string{
+		"dkv_requests_total", "dkv_request_duration_seconds", "dkv_raft_leader_changes_total", "dkv_clock_damped_seconds", "dkv_storage_corrupt",
+		"dkv_storage_pending_compaction_bytes", "dkv_slave_copy_kept", "dkv_cluster_disputed_vbuckets", "dkv_auth_reload_failures_total",
+	}
+}
+
+// Metrics are the metrics of a node that are in Names.
 type Metrics struct{ families []family }
 
 // UnmarshalJSON reads the document of GET /metrics/json.

@@ -173,7 +173,7 @@ func (t *taking) askHTTP(ctx context.Context, one *nodes.Client, n *Node) {
 		return n.HTTPErr == nil
 	}
 	var metrics Metrics
-	if get(t.want.Metrics, "/metrics/json", &metrics) {
+	if get(t.want.Metrics, "/metrics/json?name="+strings.Join(Names(), "&name="), &metrics) {
 		n.Metrics = &metrics
 	}
 	var health Health

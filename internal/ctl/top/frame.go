@@ -235,12 +235,15 @@ func (f *Frame) lines(width, height int, live bool) []line {
 	return out
 }
 
+// wrongMost is how many lines about what is wrong are printed if there is no terminal.
+const wrongMost = 20
+
 // wrong are the lines about what is wrong: at most a third of the terminal.
 func (f *Frame) wrong(height int) []line {
 	if len(f.Wrong) == 0 {
 		return []line{{"nothing is wrong", plain}, {}}
 	}
-	most := len(f.Wrong)
+	most := wrongMost
 	if height > 0 {
 		most = max(1, height/3)
 	}

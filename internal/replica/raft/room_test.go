@@ -72,7 +72,7 @@ func onSmallDisk(disks map[uint64]*smallDisk) func(*cluster) {
 			if err != nil {
 				n.c.t.Fatal(err)
 			}
-			testkit.Run(n.c.t, func(ctx context.Context) error { guard.Run(ctx); return nil })
+			testkit.Run(n.c.t, func(ctx context.Context) error { guard.Run(ctx, func(bool) {}); return nil })
 			opts.Guard, opts.Log = guard, d.log.Logger(slog.LevelInfo)
 		}
 	}

@@ -40,6 +40,9 @@ func (r *Replica) Status() replica.Status {
 	if s.ReadOnly == "" && r.state.Machine().Restoring() {
 		s.ReadOnly = replica.ErrRestoring.Error()
 	}
+	if s.ReadOnly == "" {
+		s.ReadOnly = r.host.Guard().Shortage()
+	}
 	if id == 0 && s.ReadOnly == "" && s.State == replica.Serving {
 		s.ReadOnly = "no leader is known; a majority of the members has to be up and to reach each other"
 	}

@@ -111,8 +111,8 @@ func (c *Store) Status() replica.Status {
 		s.ReadOnly = st.Refusal.Error()
 	case s.Paused:
 		s.ReadOnly = replica.ErrPaused.Error()
-	case c.opts.Guard.Low():
-		s.ReadOnly = "the disk is nearly full; free some space, writes resume by themselves"
+	default:
+		s.ReadOnly = c.opts.Guard.Shortage()
 	}
 	return s
 }

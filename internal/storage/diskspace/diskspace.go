@@ -122,16 +122,30 @@ func (g *Guard) look() error {
 	return nil
 }
 
-// Run keeps looking until ctx ends.
-func (g *Guard) Run(ctx context.Context) {
+// settled is for how long there has to be room before that is reported: at the edge, what
+// each write takes and each compaction gives back would be.
+const settled = 5 * time.Second
+
+// Run keeps looking until ctx ends. It reports when writes begin to be rejected, and when
+// there is room for them again.
+func (g *Guard) Run(ctx context.Context, changed func(low bool)) {
 	t := time.NewTicker(interval)
 	defer t.Stop()
+	var reported bool
+	var since time.Duration // for how long there has been room
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 			_ = g.look() // the next one may do better
+		}
+		if since += interval; g.Low() {
+			since = 0
+		}
+		if low := since == 0; low != reported && (low || since >= settled) {
+			reported = low
+			changed(low)
 		}
 	}
 }
@@ -154,8 +168,13 @@ func (g *Guard) Admit(n int, frees bool) error {
 		return nil
 	}
 	g.budget.Add(int64(n))
-	return fmt.Errorf("%w: of %d MiB that are free on the file system of %s, %d MiB are held in reserve and %d MiB are for what was written before; free some space, writes resume by themselves",
-		storage.ErrNoSpace, g.free.Load()>>20, g.path, g.reserve.Load()>>20, g.owed.Load()>>20)
+	reserve, owed := g.reserve.Load(), g.owed.Load()
+	of := "disk-reserve"
+	if owed>>20 > 0 {
+		of = fmt.Sprintf("disk-reserve, and %d MiB for earlier writes", owed>>20)
+	}
+	return fmt.Errorf("%w: %d MiB are free on the file system of %s, and writes stop below %d MiB (%s); free some space, writes resume by themselves",
+		storage.ErrNoSpace, g.free.Load()>>20, g.path, (reserve+owed)>>20, of)
 }
 
 // Fits returns an error that wraps storage.ErrNoSpace if n bytes, written at
@@ -196,6 +215,16 @@ func (g *Guard) Path() string {
 // Low reports whether writes are being rejected.
 func (g *Guard) Low() bool {
 	return g != nil && g.budget.Load() <= 0
+}
+
+// Shortage says why writes are being rejected, in the same words for as long as they are;
+// empty if they are not.
+func (g *Guard) Shortage() string {
+	if !g.Low() {
+		return ""
+	}
+	return fmt.Sprintf("the disk is nearly full: writes stop below %d MiB (disk-reserve) on the file system of %s; free some space, writes resume by themselves",
+		g.reserve.Load()>>20, g.path)
 }
 
 // FilesLeft reports whether the process can open n files more.

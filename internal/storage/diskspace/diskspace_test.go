@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,7 +196,7 @@ func TestErrorSaysWhatToDo(t *testing.T) {
 	g := guardOf(t, &disk{free: 80 * mib, total: 1000 * mib})
 	g.Owes(func() uint64 { return 7 * mib })
 	err := g.Admit(1, false)
-	const want = "no space left on device: of 80 MiB that are free on the file system of /data, 100 MiB are held in reserve and 7 MiB are for what was written before; free some space, writes resume by themselves"
+	const want = "no space left on device: 80 MiB are free on the file system of /data, and writes stop below 107 MiB (disk-reserve, and 7 MiB for earlier writes); free some space, writes resume by themselves"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
@@ -267,6 +268,44 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// TestRunReports: that writes are rejected is reported at once, and that there is room when
+// there has been for a while, so that a disk at the edge is not reported again and again.
+func TestRunReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{free: 200 * mib, total: 1000 * mib}
+		g := guardOf(t, d)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		var said []bool
+		go func() { defer close(done); g.Run(ctx, func(low bool) { said = append(said, low) }) }()
+		free := func(bytes uint64, looks time.Duration) {
+			d.set(bytes, nil)
+			time.Sleep(looks * interval)
+			synctest.Wait()
+		}
+		for range 3 {
+			free(90*mib, 1)
+			if want := "the disk is nearly full: writes stop below 100 MiB (disk-reserve) on the file system of /data; free some space, writes resume by themselves"; g.Shortage() != want {
+				t.Errorf("%q", g.Shortage())
+			}
+			free(150*mib, settled/interval/2)
+			if g.Shortage() != "" {
+				t.Errorf("with room: %q", g.Shortage())
+			}
+		}
+		if !slices.Equal(said, []bool{true}) {
+			t.Errorf("at the edge: %v", said)
+		}
+		free(150*mib, settled/interval)
+		free(90*mib, 1)
+		if !slices.Equal(said, []bool{true, false, true}) {
+			t.Errorf("with room, and full again: %v", said)
+		}
+		cancel()
+		<-done
+	})
+}
+
 // TestRun fills the disk, empties it, and has it not answer, while the guard
 // looks on.
 func TestRun(t *testing.T) {
@@ -275,7 +314,7 @@ func TestRun(t *testing.T) {
 		g := guardOf(t, d)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); g.Run(ctx) }()
+		go func() { defer close(done); g.Run(ctx, func(bool) {}) }()
 		after := func(free uint64, err error) {
 			d.set(free, err)
 			time.Sleep(interval)

@@ -91,12 +91,15 @@ func ownsEpoch(r *raft.Replica) bool {
 }
 
 // Cluster implements role.Role.
-func (m *Member) Cluster() role.Cluster { return guarded{m.cluster, m.logGuard} }
+func (m *Member) Cluster() role.Cluster {
+	return guarded{m.cluster, m.logGuard, m.node.LogRoom(m.logGuard)}
+}
 
 // guarded is a cluster whose disk for the log is watched while it runs.
 type guarded struct {
 	*cluster.Cluster
-	guard *diskspace.Guard
+	guard   *diskspace.Guard
+	changed func(low bool)
 }
 
 // Run implements role.Cluster.
@@ -106,7 +109,7 @@ func (g guarded) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.Cluster.Run(ctx) })
-	group.Go(func() error { g.guard.Run(ctx); return nil })
+	group.Go(func() error { g.guard.Run(ctx, g.changed); return nil })
 	return group.Wait()
 }
 
