@@ -145,3 +145,11 @@ func TestColours(t *testing.T) {
 		t.Errorf("without colours: %q", out)
 	}
 }
+
+// TestMuchIsWrong: what is printed to no terminal is bounded, too.
+func TestMuchIsWrong(t *testing.T) {
+	f := Frame{Wrong: make([]doctor.Finding, 1000)}
+	if text := f.Text(); strings.Count(text, "\n") > wrongMost+5 || !strings.Contains(text, "\n... and 980 more: dkvctl -doctor\n") {
+		t.Errorf("a frame of\n%s", text)
+	}
+}
