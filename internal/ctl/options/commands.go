@@ -135,9 +135,9 @@ func clusterCommands() []*Command {
 func nodeCommands() []*Command {
 	return []*Command{
 		{Name: "status", group: groupNodes, max: 0,
-			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing, memtables and caches)"},
+			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing, memtables and caches, and the vBuckets that are not well)"},
 		{Name: "health", group: groupNodes, max: 0,
-			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
+			summary: "ask the node of -a alone whether it serves; exit code 0 if it does, also while it rejects writes, which stderr then says"},
 		{Name: "top", group: groupNodes, max: 0,
 			summary: "show the cluster live: what is wrong now, and each node's requests, latency, lag and disk; q quits (-n N: print N frames and end)"},
 		{Name: "doctor", group: groupNodes, max: 0,
