@@ -124,6 +124,9 @@ func TestMistakes(t *testing.T) {
 			fmt.Fprintf(&page, "\n%s (exit code %d):\n\n```\n$ %s\n%s```\n", m.title, code, typed(m.line), s.show(said))
 		}
 	}
+	full := keptSection(t, onFullDisk.title) // if this host cannot fill a disk
+	t.Run("a full disk", func(t *testing.T) { full = s.fullDisk(t) })
+	page.WriteString(full)
 	if !t.Failed() {
 		testkit.Page(t, filepath.Join("..", "..", "docs", "MISTAKES.md"), page.String(), *update)
 	}
@@ -248,6 +251,13 @@ func (s *scene) prepare(t *testing.T) {
 // run runs a command line, with what its words stand for, and returns what it says on stderr.
 func (s *scene) run(t *testing.T, line string) (code int, said string) {
 	t.Helper()
+	code, _, said = s.output(t, line)
+	return code, said
+}
+
+// output is run that also returns what the command prints.
+func (s *scene) output(t *testing.T, line string) (code int, printed, said string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
 	defer cancel()
 	words := strings.Fields(line)
@@ -260,18 +270,18 @@ func (s *scene) run(t *testing.T, line string) (code int, said string) {
 	}
 	cmd := exec.CommandContext(ctx, path, words[1:]...)
 	cmd.Dir, cmd.Env = s.dir, process.Environ()
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
 		t.Fatalf("%s: %v, %v", line, err, ctx.Err())
 	}
-	return cmd.ProcessState.ExitCode(), stderr.String()
+	return cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
 }
 
 // marks are the words of a line that stand for something.
-var marks = regexp.MustCompile(`\b(NODE|HTTP|SLAVE|SECURE|EXPIRED|WAITS|RAFT|NONE|HOST|LONG|EMPTY|DIR)\b`)
+var marks = regexp.MustCompile(`\b(NODE|HTTP|SLAVE|SECURE|EXPIRED|WAITS|RAFT|NONE|FULL|HOST|LONG|EMPTY|DIR)\b`)
 
 func (s *scene) replaced(word string) string {
 	return marks.ReplaceAllStringFunc(word, func(m string) string { return s.names[m] })
@@ -279,7 +289,7 @@ func (s *scene) replaced(word string) string {
 
 // standIn is what stands in the page for a mark.
 var standIn = map[string]string{"NODE": "10.0.0.1:8080", "HTTP": "10.0.0.1:8081", "SLAVE": "10.0.0.2:8080", "SECURE": "10.0.0.3:8080", "EXPIRED": "10.0.0.6:8080", "WAITS": "10.0.0.4:8080",
-	"RAFT": "10.0.0.4:9020", "NONE": "10.0.0.5:8080", "HOST": "10.0.0.9", "LONG": "kkk...", "EMPTY": "''", "DIR": "/var/lib/dkv"}
+	"RAFT": "10.0.0.4:9020", "NONE": "10.0.0.5:8080", "FULL": "10.0.0.7:8080", "DISK": "/var/lib/dkv", "HOST": "10.0.0.9", "LONG": "kkk...", "EMPTY": "''", "DIR": "/var/lib/dkv"}
 
 // typed is a line as the page has it.
 func typed(line string) string {
@@ -294,12 +304,17 @@ var changing = []struct {
 	{regexp.MustCompile(`127\.[0-9.]+:[0-9]+->`), "10.0.0.7:40000->"},
 	{regexp.MustCompile(`: [^;]*; does it require TLS`), ": the connection is draining; does it require TLS"},
 	{regexp.MustCompile(`file system of [0-9]+ MiB`), "file system of 100000 MiB"},
+	{regexp.MustCompile(`[0-9.]+ [a-zA-Z]+ of 128\.0 MiB are free`), "0 bytes of 128.0 MiB are free"},
+	{regexp.MustCompile(`(?m)  [0-9]{2}:[0-9]{2}:[0-9]{2}$`), "  12:00:00"},
 	{regexp.MustCompile(`20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9:]{5,8}(\.[0-9]+)?( UTC|Z|[+-][0-9]{2}:[0-9]{2})?`), "2026-01-01T00:00:00Z"},
 }
 
 // show is a text as the page has it.
 func (s *scene) show(text string) string {
-	for _, mark := range []string{"LONG", "DIR", "NODE", "HTTP", "SLAVE", "SECURE", "EXPIRED", "WAITS", "RAFT", "NONE"} {
+	for _, mark := range []string{"LONG", "DIR", "DISK", "NODE", "HTTP", "SLAVE", "SECURE", "EXPIRED", "WAITS", "RAFT", "NONE", "FULL"} {
+		if s.names[mark] == "" {
+			continue
+		}
 		text = strings.ReplaceAll(text, s.names[mark], standIn[mark])
 	}
 	for _, c := range changing {
