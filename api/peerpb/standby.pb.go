@@ -1333,7 +1333,9 @@ type SealedVBucket struct {
 	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
 	History string                 `protobuf:"bytes,2,opt,name=history,proto3" json:"history,omitempty"`
 	// The index of the seal: a copy that is there has all that was acknowledged.
-	Index         uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Index uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// The digest of the newest change, which a copy that is there has too; 0 if none is retained.
+	Digest        uint64 `protobuf:"varint,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1385,6 +1387,13 @@ func (x *SealedVBucket) GetHistory() string {
 func (x *SealedVBucket) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
+	}
+	return 0
+}
+
+func (x *SealedVBucket) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
 	}
 	return 0
 }
@@ -1556,7 +1565,9 @@ type StoppedVBucket struct {
 	// The longest lease that an owner may have, in milliseconds.
 	LeaseMillis uint64 `protobuf:"varint,8,opt,name=leaseMillis,proto3" json:"leaseMillis,omitempty"`
 	// Why this node cannot give the changes up to the end; empty if it can.
-	Fault         string `protobuf:"bytes,9,opt,name=fault,proto3" json:"fault,omitempty"`
+	Fault string `protobuf:"bytes,9,opt,name=fault,proto3" json:"fault,omitempty"`
+	// The digest of the newest change up to the end; 0 if none is retained, or it is not known.
+	Digest        uint64 `protobuf:"varint,10,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1652,6 +1663,13 @@ func (x *StoppedVBucket) GetFault() string {
 		return x.Fault
 	}
 	return ""
+}
+
+func (x *StoppedVBucket) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
 }
 
 type Voters struct {
@@ -2985,11 +3003,12 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x18\n" +
 	"\amasters\x18\x03 \x03(\tR\amasters\x12\x16\n" +
 	"\x06leased\x18\n" +
-	" \x01(\bR\x06leased\"Y\n" +
+	" \x01(\bR\x06leased\"q\n" +
 	"\rSealedVBucket\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
 	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"{\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\x04R\x06digest\"{\n" +
 	"\x13StopDatabaseRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
 	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
@@ -3002,7 +3021,7 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x126\n" +
 	"\bvBuckets\x18\x03 \x03(\v2\x1a.dkv.peerpb.StoppedVBucketR\bvBuckets\x12\x18\n" +
 	"\amasters\x18\x04 \x03(\tR\amasters\x12\x16\n" +
-	"\x06leased\x18\x05 \x01(\bR\x06leased\"\xfc\x01\n" +
+	"\x06leased\x18\x05 \x01(\bR\x06leased\"\x94\x02\n" +
 	"\x0eStoppedVBucket\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
 	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x18\n" +
@@ -3012,7 +3031,9 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x03end\x18\x06 \x01(\x04R\x03end\x12*\n" +
 	"\x06voters\x18\a \x03(\v2\x12.dkv.peerpb.VotersR\x06voters\x12 \n" +
 	"\vleaseMillis\x18\b \x01(\x04R\vleaseMillis\x12\x14\n" +
-	"\x05fault\x18\t \x01(\tR\x05fault\"$\n" +
+	"\x05fault\x18\t \x01(\tR\x05fault\x12\x16\n" +
+	"\x06digest\x18\n" +
+	" \x01(\x04R\x06digest\"$\n" +
 	"\x06Voters\x12\x1a\n" +
 	"\breplicas\x18\x01 \x03(\x04R\breplicas\"1\n" +
 	"\x13GetHistoriesRequest\x12\x1a\n" +

@@ -184,7 +184,7 @@ func TestStoppedMastersStayStopped(t *testing.T) {
 	var tokens []string
 	for _, p := range nodes[:2] {
 		resp, err := stopAt(t, p, &peerpb.StopDatabaseRequest{Promotion: "p"})
-		if v := resp.GetVBuckets(); err != nil || len(v) != 1 || len(v[0].GetVoters()) != 1 || len(v[0].GetVoters()[0].GetReplicas()) != 3 || v[0].GetEnd() == 0 || v[0].GetTerm() == 0 {
+		if v := resp.GetVBuckets(); err != nil || len(v) != 1 || len(v[0].GetVoters()) != 1 || len(v[0].GetVoters()[0].GetReplicas()) != 3 || v[0].GetEnd() == 0 || v[0].GetTerm() == 0 || v[0].GetDigest() == 0 {
 			t.Fatal(resp, err)
 		}
 		tokens = append(tokens, resp.GetToken())
@@ -216,4 +216,27 @@ func TestStoppedMastersStayStopped(t *testing.T) {
 	if _, err := stopAt(t, nodes[0], &peerpb.StopDatabaseRequest{Promotion: "p"}); err == nil || !strings.Contains(err.Error(), "was ended here") {
 		t.Errorf("a late order stops it again: %v", err)
 	}
+}
+
+// TestSealedMasterAndItsSlaveHaveOneLastChange: the master that is sealed says which change is its
+// last, and the slave that follows it has that one.
+func TestSealedMasterAndItsSlaveHaveOneLastChange(t *testing.T) {
+	master := start(t, "--disable-discovery-client")
+	client := serverpb.NewDKVClient(connect(t, master.grpc()))
+	slave := slaveOf(t, []*process{master})
+	for _, value := range []string{"1", "2"} {
+		if _, err := client.Put(testkit.Within(t, testkit.Patience), &serverpb.PutRequest{Key: []byte("k"), Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed, err := peerpb.NewStandbyClient(connect(t, master.listen)).SealDatabase(testkit.Within(t, testkit.Patience), &peerpb.SealDatabaseRequest{Database: "default", Promotion: "p"})
+	if v := sealed.GetVBuckets(); err != nil || len(v) != 1 || v[0].GetDigest() == 0 {
+		t.Fatal(sealed, err)
+	}
+	copies := peerpb.NewStandbyClient(connect(t, slave.listen))
+	testkit.Eventually(t, "the slave is there", func() bool {
+		found, err := copies.SealCopies(testkit.Within(t, testkit.Patience), &peerpb.SealCopiesRequest{Database: "default"})
+		return err == nil && found.GetCopies()[0].GetIndex() >= sealed.GetVBuckets()[0].GetIndex() &&
+			found.GetCopies()[0].GetDigest() == sealed.GetVBuckets()[0].GetDigest()
+	})
 }

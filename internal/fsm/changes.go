@@ -71,6 +71,16 @@ func (m *Machine) LastChange() (last kv.Change, found bool, err error) {
 	return last, found, m.note(err)
 }
 
+// LastDigest returns the digest of the newest change that is retained; 0 for none. Logs that
+// have the same one have the same changes up to there.
+func (m *Machine) LastDigest() (uint64, error) {
+	last, found, err := m.LastChange()
+	if err != nil || !found {
+		return 0, err
+	}
+	return changelog.Digest(&last), nil
+}
+
 func lastChange(r storage.Reader) (kv.Change, bool, error) {
 	index, found, err := changelog.Newest(r)
 	if err != nil || !found {

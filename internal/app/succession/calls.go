@@ -92,7 +92,7 @@ func (c *calls) Seal(ctx context.Context, address, id string) (promotion.SealedD
 	}
 	out := promotion.SealedDatabase{Masters: resp.GetMasters(), Leased: resp.GetLeased()}
 	for _, v := range resp.GetVBuckets() {
-		out.VBuckets = append(out.VBuckets, promotion.SealedVBucket{Name: v.GetVBucket(), History: v.GetHistory(), Index: v.GetIndex()})
+		out.VBuckets = append(out.VBuckets, promotion.SealedVBucket{Name: v.GetVBucket(), History: v.GetHistory(), Index: v.GetIndex(), Digest: v.GetDigest()})
 	}
 	return out, nil
 }

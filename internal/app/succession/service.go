@@ -193,7 +193,11 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 		if index == 0 {
 			continue // another node owns the log
 		}
-		resp.VBuckets = append(resp.VBuckets, &peerpb.SealedVBucket{VBucket: v.Name, History: v.Status().Identity.History, Index: index})
+		digest, err := lastDigest(ctx, v)
+		if err != nil {
+			return nil, fmt.Errorf("vBucket %s: its newest change: %w", v.Name, err)
+		}
+		resp.VBuckets = append(resp.VBuckets, &peerpb.SealedVBucket{VBucket: v.Name, History: v.Status().Identity.History, Index: index, Digest: digest})
 		resp.Leased = resp.Leased || hasRecord(v)
 	}
 	s.node.Log.Warn("a promotion of another node asks for this", "what", kind.String(), "promotion", r.GetPromotion())
@@ -210,8 +214,23 @@ func hasRecord(v role.VBucket) bool {
 		return false
 	}
 	record, _ := log.Standbys()
+	return recorded(record)
+}
+
+// recorded is hasRecord of the standing set of a log.
+func recorded(record []byte) bool {
 	set, err := standby.DecodeSet(record)
 	return err != nil || set.Leased || set.Registered
+}
+
+// lastDigest returns the digest of the newest change of a log; 0 if that is not known.
+func lastDigest(ctx context.Context, v role.VBucket) (uint64, error) {
+	if log, is := v.Replica.(interface {
+		LastDigest(context.Context) (uint64, error)
+	}); is {
+		return log.LastDigest(ctx)
+	}
+	return 0, nil
 }
 
 // sealNow seals a log that this node owns, or ends a seal at any member, and returns the index;

@@ -146,6 +146,9 @@ func (s *Service) halt(master stoppable, id string, found *promotion.StoppedData
 	if err := otherSeal(found.VBuckets, id); err != nil {
 		return err
 	}
+	for _, v := range found.VBuckets {
+		found.Leased = found.Leased || slices.ContainsFunc(v.Standbys, recorded)
+	}
 	known := *now
 	known.Report = found
 	if err := known.Write(s.node.Dir.Path()); err != nil {
@@ -256,7 +259,7 @@ func stoppedResponse(found *promotion.StoppedDatabase) *peerpb.StopDatabaseRespo
 	for _, v := range found.VBuckets {
 		to := &peerpb.StoppedVBucket{
 			VBucket: v.Name, History: v.History, Replica: v.Replica, Term: v.Term, Last: v.Last, End: v.End,
-			LeaseMillis: uint64((v.Lease + time.Millisecond - 1) / time.Millisecond), Fault: v.Fault,
+			LeaseMillis: uint64((v.Lease + time.Millisecond - 1) / time.Millisecond), Fault: v.Fault, Digest: v.Digest,
 		}
 		for _, voters := range v.Voters {
 			to.Voters = append(to.Voters, &peerpb.Voters{Replicas: voters})
@@ -285,7 +288,7 @@ func (c *calls) stop(ctx context.Context, address string, req *peerpb.StopDataba
 	for _, v := range resp.GetVBuckets() {
 		to := promotion.StoppedVBucket{
 			Name: v.GetVBucket(), History: v.GetHistory(), Replica: v.GetReplica(), Term: v.GetTerm(), Last: v.GetLast(), End: v.GetEnd(),
-			Lease: time.Duration(v.GetLeaseMillis()) * time.Millisecond, Fault: v.GetFault(),
+			Lease: time.Duration(v.GetLeaseMillis()) * time.Millisecond, Fault: v.GetFault(), Digest: v.GetDigest(),
 		}
 		for _, voters := range v.GetVoters() {
 			to.Voters = append(to.Voters, voters.GetReplicas())

@@ -66,14 +66,21 @@ func (s *Service) unsealHere(ctx context.Context, force bool, report func(*serve
 // founder decides by itself, without an answer of the masters only for a time.
 // With stopped it is the word of the stop of this master.
 func (s *Service) outdate(ctx context.Context, id string, stopped bool) error {
-	recorded := func(v role.VBucket) bool { return (stopped || sealOf(v) == id) && hasRecord(v) }
-	if slices.ContainsFunc(s.role.VBuckets(), recorded) {
+	record := func(v role.VBucket) bool { return (stopped || sealOf(v) == id) && hasRecord(v) }
+	if slices.ContainsFunc(s.role.VBuckets(), record) || stopped && s.saidLeased() {
 		return s.changeRecord(ctx, id)
 	}
 	if left := standby.Outlasts(promotion.SealTrust) - s.seals.age(id); left > 0 {
 		return kv.Errorf(kv.Precondition, "the node that has sealed this master may still decide its promotion without asking again: try again in %v, or, if that node is certainly stopped for good, with -force (not applied)", left.Round(time.Second))
 	}
 	return nil
+}
+
+// saidLeased reports whether this master has said, when it stopped, that there is a record: the end
+// of its log may say so, which its state does not have. The caller holds stops.mu.
+func (s *Service) saidLeased() bool {
+	now := s.stops.now
+	return now.Holds() && now.Report != nil && now.Report.Leased
 }
 
 // recordPatience bounds the change of the record.

@@ -28,11 +28,15 @@ type Halted struct {
 	Lease time.Duration
 	// Seals are the promotions for which entries behind the state seal the log.
 	Seals []string
+	// Standbys are the standing sets that commands behind the state may lead to.
+	Standbys [][]byte
 	// End is the index of the last command, whether or not it is known to be committed, and
 	// Applied what the state has. Fault is why the commands in between cannot be applied to a
 	// copy of it; nil if they were, or there are none.
 	End, Applied kv.Index
 	Fault        error
+	// Digest is that of the newest change up to there; 0 if none is retained, or with a Fault.
+	Digest uint64
 }
 
 // Voters returns the voting members as they are applied here, without asking anyone.
@@ -87,9 +91,11 @@ func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted
 		return Halted{}, err
 	}
 	if out.End > out.Applied {
-		out.Fault = r.applyTail(s, out.End, copyTo)
+		out.Digest, out.Fault = r.applyTail(s, out.End, copyTo)
+		return out, nil
 	}
-	return out, nil
+	out.Digest, err = r.state.Machine().LastDigest()
+	return out, err
 }
 
 // awaitUnloaded returns once Dragonboat does not use the replica any more.
@@ -153,7 +159,7 @@ func tookUp(log dragonboat.ReadonlyLogReader, from, by uint64) error {
 	return kv.Errorf(kv.Unavailable, "the log begins with entry %d and the state ends with entry %d: another member has sent a snapshot that is not taken up yet", first, from)
 }
 
-// follow notes the leases and seals that a command may lead to which is not applied.
+// follow notes the leases, seals and standing sets that a command may lead to which is not applied.
 func (h *Halted) follow(c *command.Command) {
 	switch {
 	case c.Kind == command.BeginEpoch && c.Begin != nil:
@@ -164,6 +170,8 @@ func (h *Halted) follow(c *command.Command) {
 		h.Lease = max(h.Lease, lease)
 	case c.Kind == command.Seal && !slices.Contains(h.Seals, string(c.Expect)):
 		h.Seals = append(h.Seals, string(c.Expect))
+	case c.Kind == command.SetStandbys:
+		h.Standbys = append(h.Standbys, c.Expect)
 	case c.Kind == command.Unseal:
 		h.Seals = slices.DeleteFunc(h.Seals, func(id string) bool { return id == string(c.Expect) })
 	}
@@ -235,22 +243,23 @@ func commandOf(e *raftpb.Entry) (c command.Command, is bool, err error) {
 	return c, true, err
 }
 
-// applyTail applies the commands behind the state, up to an index, to a copy of it.
-func (r *Replica) applyTail(s *machine, end kv.Index, copyTo string) (err error) {
+// applyTail applies the commands behind the state, up to an index, to a copy of it, and returns the
+// digest of the newest change there.
+func (r *Replica) applyTail(s *machine, end kv.Index, copyTo string) (digest uint64, err error) {
 	if err := os.RemoveAll(copyTo); err != nil {
-		return err
+		return 0, err
 	}
 	from := r.state.Machine()
 	if err := from.Checkpoint(copyTo); err != nil {
-		return err
+		return 0, err
 	}
 	engine, err := r.opts.Open(copyTo)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	m, err := fsm.NewReplica(engine)
 	if err != nil {
-		return errors.Join(err, engine.Close())
+		return 0, errors.Join(err, engine.Close())
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	at := m.Applied() - m.Base()
@@ -264,8 +273,11 @@ func (r *Replica) applyTail(s *machine, end kv.Index, copyTo string) (err error)
 		}
 		return m.Apply([]fsm.Entry{{Index: m.Base() + e.Index, Command: &c}}, make([]command.Result, 1), false)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = m.Sync()
 	}
-	return m.Sync()
+	if err != nil {
+		return 0, err
+	}
+	return m.LastDigest()
 }

@@ -60,6 +60,9 @@ func TestHaltedMemberKnowsTheEndOfItsLog(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	owner.wantIn(t, tail, "new", h.End)
+	if own, err := owner.state.Machine().LastDigest(); err != nil || own == 0 || h.Digest == 0 || h.Digest == own {
+		t.Errorf("%v, the digest of the end is %x, and that of its own state %x", err, h.Digest, own)
+	}
 	if applied := owner.state.Machine().Applied(); applied != h.Applied {
 		t.Errorf("its own state is at %d, and was at %d", applied, h.Applied)
 	}
@@ -187,5 +190,14 @@ func TestHaltedMemberKnowsOfSealsThatWait(t *testing.T) {
 	}
 	if !slices.Equal(h.Seals, []string{"q"}) {
 		t.Errorf("%q", h.Seals)
+	}
+}
+
+// So does a standing set: it may say that the masters have a record in the registry.
+func TestHaltedMemberKnowsOfStandingSetsThatWait(t *testing.T) {
+	var h Halted
+	h.follow(&command.Command{Kind: command.SetStandbys, Expect: []byte("{}")})
+	if len(h.Standbys) != 1 || string(h.Standbys[0]) != "{}" {
+		t.Errorf("%q", h.Standbys)
 	}
 }

@@ -30,6 +30,15 @@ func (s Shared) Sealed() string { return s.state.Machine().Sealed() }
 // SealedAt is Sealed with the index of the seal.
 func (s Shared) SealedAt() (promotion string, at kv.Index) { return s.state.Machine().SealedAt() }
 
+// LastDigest is the digest of the newest change; see fsm.Machine.LastDigest.
+func (s Shared) LastDigest(ctx context.Context) (digest uint64, err error) {
+	_, err = s.state.With(ctx, func(m *fsm.Machine) (err error) {
+		digest, err = m.LastDigest()
+		return err
+	})
+	return digest, err
+}
+
 // Get implements Replica.
 func (s Shared) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
 	var at kv.Index

@@ -39,10 +39,7 @@ func (f *Founder) confirm(ctx context.Context, r *Record) error {
 		return nil
 	}
 	now := *r
-	now.Cuts = map[string]Cut{}
-	for name, cut := range r.Cuts {
-		now.Cuts[name] = Cut{Former: cut.Former}
-	}
+	now.Cuts = r.uncut()
 	was := maps.Clone(f.untouched)
 	_, err := f.sealMasters(ctx, &now)
 	for address, untouched := range f.untouched {

@@ -138,7 +138,9 @@ func (r *Record) sealed(found SealedDatabase) error {
 		if !known || cut.Former != v.History {
 			return kv.Errorf(kv.Precondition, "vBucket %s has the history %s there and %s here: this slave has to follow it first; see dkvctl -status", v.Name, v.History, cut.Former)
 		}
-		cut.Seal = max(cut.Seal, v.Index)
+		if v.Index > cut.Seal {
+			cut.Seal, cut.Digest = v.Index, v.Digest
+		}
 		r.Cuts[v.Name] = cut
 	}
 	return nil
@@ -182,7 +184,34 @@ func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
 	if lost > 0 && !r.Force {
 		return f.tooLate(late, &r)
 	}
-	return f.write(o, r, f.sealedText(&r, lost)+unappliedText(unapplied))
+	text := f.sealedText(&r, lost) + unappliedText(unapplied)
+	if err := r.parts(all); err != nil {
+		if !r.Force {
+			return err
+		}
+		text += fmt.Sprintf("; forced although %v", err)
+	}
+	return f.write(o, r, text)
+}
+
+// parts returns an error if a copy that is long enough is no part of the log that was fenced. It may
+// have the end of a log that was lent to a promotion which was given up, and was never committed.
+func (r *Record) parts(all [][]Position) error {
+	for i, positions := range all {
+		for _, p := range positions {
+			cut := r.Cuts[p.VBucket]
+			if cut.Seal == 0 || p.Index < cut.Seal || cut.Digest == 0 || p.Digest == 0 || p.Digest == cut.Digest {
+				continue // a shorter copy is compared when it gets what it lacks
+			}
+			who := "this slave"
+			if i > 0 {
+				who = r.Nodes[i].Address
+			}
+			return kv.Errorf(kv.Precondition, "vBucket %s of %s is at %d and has another last change than the log of the masters at %d: it may lack what they have acknowledged; "+
+				"wait until it follows them again, rebuild it with dkvctl -resync, or promote another slave", p.VBucket, who, p.Index, cut.Seal)
+		}
+	}
+	return nil
 }
 
 // sealOwn seals the founder's copies. It waits while what they have confirmed as received is not

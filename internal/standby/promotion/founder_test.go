@@ -52,13 +52,16 @@ type world struct {
 	follows string
 	// crash ends the founder's process in the call of this name, before it has an effect.
 	crash string
-	end   context.CancelFunc
+	exit  context.CancelFunc
 	// registry has the record; nil for none.
 	registry *registry
 	// keepers are masters that keep a log together, by address; nil for one that keeps it alone.
 	keepers map[string]*keeper
 	// leased: the log says that its owners need the lease of the record.
 	leased bool
+	// digest is that of the slave's last change, end that of the log of the master, which keeps it
+	// alone; 0 is not known.
+	digest, end uint64
 }
 
 func (w *world) note(call string) error {
@@ -73,7 +76,7 @@ func (w *world) note(call string) error {
 	}
 	if w.crash == call {
 		w.crash = ""
-		w.end()
+		w.exit()
 		return context.Canceled
 	}
 	return nil
@@ -92,7 +95,7 @@ func (w *world) Await(_ context.Context, _ string, index kv.Index) error {
 		return err
 	}
 	if !w.cut && w.slaveSeal == "" {
-		w.applied = w.written
+		w.applied = max(w.applied, w.written)
 	}
 	if w.applied < index {
 		return errors.New("too late")
@@ -119,7 +122,7 @@ func (w *world) Unseal(context.Context, string) error {
 
 func (w *world) Reached(context.Context) ([]promotion.Position, error) {
 	out := w.Positions()
-	out[0].Sealed, out[0].Confirmed = w.slaveSeal, w.confirmed
+	out[0].Sealed, out[0].Confirmed, out[0].Digest = w.slaveSeal, w.confirmed, w.digest
 	return out, nil
 }
 
@@ -131,7 +134,7 @@ func (w *world) CatchUp(_ context.Context, id, _, from string, upTo kv.Index) er
 		if k.down != nil || k.by != id || k.vBucket.End < upTo {
 			return fmt.Errorf("%s is stopped by %q at %d", from, k.by, k.vBucket.End)
 		}
-		w.applied = upTo
+		w.applied, w.digest = upTo, k.vBucket.Digest
 		return nil
 	}
 	if w.slaveSeal != id || w.others[from].applied < upTo {
@@ -165,7 +168,7 @@ func (m master) Seal(_ context.Context, _, id string) (promotion.SealedDatabase,
 	if m.masterSeal != id {
 		return promotion.SealedDatabase{}, kv.Errorf(kv.Precondition, "another promotion has sealed it already")
 	}
-	return promotion.SealedDatabase{VBuckets: []promotion.SealedVBucket{{Name: "default", History: former, Index: m.written}}, Leased: m.leased}, nil
+	return promotion.SealedDatabase{VBuckets: []promotion.SealedVBucket{{Name: "default", History: former, Index: m.written, Digest: m.end}}, Leased: m.leased}, nil
 }
 
 func (m master) Unseal(_ context.Context, _, id string) error {
@@ -189,7 +192,7 @@ func (w *world) promote(t *testing.T, dir string, r promotion.Request) (steps []
 	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
-	w.end = end
+	w.exit = end
 	part, err := promotion.Of(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +260,7 @@ func TestPromotionGoesOnAfterACrash(t *testing.T) {
 		}
 		before := recordOf(t, dir)
 		ctx, end := context.WithTimeout(t.Context(), time.Minute)
-		w.end = end
+		w.exit = end
 		err := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: slog.New(slog.DiscardHandler)}, before).Run(ctx)
 		if after := recordOf(t, dir); !errors.Is(err, promotion.ErrDecided) || after.ID != before.ID || after.History != before.History || after.Cuts["default"].End != 10 {
 			t.Errorf("%s: %v, %+v after %+v", at, err, after, before)
@@ -356,7 +359,7 @@ func TestCopyOfAnotherHistoryIsNotPromoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, end := context.WithTimeout(t.Context(), time.Minute)
-	w.end = end
+	w.exit = end
 	defer end()
 	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: slog.New(slog.DiscardHandler)}, &begun)
 	ran := make(chan error, 1)

@@ -104,4 +104,6 @@ type SealedDatabase struct {
 type SealedVBucket struct {
 	Name, History string
 	Index         kv.Index
+	// Digest is that of the newest change up to there; 0 if that is not known.
+	Digest uint64
 }

@@ -122,10 +122,21 @@ type Cut struct {
 	Former string   `json:"former"`
 	Seal   kv.Index `json:"seal,omitempty"`
 	Source string   `json:"source,omitempty"`
+	// Digest is that of the newest change up to Seal; 0 if that is not known.
+	Digest uint64 `json:"digest,omitempty"`
 	// End is the last index of the old history that the new one has, and Clock the log's
 	// clock there.
 	End   kv.Index `json:"end,omitempty"`
 	Clock kv.Clock `json:"clock,omitempty"`
+}
+
+// uncut returns the cuts as they are before the masters are fenced.
+func (r *Record) uncut() map[string]Cut {
+	out := map[string]Cut{}
+	for name, cut := range r.Cuts {
+		out[name] = Cut{Former: cut.Former}
+	}
+	return out
 }
 
 // Superseded is what a former master has yielded to.

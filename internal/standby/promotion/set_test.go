@@ -188,7 +188,7 @@ func TestSetIsPromotedOverACrashAtEachStep(t *testing.T) {
 				t.Error(call, err)
 			}
 		default:
-			w.end = func() {}
+			w.exit = func() {}
 			f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: discard}, r)
 			if err := f.Run(t.Context()); !errors.Is(err, promotion.ErrDecided) {
 				t.Error(call, err)

@@ -138,7 +138,7 @@ func (r *Record) ends(stopped reports) {
 	cuts := map[string]Cut{}
 	for name, cut := range r.Cuts {
 		address, best := stopped.best(name)
-		cut.Seal, cut.Source = max(cut.Seal, best.End), address
+		cut.Seal, cut.Source, cut.Digest = max(cut.Seal, best.End), address, best.Digest
 		cuts[name] = cut
 	}
 	r.Cuts = cuts

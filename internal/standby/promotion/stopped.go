@@ -127,6 +127,11 @@ type StoppedVBucket struct {
 	// Seals are the promotions for which the log is sealed behind what the node has applied. A node
 	// that finds another one's does not answer.
 	Seals []string `json:"-"`
+	// Standbys are the standing sets that the end of the log may lead to, behind what the node has
+	// applied.
+	Standbys [][]byte `json:"-"`
+	// Digest is that of the newest change up to End; 0 if that is not known.
+	Digest uint64 `json:"digest,omitempty"`
 	// Lease is the longest that an owner may have.
 	Lease time.Duration `json:"lease"`
 }

@@ -45,7 +45,7 @@ func (m *Member) Halt(ctx context.Context, reason error, copyTo func(vBucket str
 func (m *Member) stopped(i int, h raft.Halted) promotion.StoppedVBucket {
 	v := promotion.StoppedVBucket{
 		Name: m.node.Layout.VBuckets[i], History: m.rafts[i].Status().Identity.History, Replica: m.identity.Replica,
-		Term: h.Term, Last: h.Last, End: h.End, Voters: h.Voters, Lease: h.Lease, Seals: h.Seals,
+		Term: h.Term, Last: h.Last, End: h.End, Voters: h.Voters, Lease: h.Lease, Seals: h.Seals, Digest: h.Digest, Standbys: h.Standbys,
 	}
 	if h.Fault != nil {
 		v.Fault = h.Fault.Error()

@@ -37,6 +37,10 @@ type founder struct {
 	releasing []int
 	decided   bool
 	kept      []entry
+	// copy is what the slave has of the log. It follows the group, and once the end of the best log
+	// is lent to it, which is caught, it is sealed until the promotion is given up.
+	copy   []entry
+	caught bool
 }
 
 func (w *world) founderClock() float64 { return w.now * w.founder.rate }
@@ -162,7 +166,7 @@ func (w *world) fence() (report, bool) {
 // decide decides the promotion if it may be.
 func (w *world) decide() {
 	f := &w.founder
-	if f.decided || f.last == 0 || len(f.releasing) > 0 {
+	if f.decided || f.promotion == 0 || f.last == 0 || len(f.releasing) > 0 {
 		return
 	}
 	wait := w.climate.lasting * (1 + eps)
@@ -173,6 +177,14 @@ func (w *world) decide() {
 		wait = w.climate.lasting
 	}
 	if w.founderClock() < f.last+wait {
+		return
+	}
+	if !f.caught {
+		w.catchUp()
+		return
+	}
+	if w.rng.IntN(100) < w.climate.givingUp {
+		w.giveUp()
 		return
 	}
 	best, _ := w.fence()
@@ -187,12 +199,61 @@ func (w *world) decide() {
 			return
 		}
 	}
-	f.decided, f.kept = true, best.log
+	f.decided, f.kept = true, f.copy
 	if w.rules.has(foundersEnd) { // what the slave has: what some node has applied
 		f.kept = best.log[:min(len(best.log), w.nodes[best.node].applied)]
 	}
 	w.reached.Decided++
 	w.check()
+}
+
+// catchUp brings the founder's copy to the end of the best log. One that is no part of that is not
+// promoted: it may have the end of another log, which was lent to a promotion that was given up.
+func (w *world) catchUp() {
+	f := &w.founder
+	best, _ := w.fence()
+	longEnough := len(f.copy) >= len(best.log)
+	switch {
+	case longEnough && w.rules.has(anyCopy):
+	case !partOf(f.copy, best.log):
+		w.reached.Parted++
+		w.giveUp()
+		return
+	case !longEnough:
+		f.copy = slices.Clone(best.log)
+		w.reached.Lent++
+	}
+	f.caught = true
+}
+
+// follow has the founder's copy get what a node has applied. One that is found not to be a part of
+// that is rebuilt when an operator sees it.
+func (w *world) follow(n *node) {
+	f := &w.founder
+	applied := n.log[:n.applied]
+	switch {
+	case f.decided || f.caught || !n.up || n.stopped() || w.cut[n.id] || len(applied) <= len(f.copy):
+	case partOf(f.copy, applied) || w.rng.IntN(8) == 0:
+		f.copy = slices.Clone(applied)
+	}
+}
+
+// partOf reports whether a copy seems to be a part of a log, or the log of it: they have the same
+// last mutation, which is all that is compared.
+func partOf(copied, log []entry) bool {
+	at, id := lastMutation(copied)
+	in, same := lastMutation(log[:min(len(log), len(copied))])
+	return at == in && id == same
+}
+
+// lastMutation returns where the last mutation of a log is, and which.
+func lastMutation(log []entry) (at, id int) {
+	for i, e := range log {
+		if e.voters == nil {
+			at, id = i+1, e.id
+		}
+	}
+	return at, id
 }
 
 // held asks the nodes that were counted, at one moment, whether they are stopped still: whether
@@ -228,7 +289,7 @@ func (w *world) giveUp() {
 	if f.decided || f.promotion == 0 || len(f.releasing) > 0 {
 		return
 	}
-	f.releasing = slices.Clone(w.ids1())
+	f.releasing, f.caught = slices.Clone(w.ids1()), false
 	w.reached.GivenUp++
 }
 

@@ -30,8 +30,9 @@ type climate struct {
 	// apart has the clocks run as far apart as they may.
 	apart bool
 	// moving is how often in a thousand steps a change of the membership is proposed, lagging how
-	// much more seldom a follower applies, byHand how often stops end by hand.
-	moving, lagging, byHand int
+	// much more seldom a follower applies, byHand how often stops end by hand. givingUp is how often
+	// in a hundred decisions the promotion is given up instead, as if another node of a set failed.
+	moving, lagging, byHand, givingUp int
 }
 
 var (
@@ -42,6 +43,8 @@ var (
 	changing = climate{lasting: 5, trust: 150, moving: 95, lagging: 40, byHand: 0}
 	// abandoned stops are ended by hand.
 	abandoned = climate{lasting: 40, trust: 50, moving: 0, lagging: 1, byHand: 30}
+	// promotions are given up at the last moment, and begun again.
+	retried = climate{lasting: 5, trust: 150, moving: 0, lagging: 1, byHand: 0, givingUp: 80}
 )
 
 // rules are those that a run does without.
@@ -65,11 +68,12 @@ const (
 	noQuestion                           // the founder does not ask whether the stops have held
 	endEarly                             // a stop ends by hand while its founder counts on it
 	forgetEnded                          // a stop that has ended is forgotten, and has no token
+	anyCopy                              // a copy that is long enough is not compared with the best log
 )
 
 // reached counts what runs came across.
 type reached struct {
-	Leaders, Leases, Reads, Crashes, Shown, Changed, Stopped, Decided, GivenUp, ByHand, Found uint64
+	Leaders, Leases, Reads, Crashes, Shown, Changed, Stopped, Decided, GivenUp, ByHand, Found, Lent, Parted uint64
 }
 
 // world is one run.
@@ -199,6 +203,7 @@ func (w *world) step(trouble bool) {
 		if n.leads || w.rng.IntN(w.climate.lagging) == 0 {
 			n.apply()
 		}
+		w.follow(n)
 	case p < 770:
 		for _, reader := range w.nodes[1:] {
 			reader.read()
@@ -283,7 +288,7 @@ func (w *world) finish() {
 // TestNothingIsLost runs all rules.
 func TestNothingIsLost(t *testing.T) {
 	var sum reached
-	for _, in := range []climate{mixed, fastFounder, changing, abandoned} {
+	for _, in := range []climate{mixed, fastFounder, changing, abandoned, retried} {
 		for seed := uint64(1); seed <= *runsFlag; seed++ {
 			if *seedFlag != 0 && seed != *seedFlag {
 				continue
@@ -323,6 +328,7 @@ func TestRules(t *testing.T) {
 		{"S3: changes that are not applied", appliedVoters, changing},
 		{"S4: the longest log", longestLog, mixed},
 		{"S4: what is known to be committed", foundersEnd, mixed},
+		{"S4: a copy that is long enough", anyCopy, retried},
 		{"S5: no wait", noWait | stoppedRead, mixed},
 		{"S5: no allowance for drift", noDrift, fastFounder},
 		{"S6: not asked again", noQuestion, abandoned},
