@@ -81,7 +81,8 @@ func (f *Replica) Seal(ctx context.Context, promotion string) error {
 	return nil
 }
 
-// Unseal ends the seal of a promotion that was given up. It is repeatable.
+// Unseal ends the seal of a promotion that was given up. It is repeatable, and leaves the seal of
+// another promotion, which may have come before or since.
 func (f *Replica) Unseal(ctx context.Context, promotion string) error {
 	unlock, err := f.state.LockState(ctx)
 	if err != nil {
@@ -90,12 +91,8 @@ func (f *Replica) Unseal(ctx context.Context, promotion string) error {
 	defer unlock()
 	f.seal.mu.Lock()
 	defer f.seal.mu.Unlock()
-	switch by := f.seal.promotion(); by {
-	case "":
+	if by := f.seal.promotion(); by == "" || by != promotion {
 		return nil
-	case promotion:
-	default:
-		return f.seal.admits(promotion)
 	}
 	if err := f.opts.Generations.Unseal(); err != nil {
 		return kv.Errorf(replica.KindOf(err), "the seal of promotion %s cannot be removed: %w", promotion, err)

@@ -78,6 +78,7 @@ func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool
 		return false, err
 	}
 	r.Step, r.Fence, r.Unsynced = Fenced, fencedByRecord, !claim.Synced
+	r.Cuts = r.uncut() // seals of some vBuckets only fence nothing, and nothing up to them need be here
 	text := "the registry fences the masters: it gives the era when none of them has a lease"
 	switch {
 	case claim.Synced:

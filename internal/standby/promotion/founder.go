@@ -273,13 +273,17 @@ func (f *Founder) admit(ctx context.Context) error {
 
 // become writes down that this node becomes a master by a promotion of another node.
 func (f *Founder) become(o *order) error {
-	if under := f.Under(); under != "" {
-		return kv.Errorf(kv.Precondition, "this node has a promotion of its own: %s", under)
+	if f.record.Under() {
+		return kv.Errorf(kv.Precondition, "this node has a promotion of its own: %s", f.Under())
 	}
 	if err := o.admits(); err != nil {
 		return kv.Errorf(kv.Precondition, "%w", err)
 	}
-	if err := f.write(o, *o.become, "a promotion of another node is decided: this node becomes one of the masters"); err != nil {
+	r := *o.become
+	if f.record != nil { // it was given up, and what may still be sealed by it is released by a master
+		r.Earlier = f.record.left()
+	}
+	if err := f.write(o, r, "a promotion of another node is decided: this node becomes one of the masters"); err != nil {
 		return err
 	}
 	return ErrDecided

@@ -146,7 +146,7 @@ type Successor struct {
 func (s *Successor) Run(ctx context.Context, r Record) error {
 	pause := noticePause
 	for _, l := range r.Earlier {
-		r.Masters = union(r.Masters, l.Masters)
+		r.Masters = union(r.Masters, slices.Concat(l.Masters, l.Stopped))
 	}
 	known := slices.Clone(r.Masters) // also those that were told
 	for len(r.Masters)+len(r.Untold)+len(r.Earlier) > 0 {
