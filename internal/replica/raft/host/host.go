@@ -62,6 +62,8 @@ type Options struct {
 // logs and the workers.
 type Host struct {
 	opts Options
+	// lock keeps other processes away from the folder.
+	lock *os.File
 	// closing keeps the NodeHost open while a call into it is under way: its Close clears
 	// what calls use.
 	closing sync.RWMutex
@@ -88,7 +90,7 @@ var ErrClosed = errors.New("the node is shutting down")
 var settingsFiles = []string{"dragonboat-soft-settings.json", "dragonboat-hard-settings.json"}
 
 // Open opens the storage of the logs and begins to listen.
-func Open(opts Options) (*Host, error) {
+func Open(opts Options) (_ *Host, err error) {
 	for _, name := range settingsFiles {
 		if _, err := os.Stat(name); err == nil {
 			return nil, fmt.Errorf("%s in the working directory changes how the Raft log works; remove it or start elsewhere", name)
@@ -99,6 +101,15 @@ func Open(opts Options) (*Host, error) {
 		return nil, err
 	}
 	logTo(opts.Log)
+	lock, err := lockFolder(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = lock.Close() // err is the one to report
+		}
+	}()
 	machine, err := os.Hostname()
 	if err == nil {
 		err = settle(opts, machine)
@@ -106,7 +117,7 @@ func Open(opts Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{opts: opts, storage: &logStorage{dir: opts.Dir, layout: layout, log: opts.Log, faults: opts.Faults}}
+	h := &Host{opts: opts, lock: lock, storage: &logStorage{dir: opts.Dir, layout: layout, log: opts.Log, faults: opts.Faults}}
 	c := h.config(layout)
 	opts.Size.tell(opts.Log, &c.Expert)
 	opts.Size.shortenQueues()
@@ -268,6 +279,7 @@ func (h *Host) Close() error {
 	if !closed {
 		h.calls.Wait()
 		h.nh.Close()
+		return h.lock.Close()
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/md5"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/replica/raft/wal/former"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // Dragonboat keeps a log in a folder that is named after the machine, notes the machine's name
@@ -22,9 +25,26 @@ import (
 // idFile is where Dragonboat notes a number of its own, which nothing refers to.
 const idFile = "NODEHOST.ID"
 
+// lockFile is locked by the process that has the folder open.
+const lockFile = "IN-USE"
+
+// lockFolder keeps other processes away from the folder. Dragonboat locks it too, but what a start
+// changes before that may be another process's.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("raft log: %w; check the permissions of nexus-log-dir", err)
+	}
+	if err := durable.Lock(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("nexus-log-dir %s: %w; stop the other dkvsrv or choose another folder", dir, err), f.Close())
+	}
+	return f, nil
+}
+
 // settle prepares a folder so that Dragonboat opens the log in it on a machine of this name. What
 // is noted for another machine, or was left damaged by a crash while it was written, is removed:
-// Dragonboat writes it again.
+// Dragonboat writes it again. A log that is noted and missing is an error: Dragonboat would begin
+// another one, and this node would forget what it has voted for.
 func settle(opts Options, machine string) error {
 	var was raftpb.RaftDataStatus
 	noted, err := readNote(opts.Dir, hostFile, was.Unmarshal)
@@ -34,8 +54,14 @@ func settle(opts Options, machine string) error {
 	if noted && (was.Address != opts.Address || was.DeploymentId != opts.Deployment) {
 		return nil // Dragonboat rejects it
 	}
-	if err := moveLog(opts, machine); err != nil {
+	holder, err := moveLog(opts, machine)
+	if err != nil {
 		return err
+	}
+	if noted {
+		if err := missing(opts, cmp.Or(holder, was.Hostname), machine); err != nil {
+			return err
+		}
 	}
 	if noted && was.Hostname != machine {
 		if err := forget(opts.Dir, hostFile); err != nil {
@@ -72,45 +98,84 @@ func forget(dir, name string) error {
 	return durable.SyncDir(dir)
 }
 
-// moveLog gives the log the name of this machine, if it has that of another one.
-func moveLog(opts Options, machine string) error {
-	deployment := fmt.Sprintf("%020d", opts.Deployment)
+// logFolder is where Dragonboat has the log on a machine of this name.
+func logFolder(opts Options, machine string) string {
+	return filepath.Join(opts.Dir, machine, fmt.Sprintf("%020d", opts.Deployment))
+}
+
+// missing returns an error unless there is the log that is noted for a machine. It has a folder
+// before it is noted, and no file before its first entry.
+func missing(opts Options, noted, machine string) error {
+	folder := logFolder(opts, noted)
+	databases, err := former.Databases(folder)
+	if err == nil && len(databases) == 0 {
+		_, err = os.Stat(filepath.Join(folder, walFolder))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("raft log: %w; check the permissions of nexus-log-dir", err)
+	}
+	nor := ""
+	if noted != machine {
+		nor = fmt.Sprintf(", nor in %s, where it would be on this machine", logFolder(opts, machine))
+	}
+	return fmt.Errorf("%s notes a Raft log, and there is none in %s%s: put its folder back; if it is lost, what this node has voted for and acknowledged is missing: "+
+		"remove the node (dkvctl -removeNode), start it on an empty data folder with --nexus-join and add it again (dkvctl -addNode)",
+		filepath.Join(opts.Dir, hostFile), folder, nor)
+}
+
+// moveLog gives the log the name of this machine, if it has that of another one. It returns the
+// machine's name if there are files of a log, else "".
+func moveLog(opts Options, machine string) (holder string, err error) {
 	folders, err := os.ReadDir(opts.Dir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	var logs []string
 	for _, f := range folders {
-		if !f.IsDir() {
+		// A folder may be a link to one on another disk.
+		if info, err := os.Stat(filepath.Join(opts.Dir, f.Name())); datadir.Kept(f.Name()) || err != nil || !info.IsDir() {
 			continue
 		}
-		held, err := holdsFiles(filepath.Join(opts.Dir, f.Name(), deployment))
+		held, err := holdsFiles(logFolder(opts, f.Name()))
 		if err != nil {
-			return err
+			return "", err
 		}
 		if held {
 			logs = append(logs, f.Name())
 		}
 	}
 	switch {
-	case len(logs) == 0 || len(logs) == 1 && logs[0] == machine:
-		return nil
+	case len(logs) == 0:
+		return "", nil
+	case len(logs) == 1 && logs[0] == machine:
+		return machine, nil
 	case len(logs) > 1:
-		return fmt.Errorf("%s holds the Raft logs of several machines, %q: move all but the newest one away", opts.Dir, logs)
+		return "", fmt.Errorf("%s holds the Raft logs of several machines, %q: move all but the newest one away", opts.Dir, logs)
 	}
-	own, from := filepath.Join(opts.Dir, machine), filepath.Join(opts.Dir, logs[0])
-	// Only empty folders are there: a release that did not move the log has made them.
-	if err := os.RemoveAll(filepath.Join(own, deployment)); err != nil {
-		return err
-	}
-	if err := durable.MkdirAll(own); err != nil {
-		return err
-	}
-	if err := os.Rename(filepath.Join(from, deployment), filepath.Join(own, deployment)); err != nil {
-		return err
+	if err := move(opts, logs[0], machine); err != nil {
+		return "", err
 	}
 	opts.Log.Info("this machine has another name than before; the Raft log was moved to it", "dir", opts.Dir, "before", logs[0], "now", machine)
-	return errors.Join(durable.SyncDir(own), durable.SyncDir(from))
+	return machine, nil
+}
+
+// move moves the log of one machine to another one.
+func move(opts Options, from, to string) error {
+	source, target := logFolder(opts, from), logFolder(opts, to)
+	// Only empty folders are there: a release that did not move the log has made them.
+	if err := os.RemoveAll(target); err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(filepath.Dir(target)); err != nil {
+		return err
+	}
+	if err := os.Rename(source, target); err != nil {
+		return fmt.Errorf("this machine has another name than before, and its Raft log cannot be moved to that: %w; move it by hand", err)
+	}
+	return errors.Join(durable.SyncDir(filepath.Dir(target)), durable.SyncDir(filepath.Dir(source)))
 }
 
 // holdsFiles reports whether there is a file anywhere in a folder.

@@ -1,11 +1,18 @@
 package host
 
 import (
+	"crypto/md5"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // placed returns the options of a folder with the logs of these machines.
@@ -53,4 +60,98 @@ func TestNewLogIsNotMoved(t *testing.T) {
 	if err := settle(opts, "a"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// note notes in a folder that Dragonboat has opened its log on a machine.
+func note(t *testing.T, opts Options, machine string) {
+	t.Helper()
+	status := raftpb.RaftDataStatus{Address: opts.Address, Hostname: machine, DeploymentId: opts.Deployment}
+	raw, err := status.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := md5.Sum(raw)
+	if err := os.WriteFile(filepath.Join(opts.Dir, hostFile), append(sum[8:], raw...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A log that was opened and is gone is not begun again: the node would forget its votes.
+func TestMissingLogIsRejected(t *testing.T) {
+	for _, machine := range []string{"a", "b"} {
+		opts := placed(t, "a")
+		note(t, opts, "a")
+		if err := os.Rename(filepath.Join(opts.Dir, "a"), filepath.Join(t.TempDir(), "a")); err != nil {
+			t.Fatal(err)
+		}
+		want := "notes a Raft log, and there is none in " + logFolder(opts, "a") + ": put its folder back"
+		if machine == "b" {
+			want = fmt.Sprintf("there is none in %s, nor in %s, where it would be on this machine: put its folder back", logFolder(opts, "a"), logFolder(opts, "b"))
+		}
+		for range 2 { // nothing is changed by it
+			err := settle(opts, machine)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("on %s: %v", machine, err)
+			}
+		}
+	}
+}
+
+// What is left of a log that is gone is none.
+func TestSnapshotsWithoutTheirLogAreRejected(t *testing.T) {
+	opts := placed(t, "a")
+	note(t, opts, "a")
+	folder := logFolder(opts, "a")
+	if err := os.Rename(filepath.Join(folder, walFolder), filepath.Join(folder, "snapshot-part-0")); err != nil {
+		t.Fatal(err)
+	}
+	for _, machine := range []string{"a", "b"} {
+		if err := settle(opts, machine); err == nil || !strings.Contains(err.Error(), "there is none in "+logFolder(opts, machine)+": put its folder back") {
+			t.Errorf("on %s: %v", machine, err)
+		}
+	}
+}
+
+// A start that failed before anything was written, as on a port that is taken, may be repeated on
+// another machine.
+func TestLogThatWasNeverWrittenIsBegunElsewhere(t *testing.T) {
+	opts := placed(t, "a")
+	note(t, opts, "a")
+	if err := os.Remove(filepath.Join(logFolder(opts, "a"), walFolder, "1.wal")); err != nil {
+		t.Fatal(err)
+	}
+	for _, machine := range []string{"b", "c"} {
+		if err := settle(opts, machine); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The folder of a log may be a link to one on another disk.
+func TestLinkedLogIsMoved(t *testing.T) {
+	opts := placed(t, "a")
+	note(t, opts, "a")
+	there := filepath.Join(t.TempDir(), "disk")
+	if err := errors.Join(os.Rename(filepath.Join(opts.Dir, "a"), there), os.Symlink(there, filepath.Join(opts.Dir, "a"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := settle(opts, "b"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(logFolder(opts, "b"), walFolder, "1.wal")); err != nil || string(got) != "a" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// At the root of a file system there is a folder that only root may enter.
+func TestLogAtTheRootOfAFileSystem(t *testing.T) {
+	opts := placed(t)
+	if err := errors.Join(os.Mkdir(filepath.Join(opts.Dir, "lost+found"), 0), os.Chmod(opts.Dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Unprivileged(t, opts.Dir, func() {
+		if _, err := moveLog(opts, "a"); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // TestStartErrorsSayWhatToDo: about each address that Raft cannot listen on.
@@ -20,5 +24,34 @@ func TestStartErrorsSayWhatToDo(t *testing.T) {
 		if got := startError("db1:9020", err).Error(); !strings.HasPrefix(got, "raft on db1:9020 (nexus-node-url): ") || !strings.Contains(got, want) {
 			t.Errorf("%v: %s", err, got)
 		}
+	}
+}
+
+// TestFolderOfARunningHost: a process that finds it in use changes nothing in it, as to give the log
+// the name of another machine.
+func TestFolderOfARunningHost(t *testing.T) {
+	opts := placed(t, "another")
+	lock, err := lockFolder(opts.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := Open(opts)
+	if err == nil {
+		_ = h.Close()
+	}
+	if !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), "nexus-log-dir "+opts.Dir+": it is locked by another process; stop the other dkvsrv") {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(logFolder(opts, "another"), walFolder, "1.wal")); err != nil {
+		t.Error(err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if lock, err = lockFolder(opts.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -33,6 +33,9 @@ const (
 	pebbleName = "sharded-pebble"
 )
 
+// walFolder is where a log of ours is in the folder that Dragonboat has for it.
+const walFolder = "wal"
+
 // hostFile is what Dragonboat writes beside a log once it has opened it.
 const hostFile = "dragonboat.ds"
 
@@ -47,14 +50,13 @@ func (s *logStorage) Name() string {
 
 // Create implements config.LogDBFactory. The folder is locked.
 func (s *logStorage) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dirs, _ []string) (raftio.ILogDB, error) {
-	opts := wal.Options{Dir: filepath.Join(dirs[0], "wal"), Faults: s.faults, Log: s.log}
+	opts := wal.Options{Dir: filepath.Join(dirs[0], walFolder), Faults: s.faults, Log: s.log}
 	if s.layout.Format == pebbleFormat {
 		if err := s.takeOver(opts, dirs[0]); err != nil {
 			return nil, fmt.Errorf("the Raft log of the earlier release cannot be taken over: %w; it is as it was, and that release can still use it", err)
 		}
 	}
-	// What a crash left of it, or what has just been taken over.
-	if err := former.Remove(dirs[0]); err != nil {
+	if err := s.removeFormer(dirs[0]); err != nil {
 		return nil, err
 	}
 	l, err := wal.Open(opts)
@@ -82,17 +84,36 @@ func (s *logStorage) stopWaiting() {
 
 // takeOver copies the log, and then notes that the copy is the log from now on.
 func (s *logStorage) takeOver(opts wal.Options, from string) error {
+	databases, err := former.Databases(from)
+	if err != nil {
+		return err
+	}
+	// Dragonboat made all of them before it noted the log, and one that is missing would be taken
+	// for one that nothing was written to.
+	if _, err := os.Stat(filepath.Join(s.dir, hostFile)); err == nil && uint64(len(databases)) < s.layout.LogShards {
+		return fmt.Errorf("%s says that there is one, but of its databases (logdb-*) %d of %d are in %s: put the others back",
+			filepath.Join(s.dir, hostFile), len(databases), s.layout.LogShards, from)
+	}
 	was, err := wal.TakeOver(opts, from)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(from, hostFile)); !was && err == nil {
-		return fmt.Errorf("%s says that there is one, but its databases (logdb-*) are missing in %s", hostFile, from)
-	}
 	if was {
 		s.log.Info("the Raft log of an earlier release was taken over", "dir", opts.Dir)
 	}
-	next := s.layout
-	next.Format, next.TakenOver = layoutFormat, true
-	return saveLayout(s.dir, next)
+	s.layout.Format, s.layout.TakenOver = layoutFormat, true
+	return saveLayout(s.dir, s.layout)
+}
+
+// removeFormer removes what has been taken over, just now or before a crash.
+func (s *logStorage) removeFormer(dir string) error {
+	if s.layout.TakenOver {
+		return former.Remove(dir)
+	}
+	databases, err := former.Databases(dir)
+	if err == nil && len(databases) > 0 {
+		err = fmt.Errorf("%s has a Raft log of an earlier release (logdb-*), which %s knows nothing of: put the file back that belongs to it",
+			dir, filepath.Join(s.dir, layoutFile))
+	}
+	return err
 }

@@ -392,8 +392,8 @@ func TestFormerLogInAnyFolder(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, "logdb-0"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if ok, err := former.Exists(dir); !ok || err != nil {
-			t.Error(fmt.Sprintf("%q:", name), ok, err)
+		if found, err := former.Databases(dir); len(found) != 1 || err != nil {
+			t.Error(fmt.Sprintf("%q:", name), found, err)
 		}
 	}
 }

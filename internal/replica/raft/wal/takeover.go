@@ -16,8 +16,8 @@ import (
 // reports whether there is. It leaves that one as it is: until the caller has noted that the new
 // one counts, a crash changes nothing, and TakeOver begins again.
 func TakeOver(opts Options, from string) (bool, error) {
-	exists, err := former.Exists(from)
-	if err != nil || !exists {
+	databases, err := former.Databases(from)
+	if err != nil || len(databases) == 0 {
 		return false, err
 	}
 	next := opts

@@ -37,14 +37,9 @@ const (
 	batchKey = 7
 )
 
-// Exists reports whether there is such a log in a folder.
-func Exists(dir string) (bool, error) {
-	names, err := databases(dir)
-	return len(names) > 0, err
-}
-
-// databases are the folders that the log is spread over.
-func databases(dir string) (names []string, err error) {
+// Databases returns the folders that such a log in a folder is spread over; none if there is no
+// log.
+func Databases(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -59,7 +54,7 @@ func databases(dir string) (names []string, err error) {
 
 // Remove removes the log in a folder, if there is one.
 func Remove(dir string) error {
-	names, err := databases(dir)
+	names, err := Databases(dir)
 	for _, name := range names {
 		err = errors.Join(err, os.RemoveAll(name))
 	}
@@ -69,7 +64,7 @@ func Remove(dir string) error {
 // Read calls group with each group of the log in a folder, and then entries with that group's
 // entries, in order, some at a time. It changes nothing.
 func Read(dir string, group func(Group) error, entries func(raftio.NodeInfo, []pb.Entry) error) error {
-	names, err := databases(dir)
+	names, err := Databases(dir)
 	if err != nil {
 		return err
 	}
