@@ -9,6 +9,7 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/signal"
@@ -157,11 +159,25 @@ func (c *Store) Watch() (kv.Index, <-chan struct{}) { return c.progress.watch() 
 
 // openMachine opens the present generation's state.
 func (c *Store) openMachine(load Loader) (*fsm.Machine, error) {
-	dir := ""
-	if c.opts.Generations != nil {
-		dir = c.opts.Generations.Current()
+	g := c.opts.Generations
+	if g == nil {
+		return c.OpenAt("", load)
 	}
-	return c.OpenAt(dir, load)
+	if g.Used() || c.machine.Load() != nil {
+		load = existing(load)
+	}
+	return c.OpenAt(g.Current(), load)
+}
+
+// existing is a loader for an engine that has a state: one without would become an empty one, and
+// all that was in it would look as if it had never been there.
+func existing(load Loader) Loader {
+	return func(engine storage.Engine) (*fsm.Machine, error) {
+		if _, _, err := offline.Inspect(engine); err != nil {
+			return nil, fmt.Errorf("the folder was used before, and its files are incomplete: %w; put all of them back, or restore a backup into an empty db-folder", err)
+		}
+		return load(engine)
+	}
 }
 
 func (c *Store) OpenAt(dir string, load Loader) (*fsm.Machine, error) {

@@ -211,7 +211,7 @@ func (d *Dir) VBucket(name string) (*Generations, error) {
 	if name == "" || strings.ContainsAny(name, `/\`+"\x00") || name == "." || name == ".." {
 		return nil, fmt.Errorf("vBucket name %q cannot be a folder's name", name)
 	}
-	g := &Generations{path: filepath.Join(d.path, "vbucket-"+name)}
+	g := &Generations{path: filepath.Join(d.path, "vbucket-"+name), used: d.claimed, write: durable.WriteFile}
 	if d.claimed {
 		if _, err := os.Stat(filepath.Join(g.path, currentFile)); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("vBucket %s: %s was used before, but %s is missing; put it back, or begin with an empty db-folder",

@@ -23,6 +23,12 @@ const (
 type Generations struct {
 	path    string
 	current int
+	// used says that there must be an engine: a node has had it open before.
+	used bool
+	// doubt is why it is not known which generation the next start will find; nil if it is.
+	doubt error
+	// write replaces a file durably; durable.WriteFile, or a test's fault.
+	write func(path string, content []byte) error
 }
 
 func (g *Generations) open() error {
@@ -48,8 +54,20 @@ func (g *Generations) open() error {
 		return fmt.Errorf("%s names %s, which is missing; put it back or restore a backup into an empty folder",
 			currentFile, filepath.Base(g.Current()))
 	}
+	if g.used {
+		if entries, err := os.ReadDir(g.Current()); err != nil {
+			return err
+		} else if len(entries) == 0 {
+			return fmt.Errorf("%s, which %s names, is empty; put back what was in it or restore a backup into an empty folder",
+				filepath.Base(g.Current()), currentFile)
+		}
+	}
 	return g.RemoveOthers()
 }
+
+// Used reports whether there must be an engine with a state in the present generation: a node
+// has had it open before.
+func (g *Generations) Used() bool { return g.used }
 
 // begin makes the first generation of a new vBucket.
 func (g *Generations) begin() error {
@@ -100,8 +118,12 @@ func number(name string) int {
 func (g *Generations) Current() string { return g.dir(g.current) }
 
 // Next returns the directory to build the next generation in. It does not
-// exist, and is on the same file system as the present one.
+// exist, and is on the same file system as the present one. It fails after a Commit with
+// an uncertain outcome: the next start may find that directory to be the present generation.
 func (g *Generations) Next() (string, error) {
+	if g.doubt != nil {
+		return "", fmt.Errorf("%w; restart the node", g.doubt)
+	}
 	next := g.dir(g.current + 1)
 	if err := os.RemoveAll(next); err != nil {
 		return "", err
@@ -120,7 +142,10 @@ func (g *Generations) Commit(dir string) error {
 	if err := durable.SyncDir(g.path); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(g.path, currentFile), []byte(filepath.Base(dir)+"\n")); err != nil {
+	if err := g.write(filepath.Join(g.path, currentFile), []byte(filepath.Base(dir)+"\n")); err != nil {
+		if errors.Is(err, durable.ErrUncertain) {
+			g.doubt = err
+		}
 		return err
 	}
 	g.current = n

@@ -280,3 +280,49 @@ func remove(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// TestUncertainCommit: the next start may find the new generation, so nothing else is built in
+// its place.
+func TestUncertainCommit(t *testing.T) {
+	d := mustOpen(t, t.TempDir())
+	g := mustVBucket(t, d)
+	next, err := g.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mkdir(t, next)
+	write(t, filepath.Join(next, "data"), "new")
+	g.write = func(path string, content []byte) error {
+		return errors.Join(durable.WriteFile(path, content), durable.ErrUncertain)
+	}
+	if err := g.Commit(next); !errors.Is(err, durable.ErrUncertain) {
+		t.Fatal(err)
+	}
+	g.write = durable.WriteFile
+	if place, err := g.Next(); !errors.Is(err, durable.ErrUncertain) || !strings.Contains(err.Error(), "restart the node") {
+		t.Errorf("a folder for the next generation: %q, %v", place, err)
+	}
+	g = mustVBucket(t, d)
+	if raw, err := os.ReadFile(filepath.Join(g.Current(), "data")); err != nil || string(raw) != "new" {
+		t.Errorf("after a restart: %q, %v", raw, err)
+	}
+}
+
+// TestGenerationThatWasEmptied: an engine would make an empty database of the folder.
+func TestGenerationThatWasEmptied(t *testing.T) {
+	d := mustOpen(t, t.TempDir())
+	g := mustVBucket(t, d)
+	if again := mustVBucket(t, d); again.Used() {
+		t.Error("a folder that no engine has opened in yet counts as used")
+	}
+	if err := d.Claim(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.VBucket("default"); err == nil || err.Error() != "vBucket default: gen-000001, which CURRENT names, is empty; put back what was in it or restore a backup into an empty folder" {
+		t.Errorf("error %v", err)
+	}
+	write(t, filepath.Join(g.Current(), "data"), "x")
+	if again := mustVBucket(t, d); !again.Used() {
+		t.Error("the folder of a node that has run does not count as used")
+	}
+}
