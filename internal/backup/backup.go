@@ -110,27 +110,54 @@ func Prepare(dir string) error {
 // Create copies the engine directory src into a new backup at dir, which must
 // not exist. A crash or an error leaves no backup at dir.
 func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
-	if err := Prepare(dir); err != nil {
+	m := Manifest{Format: info.format(), Info: info}
+	err := create(dir, func(partial string) error {
+		if err := m.fill(ctx, partial, src); err != nil {
+			return fmt.Errorf("backup: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
 		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// CreateSet makes a folder at dir, which must not exist, with the backups of several vBuckets:
+// fill creates them in the folder that it is given. A crash or an error leaves nothing at dir: a
+// set with some of them must not look like one with all.
+func CreateSet(dir string, fill func(partial string) error) error {
+	return create(dir, func(partial string) error {
+		if err := os.Mkdir(partial, 0o700); err != nil {
+			return pathError(dir, err)
+		}
+		return fill(partial)
+	})
+}
+
+// create has fill make a folder beside dir, durably but for its name, and then gives it that
+// name.
+func create(dir string, fill func(partial string) error) error {
+	if err := Prepare(dir); err != nil {
+		return err
 	}
 	parent := filepath.Dir(dir)
 	if err := Sweep(parent); err != nil {
-		return Manifest{}, fmt.Errorf("backup: remove what an earlier backup left: %w", err)
+		return fmt.Errorf("backup: remove what an earlier backup left: %w", err)
 	}
 	w, err := NewWorkspace(parent)
 	if err != nil {
-		return Manifest{}, pathError(dir, err)
+		return pathError(dir, err)
 	}
 	defer w.Close() // after a crash, the next backup sweeps it
 	partial := w.Path("backup")
-	m := Manifest{Format: info.format(), Info: info}
-	if err := m.fill(ctx, partial, src); err != nil {
-		return Manifest{}, fmt.Errorf("backup: %w", err)
+	if err := fill(partial); err != nil {
+		return err
 	}
 	if err := os.Rename(partial, dir); err != nil {
-		return Manifest{}, fmt.Errorf("backup: %w", err)
+		return fmt.Errorf("backup: %w", err)
 	}
-	return m, durable.SyncDir(parent)
+	return durable.SyncDir(parent)
 }
 
 func (m *Manifest) fill(ctx context.Context, dir, src string) error {

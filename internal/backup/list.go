@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type Listed struct {
 	Bytes    uint64 `json:"bytes"`
 	// Error is why it could not be restored; empty for nothing that is known.
 	Error string `json:"error,omitempty"`
+	// all is how many vBuckets the database has.
+	all int
 }
 
 // List returns the backups in the folders directly below root, the newest first. A root that
@@ -36,6 +39,9 @@ func List(root string) ([]Listed, error) {
 	}
 	out := []Listed{}
 	for _, f := range folders {
+		if strings.HasPrefix(f.Name(), ".") {
+			continue // a copy in progress
+		}
 		if l, is := listed(filepath.Join(root, f.Name())); f.IsDir() && is {
 			l.Path = f.Name()
 			out = append(out, l)
@@ -63,8 +69,11 @@ func listed(dir string) (Listed, bool) {
 			out.add(part)
 		}
 	}
-	if out.VBuckets == 0 && out.Error == "" {
+	switch {
+	case out.VBuckets == 0 && out.Error == "":
 		return Listed{}, false
+	case out.VBuckets < out.all && out.Error == "":
+		out.Error = fmt.Sprintf("%d of its %d vBuckets are missing", out.all-out.VBuckets, out.all)
 	}
 	return out, true
 }
@@ -78,7 +87,7 @@ func (l *Listed) add(dir string) {
 	}
 	l.VBuckets++
 	l.Bytes += m.Bytes()
-	l.Database, l.Version = m.Database, m.Version
+	l.Database, l.Version, l.all = m.Database, m.Version, max(l.all, m.VBuckets)
 	if m.Created.After(l.Created) {
 		l.Created = m.Created
 	}

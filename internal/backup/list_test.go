@@ -1,9 +1,14 @@
 package backup
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // TestListShowsBackups: those of one vBucket and of several, the newest first, a damaged one
@@ -47,5 +52,62 @@ func TestListShowsBackups(t *testing.T) {
 	}
 	if n := got[2]; n.Path != "damaged" || n.Error == "" {
 		t.Errorf("%+v", n)
+	}
+}
+
+// TestListShowsWhatIsMissing: a folder that has lost the backups of some vBuckets, and none of a copy in progress.
+func TestListShowsWhatIsMissing(t *testing.T) {
+	root := t.TempDir()
+	i := info
+	i.VBucket, i.VBuckets = "2", 4
+	for _, dir := range []string{filepath.Join(root, "cut", "2"), filepath.Join(root, ".dkv-workspace-1", "backup")} {
+		if err := Prepare(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Create(t.Context(), dir, engineDir(t), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := List(root)
+	if err != nil || len(got) != 1 || got[0].Path != "cut" || got[0].Error != "3 of its 4 vBuckets are missing" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestSetIsThereWholeOrNotAtAll: nothing is at its place while its parts are made, or after an error.
+func TestSetIsThereWholeOrNotAtAll(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "daily", "all")
+	broken := errors.New("broken")
+	for _, outcome := range []error{broken, nil} {
+		err := CreateSet(dir, func(partial string) error {
+			for _, v := range []string{"0", "1"} {
+				if _, err := Create(t.Context(), filepath.Join(partial, v), engineDir(t), info); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := os.Lstat(dir); err == nil {
+					t.Error("a part of it is there")
+				}
+			}
+			return outcome
+		})
+		if !errors.Is(err, outcome) {
+			t.Error(err)
+		}
+		want := []string{"all"}
+		if outcome != nil {
+			want = nil
+		}
+		if left := list(t, filepath.Dir(dir)); !slices.Equal(left, want) {
+			t.Errorf("the folder holds %q", left)
+		}
+	}
+	for _, v := range []string{"0", "1"} {
+		if _, err := Verify(t.Context(), filepath.Join(dir, v)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := CreateSet(dir, nil); kv.KindOf(err) != kv.Precondition {
+		t.Errorf("over another one: %v", err)
 	}
 }

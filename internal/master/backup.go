@@ -3,9 +3,7 @@ package master
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -52,17 +50,16 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 	if v, err := s.keyspace.Only(); err == nil {
 		return v.Backup(ctx, dir)
 	}
-	if _, err := os.Lstat(dir); err == nil {
-		return kv.Errorf(kv.Precondition, "%s exists already; name a new folder", dir)
-	}
-	all := s.keyspace.All()
-	for i, v := range all {
-		task.Part(ctx, i+1, len(all))
-		if err := v.Backup(ctx, filepath.Join(dir, v.Name)); err != nil {
-			return errors.Join(fmt.Errorf("vBucket %s: %w", v.Name, err), os.RemoveAll(dir))
+	return backup.CreateSet(dir, func(partial string) error {
+		all := s.keyspace.All()
+		for i, v := range all {
+			task.Part(ctx, i+1, len(all))
+			if err := v.Backup(ctx, filepath.Join(partial, v.Name)); err != nil {
+				return fmt.Errorf("vBucket %s: %w", v.Name, err)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Restore implements DKVBackupRestore. It first checks that the backup has all vBuckets and

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/backup"
@@ -58,10 +59,12 @@ func (b *Backups) look(root, below string, depth int, looked *int) error {
 		return err
 	}
 	for _, e := range entries {
-		if !e.IsDir() {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") { // which a copy in progress is in
 			continue
 		}
-		if err := b.look(root, filepath.Join(below, e.Name()), depth-1, looked); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := b.look(root, filepath.Join(below, e.Name()), depth-1, looked)
+		// A folder of the file system's own, as lost+found, has no backup of this node's.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}

@@ -1,10 +1,13 @@
 package report
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestSyncTimes(t *testing.T) {
@@ -31,6 +34,8 @@ func TestBackups(t *testing.T) {
 		"nightly/middle": `{"format": 1, "created": "2026-01-02T00:00:00Z"}`,
 		"damaged":        `{`,
 		"nothing":        ``,
+		// A copy in progress.
+		".dkv-workspace-1/backup/0": `{"format": 1, "created": "2026-01-04T00:00:00Z"}`,
 	} {
 		dir := filepath.Join(root, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -43,7 +48,11 @@ func TestBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b := backupsIn(root)
+	if err := errors.Join(os.Mkdir(filepath.Join(root, "lost+found"), 0), os.Chmod(root, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	var b Backups
+	testkit.Unprivileged(t, root, func() { b = backupsIn(root) })
 	if b.Count != 3 || b.Name != filepath.Join("nightly", "newest") || !b.Last.Equal(time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)) || b.Fault != "" {
 		t.Errorf("%+v", b)
 	}
