@@ -84,10 +84,12 @@ type VBucket struct {
 	LagChanges uint64  `json:"lag_changes"`
 	LagSeconds float64 `json:"lag_seconds"`
 	Peers      []Peer  `json:"peers"`
-	// WritesPaused reports whether an operator has paused writes. Reasons are why the vBucket
-	// is not healthy, a sentence each.
-	WritesPaused bool     `json:"writes_paused,omitempty"`
-	Reasons      []string `json:"reasons,omitempty"`
+	// WritesPaused reports whether an operator has paused writes. WritesRejected is why writes
+	// are rejected, on other nodes than slaves, which always reject them. Reasons are why the
+	// vBucket is not healthy, a sentence each.
+	WritesPaused   bool     `json:"writes_paused,omitempty"`
+	WritesRejected string   `json:"writes_rejected,omitempty"`
+	Reasons        []string `json:"reasons,omitempty"`
 }
 
 // Peer is another member of a vBucket's cluster, as this node sees it.

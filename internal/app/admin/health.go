@@ -55,8 +55,9 @@ func (a *Admin) health(context.Context) ops.Health {
 	}
 	h.NodeID = info.ID
 	h.ClusterVersion, h.Understands = a.Services().Node.Versions()
+	peers := a.peers() // the same for all vBuckets, of which there may be a thousand
 	for i := range n.VBuckets {
-		h.VBuckets = append(h.VBuckets, a.vBucketHealth(&n.VBuckets[i]))
+		h.VBuckets = append(h.VBuckets, a.vBucketHealth(&n.VBuckets[i], peers))
 	}
 	for _, t := range a.Node.Tasks.Running() {
 		h.Tasks = append(h.Tasks, ops.Task{Kind: t.Kind, Subject: t.Subject, Step: t.Step, Part: t.Part, Parts: t.Parts,
@@ -65,23 +66,24 @@ func (a *Admin) health(context.Context) ops.Health {
 	return h
 }
 
-func (a *Admin) vBucketHealth(v *condition.VBucket) ops.VBucket {
+func (a *Admin) vBucketHealth(v *condition.VBucket, peers []ops.Peer) ops.VBucket {
 	s := &v.Replica
 	return ops.VBucket{
-		Database:     a.Node.Info.Database,
-		Name:         v.Name,
-		Mode:         modeNames[s.Mode],
-		State:        string(s.State),
-		IsLeader:     s.IsLeader,
-		Leader:       v.Leader,
-		Term:         s.Term,
-		CommitIndex:  s.Commit,
-		AppliedIndex: s.Applied,
-		LagChanges:   s.Lag,
-		LagSeconds:   s.Age.Seconds(),
-		Peers:        a.peers(),
-		WritesPaused: s.Paused,
-		Reasons:      v.Reasons,
+		Database:       a.Node.Info.Database,
+		Name:           v.Name,
+		Mode:           modeNames[s.Mode],
+		State:          string(s.State),
+		IsLeader:       s.IsLeader,
+		Leader:         v.Leader,
+		Term:           s.Term,
+		CommitIndex:    s.Commit,
+		AppliedIndex:   s.Applied,
+		LagChanges:     s.Lag,
+		LagSeconds:     s.Age.Seconds(),
+		Peers:          peers,
+		WritesPaused:   s.Paused,
+		WritesRejected: v.Rejection(),
+		Reasons:        v.Reasons,
 	}
 }
 

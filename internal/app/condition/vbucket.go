@@ -64,9 +64,16 @@ func (v *VBucket) judgeWrites() {
 	if err := v.Replica.Behind; err != nil {
 		v.worsen(ops.Degraded, err.Error())
 	}
-	if v.Replica.Mode != replica.ModeStream {
-		v.worsen(ops.Degraded, v.Replica.ReadOnly)
+	v.worsen(ops.Degraded, v.Rejection())
+}
+
+// Rejection is why mutations are rejected here at present; empty if they are not, and on a copy,
+// which never accepts any.
+func (v *VBucket) Rejection() string {
+	if v.Replica.Mode == replica.ModeStream {
+		return ""
 	}
+	return v.Replica.ReadOnly
 }
 
 // WritesRejected reports whether mutations are rejected here at present.
