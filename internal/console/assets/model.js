@@ -2,7 +2,8 @@
 
 import { duration, list, plural } from "./format.js";
 
-const ranks = { ok: 0, warn: 1, bad: 2 };
+// ranks orders states, the worst last.
+export const ranks = { ok: 0, warn: 1, bad: 2 };
 
 export function worst(states) {
   return states.reduce((a, b) => (ranks[b] > ranks[a] ? b : a), "ok");
@@ -19,6 +20,7 @@ export function understand(doc) {
   for (const b of buckets) if (b.leader) b.leader.leads.push(b.name);
   const out = { doc, nodes, data, masters, slaves: data.filter((n) => n.role === "slave"), buckets, self: nodes.find((n) => n.self) };
   out.paused = buckets.some((b) => b.paused);
+  out.rejecting = buckets.filter((b) => b.rejects);
   out.problems = problems(out);
   return out;
 }
@@ -68,6 +70,7 @@ function vBuckets(masters, data, byAddress) {
     const out = { name, copies, slaves, leader: own?.node ?? said ?? null, term: Math.max(0, ...copies.map((c) => c.term)) };
     out.missing = masters.filter((n) => n.voting && !copies.some((c) => c.node === n && c.state === "serving"));
     out.paused = copies.some((c) => c.writes_paused);
+  out.rejects = !out.paused && own ? own.writes_rejected ?? "" : "";
     judge(out, masters.filter((n) => n.voting).length);
     return out;
   });

@@ -4,7 +4,7 @@ import { h, icon } from "../dom.js";
 import { of, post } from "../api.js";
 import { ask } from "../dialog.js";
 import { bytes, duration, list, percent, plural } from "../format.js";
-import { lagText, worst } from "../model.js";
+import { lagText, ranks, worst } from "../model.js";
 import { ofNode } from "../tasks.js";
 
 export const id = "cluster";
@@ -12,6 +12,7 @@ export const title = "Cluster";
 
 let chosen = null; // the vBucket whose details are shown
 let menu = null; // the node whose acts are shown
+let whole = false; // whether all vBuckets are drawn
 
 export function badge(app) {
   const n = app.cluster?.problems.length;
@@ -65,10 +66,18 @@ function tiles(c) {
   return h("section", { class: "tiles", "aria-label": "In short" },
     tile("Nodes", `${up} of ${c.nodes.length}`, up === c.nodes.length ? "all answer" : list(c.nodes.filter((n) => !n.answers).map((n) => n.name)) + " silent", up < c.nodes.length ? "bad" : ""),
     c.buckets.length > 0 && tile("vBuckets led", `${led} of ${c.buckets.length}`, led === c.buckets.length ? "all take writes" : "the rest take none", led < c.buckets.length ? "bad" : ""),
-    c.buckets.length > 0 && tile("Writes", c.paused ? "paused" : "accepted", c.paused ? "by an operator" : "by the leaders", c.paused ? "warn" : ""),
+    c.buckets.length > 0 && writes(tile, c),
     c.slaves.length > 0 && tile("Slowest slave", slowest ? lagText(slowest.lag) : "–", slowest?.name ?? "no slave answers", slowest ? "" : "warn"),
     disks.length > 0 && tile("Least disk free", bytes(disks[0].d.free_bytes), `${percent(disks[0].d.free_bytes, disks[0].d.total_bytes)} on ${disks[0].n.name}`,
       disks[0].d.free_bytes <= disks[0].d.reserve_bytes ? "bad" : ""));
+}
+
+// writes is the tile about whether writes are accepted.
+function writes(tile, c) {
+  if (c.paused) return tile("Writes", "paused", "by an operator", "warn");
+  const n = c.rejecting.length;
+  if (!n) return tile("Writes", "accepted", "by the leaders", "");
+  return tile("Writes", "rejected", n < c.buckets.length ? `by ${n} of ${plural(c.buckets.length, "vBucket")}` : "by the leaders", "bad");
 }
 
 function zones(app) {
@@ -249,21 +258,30 @@ function pause(c) {
 
 const marks = { ok: "healthy", warn: "needs attention", bad: "out of service" };
 
+// drawn is how many vBuckets are drawn, the worst first, unless all are asked for.
+const drawn = 256;
+
 function map(app) {
   const c = app.cluster;
   const letters = letterOf(c);
   const counts = { ok: 0, warn: 0, bad: 0 };
   for (const b of c.buckets) counts[b.state]++;
   const shown = c.buckets.find((b) => b.name === chosen);
+  const dense = c.buckets.length > 128;
+  const cells = dense ? c.buckets.toSorted((a, b) => ranks[b.state] - ranks[a.state]) : c.buckets;
+  const left = whole ? 0 : Math.max(0, cells.length - drawn);
+  const details = shown && detail(shown);
   return h("section", { "aria-labelledby": "map-title", class: "map" },
     h("div", { class: "section-head" }, h("h2", { id: "map-title" }, "vBuckets"),
       h("ul", { class: "legend" }, Object.keys(marks).map((s) => h("li", {}, h("i", { class: "swatch " + s }, icon(s)), `${counts[s]} ${marks[s]}`)))),
-    h("div", { class: "grid" + (c.buckets.length > 128 ? " dense" : "") }, c.buckets.map((b) =>
+    dense && details,
+    h("div", { key: "grid", class: "grid" + (dense ? " dense" : "") }, cells.slice(0, cells.length - left).map((b) =>
       h("button", { key: b.name, class: "cell " + b.state, "aria-pressed": String(b === shown), "aria-label": `vBucket ${b.name}: ${b.text}; ${b.leader ? "led by " + b.leader.name : "no leader"}`,
         title: `vBucket ${b.name}: ${b.text}`, onClick: () => { chosen = chosen === b.name ? null : b.name; app.draw(); } },
         h("b", {}, b.name), h("span", {}, b.state === "ok" ? letters.get(b.leader) ?? "" : b.state === "warn" ? "! " + (letters.get(b.leader) ?? "") : "✕")))),
+    cells.length > drawn && h("p", {}, h("button", { id: "map-more", onClick: () => { whole = !whole; app.draw(); } }, left ? `Show all ${cells.length}: ${left} more, in no worse state` : "Show fewer")),
     h("p", { class: "muted keyline" }, [...letters].filter(([n]) => n.leads.length).map(([n, l]) => h("span", { key: n.name }, h("b", {}, l), " led by " + n.name))),
-    shown && detail(shown));
+    !dense && details);
 }
 
 // letterOf names each master by a letter, for the map.
@@ -273,7 +291,7 @@ function letterOf(c) {
 
 function detail(b) {
   const cells = (v) => [v.term, v.commit_index, v.applied_index, v.lag_changes].map((x) => h("td", { class: "num" }, x ?? "–"));
-  return h("div", { class: "detail", id: "vbucket-detail" }, h("h3", {}, "vBucket " + b.name), h("p", { class: "state-line " + b.state }, icon(b.state), sentenceOf(b)),
+  return h("div", { class: "detail", key: "detail", id: "vbucket-detail" }, h("h3", {}, "vBucket " + b.name), h("p", { class: "state-line " + b.state }, icon(b.state), sentenceOf(b)),
     h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Node", "Part", "State", "Term", "Committed", "Applied", "Lag"].map((t, i) => h("th", { class: i > 2 ? "num" : "" }, t)))),
       h("tbody", {},

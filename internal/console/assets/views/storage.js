@@ -100,13 +100,21 @@ function forecast(name, d) {
   return left <= 0 ? "Writes are refused now." : `At ${bytes(perSecond)}/s writes are refused in ${duration(left)}.`;
 }
 
+// largest is how many of many vBuckets are listed.
+const largest = 32;
+
 function perBucket(c) {
   const nodes = c.data.filter((n) => n.health && family(n.name, "dkv_storage_disk_bytes").length);
-  if (!nodes.length || !c.buckets.length || c.buckets.length > 256) return null;
+  if (!nodes.length || !c.buckets.length) return null;
   const by = new Map(nodes.map((n) => [n, new Map(family(n.name, "dkv_storage_disk_bytes").map((m) => [m.labels.vbucket, Number(m.value)]))]));
-  return h("section", { class: "panel" }, h("h2", {}, "On disk by vBucket"), h("div", { class: "scroll" }, h("table", {},
-    h("thead", {}, h("tr", {}, h("th", {}, "vBucket"), nodes.map((n) => h("th", { class: "num", key: n.name }, n.name)))),
-    h("tbody", {}, c.buckets.map((b) => h("tr", { key: b.name }, h("td", {}, b.name), nodes.map((n) => h("td", { class: "num" }, bytes(by.get(n).get(b.name))))))))));
+  const most = (b) => Math.max(...nodes.map((n) => by.get(n).get(b.name) ?? 0));
+  const many = c.buckets.length > 4 * largest;
+  const rows = many ? c.buckets.map((b) => [most(b), b]).sort((x, y) => y[0] - x[0]).slice(0, largest).map(([, b]) => b) : c.buckets;
+  return h("section", { class: "panel", id: "by-vbucket" }, h("h2", {}, "On disk by vBucket"),
+    many && h("p", { class: "muted" }, `The ${largest} largest of ${c.buckets.length}. /metrics/json?name=dkv_storage_disk_bytes has all.`),
+    h("div", { class: "scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", {}, "vBucket"), nodes.map((n) => h("th", { class: "num", key: n.name }, n.name)))),
+      h("tbody", {}, rows.map((b) => h("tr", { key: b.name }, h("td", {}, b.name), nodes.map((n) => h("td", { class: "num" }, bytes(by.get(n).get(b.name))))))))));
 }
 
 function backup(c) {
