@@ -149,7 +149,7 @@ func (l *learner) candidates(rows registryRows) ([]candidate, error) {
 				key.address, id, l.binding.name()))
 			continue
 		}
-		c := candidate{addr: key.address, dc: key.dc, slave: r.GetStatus() == serverpb.RegionStatus_ACTIVE_SLAVE}
+		c := candidate{addr: key.address, dc: r.GetDcID(), slave: r.GetStatus() == serverpb.RegionStatus_ACTIVE_SLAVE}
 		if r.GetStatus() != serverpb.RegionStatus_LEADER {
 			c.rank = rankUnknown
 		}
@@ -167,13 +167,14 @@ const (
 	maxName = 512
 )
 
-// registryRows are the current rows of a registry.
+// registryRows are the current rows of a registry, by what it tells rows apart by: a node may
+// move to another data centre.
 type registryRows map[registryKey]*serverpb.RegionInfo
 
-type registryKey struct{ dc, database, vBucket, address string }
+type registryKey struct{ database, vBucket, address string }
 
 func keyOfRow(r *serverpb.RegionInfo) registryKey {
-	return registryKey{r.GetDcID(), r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
+	return registryKey{r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
 }
 
 // apply applies a change. Rows that cannot be used are left out: a registry may hold
@@ -184,9 +185,9 @@ func (rows registryRows) apply(c *serverpb.ClusterInfoChange, database string) {
 	}
 	for _, r := range c.GetRows() {
 		key := keyOfRow(r)
-		usable := dialable(key.address) && len(key.dc) <= maxName && len(key.vBucket) <= maxName && len(key.database) <= maxName && len(r.GetClusterID()) <= maxName
+		usable := dialable(key.address) && len(r.GetDcID()) <= maxName && len(key.vBucket) <= maxName && len(key.database) <= maxName && len(r.GetClusterID()) <= maxName
 		if _, there := rows[key]; usable && (there || len(rows) < maxRows) && (database == "" || key.database == database) {
-			rows[key] = &serverpb.RegionInfo{Status: r.GetStatus(), ClusterID: r.GetClusterID(), Term: r.GetTerm()}
+			rows[key] = &serverpb.RegionInfo{DcID: r.GetDcID(), Status: r.GetStatus(), ClusterID: r.GetClusterID(), Term: r.GetTerm()}
 		}
 	}
 }

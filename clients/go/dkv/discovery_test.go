@@ -197,4 +197,14 @@ func TestRegistryRows(t *testing.T) {
 	if got := members(); len(got) != 2 || got["a:1"] != "dc" || got["b:1"] != "dc" {
 		t.Errorf("%v", got)
 	}
+	moved := row("b", "0", serverpb.RegionStatus_LEADER)
+	moved.DcID = "elsewhere"
+	rows.apply(&serverpb.ClusterInfoChange{Rows: []*serverpb.RegionInfo{moved}}, "")
+	if got := members(); len(got) != 2 || got["b:1"] != "elsewhere" {
+		t.Errorf("a node that moved to another data centre: %v", got)
+	}
+	rows.apply(&serverpb.ClusterInfoChange{Gone: []*serverpb.RegionInfo{moved}}, "")
+	if got := members(); len(got) != 1 || got["a:1"] != "dc" {
+		t.Errorf("after it went: %v", got)
+	}
 }
