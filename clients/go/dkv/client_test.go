@@ -102,6 +102,13 @@ func TestExpiry(t *testing.T) {
 	if expireTS(time.Unix(-5, 0)) == 0 || expireTS(time.Time{}) == 0 {
 		t.Error("a time that is past became never")
 	}
+	// A key that never expires is written back as it was read.
+	must[uint64](t)(c.Put(ctx, []byte("c"), []byte("1")))
+	held := must[Value](t)(c.Get(ctx, []byte("c")))
+	must[uint64](t)(c.Put(ctx, []byte("c"), []byte("2"), ExpireAt(held.Expires)))
+	if got := must[Value](t)(c.Get(ctx, []byte("c"))); !got.Expires.IsZero() {
+		t.Errorf("a key that never expired expires at %v", got.Expires)
+	}
 }
 
 func TestBadTarget(t *testing.T) {

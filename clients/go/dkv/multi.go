@@ -186,10 +186,7 @@ func (c *Client) multiPut(ctx context.Context, pairs []Pair, maySplit bool) (uin
 	req, resp := &serverpb.MultiPutRequest{PutRequest: make([]*serverpb.PutRequest, len(pairs)), MaySplit: maySplit, Ack: c.ackOf(writeOptions{})}, new(serverpb.PutResponse)
 	puts := make([]serverpb.PutRequest, len(pairs)) // one allocation for all
 	for i, p := range pairs {
-		puts[i].Key, puts[i].Value = p.Key, p.Value
-		if !p.Expires.IsZero() {
-			puts[i].ExpireTS = expireTS(p.Expires)
-		}
+		puts[i].Key, puts[i].Value, puts[i].ExpireTS = p.Key, p.Value, expireTSOf(p.Expires)
 		req.PutRequest[i] = &puts[i]
 	}
 	to := &request{method: serverpb.DKV_MultiPut_FullMethodName, key: pairs[0].Key, mutates: true}

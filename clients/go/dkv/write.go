@@ -20,11 +20,12 @@ type writeOptions struct {
 }
 
 // ExpireAt makes the key expire at a time, rounded up to seconds. If that time has
-// passed, the key is absent after the write.
+// passed, the key is absent after the write. The zero time is none, as in Value.Expires, so
+// that a key can be written back with the expiry that it had.
 type ExpireAt time.Time
 
 func (e ExpireAt) applyWrite(o writeOptions) writeOptions {
-	o.expireTS = expireTS(time.Time(e))
+	o.expireTS = expireTSOf(time.Time(e))
 	return o
 }
 
@@ -35,6 +36,14 @@ type TTL time.Duration
 func (t TTL) applyWrite(o writeOptions) writeOptions {
 	o.expireTS = expireTS(time.Now().Add(time.Duration(t)))
 	return o
+}
+
+// expireTSOf is expireTS of a time that may be the zero time, which means never.
+func expireTSOf(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return expireTS(t)
 }
 
 // expireTS converts a time to epoch seconds, rounded up.
