@@ -27,18 +27,19 @@ func nextPause(d time.Duration) time.Duration {
 // jitter returns d plus or minus up to a quarter, so that clients do not act in step.
 func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
 
-// sleep waits for d, or until the topology changes. If ctx would end during the wait, it
-// waits for that and returns the context's error.
+// sleep waits for d, or until the topology changes. If ctx would end during the wait, only
+// such a change is worth another attempt: without one, sleep waits for the end of ctx and
+// returns its error.
 func (c *Client) sleep(ctx context.Context, d time.Duration) error {
-	if deadline, limited := ctx.Deadline(); limited && time.Until(deadline) <= d {
-		<-ctx.Done()
-		return context.Cause(ctx)
-	}
 	changed := c.changed.Changed()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+	var over <-chan time.Time
+	if deadline, limited := ctx.Deadline(); !limited || time.Until(deadline) > d {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
 	select {
-	case <-timer.C:
+	case <-over:
 		return nil
 	case <-changed:
 		return nil
