@@ -24,6 +24,10 @@
 // early, is ErrOutcomeUnknown: read the keys before deciding to write again. A new
 // call is a new request to the servers.
 //
+// Servers of the earlier system know no ids. A mutation whose answer is lost there is
+// ErrOutcomeUnknown at once. With WithFixedAddresses the client does not notice that they
+// are such servers: use WithoutIdempotency as well.
+//
 // # Consistency
 //
 // Reads are linearizable unless an option says otherwise. A sequential read answers

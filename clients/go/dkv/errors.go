@@ -21,7 +21,8 @@ var (
 	// ErrInvalid: the request can never succeed as it stands.
 	ErrInvalid = errors.New("invalid request")
 	// ErrPrecondition: the state of the database or the node forbids the
-	// request, for example writes that are paused, or data that is too old.
+	// request, for example writes that are paused, data that is too old, or a MinIndex
+	// that a promotion has lost.
 	ErrPrecondition = errors.New("precondition failed")
 	// ErrExhausted: a limit of the server is reached. The client retries if the server says
 	// when, as it does for limits that end soon, and there is time for that.
@@ -146,7 +147,7 @@ func kindOf(err error) error {
 	switch kv.KindOf(err) {
 	case kv.Invalid:
 		return ErrInvalid
-	case kv.Precondition:
+	case kv.Precondition, kv.Lost:
 		return ErrPrecondition
 	case kv.Exhausted:
 		return ErrExhausted

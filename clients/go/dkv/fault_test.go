@@ -232,6 +232,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{explained(codes.InvalidArgument, kv.ReasonNotApplied, "x"), ErrInvalid},
 		{explained(codes.FailedPrecondition, kv.ReasonNotApplied, "x"), ErrPrecondition},
+		{explained(codes.Aborted, kv.ReasonLost, "x"), ErrPrecondition},
 		{explained(codes.ResourceExhausted, kv.ReasonNotApplied, "x"), ErrExhausted},
 		{explained(codes.OutOfRange, kv.ReasonNotApplied, "x"), ErrTrimmed},
 		{explained(codes.Unimplemented, kv.ReasonNotApplied, "x"), ErrUnimplemented},

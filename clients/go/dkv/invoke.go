@@ -91,6 +91,8 @@ type attempts struct {
 	count   int
 	// unknown reports that one of the attempts may have taken effect, or may still.
 	unknown bool
+	// toLeader reports that a replica's state was too old, so that the leader is asked.
+	toLeader bool
 }
 
 // retry makes further attempts after one at n that failed with err.
@@ -119,7 +121,7 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 // next returns the node for the attempt after one at n that failed with err.
 func (a *attempts) next(n *node, err error) *node {
 	t := a.client.topology.Load()
-	if stale(err) {
+	if a.toLeader = a.toLeader || stale(err); a.toLeader {
 		return t.forWrite(t.of(a.request.key), n)
 	}
 	return a.request.node(t, n)
@@ -140,16 +142,16 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 		return false
 	case a.request.sequential && stale(err):
 		// The leader's state is never too old; it is asked once.
-		return a.count == 1 && !a.client.leads(n, a.request.key)
+		return !a.toLeader && !a.client.leads(n, a.request.key)
 	case out.Kind == ErrOtherCluster:
 		// Another node may belong to our cluster; its leader is found within that time.
 		return time.Since(a.began) < otherClusterWait
 	case out.Kind == ErrExhausted:
-		return kv.RetryAfterOf(err) > 0 // and had no effect
+		return kv.RetryAfterOf(err) > 0 && !out.OutcomeUnknown
 	case out.Kind != ErrUnavailable, markTLS(out, a.count, a.began):
 		return false
 	case a.request.mutates && out.OutcomeUnknown:
-		return a.request.id != nil && time.Since(a.began) < repeatWithin
+		return a.request.id != nil && time.Since(a.began) < repeatWithin && !a.client.topology.Load().noIDs
 	default:
 		return true
 	}

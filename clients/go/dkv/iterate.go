@@ -107,12 +107,13 @@ func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequ
 // master, which holds all of them.
 func (a *attempts) iterationNode(avoid *node, err error) *node {
 	t := a.client.topology.Load()
+	a.toLeader = a.toLeader || err != nil && stale(err)
 	if len(t.vBuckets) > 1 {
 		if n := cheapest(t.masters, t.near, avoid); n != nil {
 			return n
 		}
 	}
-	if err != nil && stale(err) {
+	if a.toLeader {
 		return t.forWrite(0, avoid)
 	}
 	return a.request.node(t, avoid)

@@ -16,10 +16,10 @@ import (
 )
 
 // limited is the error of a call beyond a limit that ends after a pause.
-func limited(t *testing.T, pause time.Duration) error {
+func limited(t *testing.T, pause time.Duration, reason string) error {
 	t.Helper()
 	st, err := status.New(codes.ResourceExhausted, "too many requests").WithDetails(
-		&errdetails.RetryInfo{RetryDelay: durationpb.New(pause)}, &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied})
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(pause)}, &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,9 +35,10 @@ func TestLimitsAreWaitedFor(t *testing.T) {
 		calls  int
 		kind   error
 	}{
-		"a limit":              {limited(t, pause), 2, nil},
-		"no time for the wait": {limited(t, time.Hour), 1, ErrExhausted},
-		"a full disk":          {explained(codes.ResourceExhausted, kv.ReasonNotApplied, "the disk is full"), 1, ErrExhausted},
+		"a limit":                             {limited(t, pause, kv.ReasonNotApplied), 2, nil},
+		"no time for the wait":                {limited(t, time.Hour, kv.ReasonNotApplied), 1, ErrExhausted},
+		"a limit that may have come too late": {limited(t, pause, kv.ReasonUnknown), 1, ErrOutcomeUnknown},
+		"a full disk":                         {explained(codes.ResourceExhausted, kv.ReasonNotApplied, "the disk is full"), 1, ErrExhausted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cl := newCluster(t, 1, 1)
@@ -51,7 +52,7 @@ func TestLimitsAreWaitedFor(t *testing.T) {
 			began := time.Now()
 			_, err := client.Put(testkit.Within(t, enough), []byte("k"), nil)
 			took := time.Since(began)
-			if c.kind == nil && (err != nil || took < pause) || c.kind != nil && (!errors.Is(err, c.kind) || errors.Is(err, ErrOutcomeUnknown) || took > enough/2) {
+			if c.kind == nil && (err != nil || took < pause) || c.kind != nil && (!errors.Is(err, ErrExhausted) || errors.Is(err, ErrOutcomeUnknown) != (c.kind == ErrOutcomeUnknown) || took > enough/2) {
 				t.Errorf("%v after %v", err, took)
 			}
 			if n := cl.nodes[0].count(putMethod); n != c.calls {

@@ -140,7 +140,8 @@ func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout =
 
 // WithoutIdempotency sends mutations without request ids. Servers then keep no
 // results for them, and a mutation whose answer is lost fails with ErrOutcomeUnknown
-// instead of being retried.
+// instead of being retried. It is for servers of the earlier system too, which would apply
+// a repeat again.
 func WithoutIdempotency() Option { return func(o *options) { o.withoutIDs = true } }
 
 // WithFixedAddresses sends requests to the addresses of the target only, to the next

@@ -38,9 +38,9 @@ func (l *learner) ask(ctx context.Context, n *node) (*report, error) {
 }
 
 // soleReport is the report of a node that has no status to give: it is taken to serve
-// everything.
+// everything, and to be of the earlier system.
 func soleReport(n *node) *report {
-	return &report{node: n, identity: n.addr, address: n.addr, parts: []part{{serving: true, leads: true}}}
+	return &report{node: n, identity: n.addr, address: n.addr, noIDs: true, parts: []part{{serving: true, leads: true}}}
 }
 
 func reportOf(n *node, s *serverpb.NodeStatusResponse) *report {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -121,6 +123,36 @@ func TestLeaderThroughSlave(t *testing.T) {
 }
 
 // A read that a replica rejects as too old is answered by the leader.
+// A read that finds a replica busy and then another one too old is answered by the leader.
+func TestTooOldAfterAnotherFailure(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	cl.nodes[0].dc, cl.nodes[1].dc, cl.nodes[2].dc = "far", "here", "here"
+	c := ready(t, cl.addrs(), WithDC("here"))
+	testkit.Eventually(t, "the near nodes are known", func() bool {
+		c.learner.probeSoon()
+		return c.topology.Load().vBuckets[0].near == 2
+	})
+	var asked atomic.Int64
+	for _, n := range cl.nodes[1:] {
+		n.fail(func(_ context.Context, method string) error {
+			switch {
+			case method != getMethod:
+				return nil
+			case asked.Add(1) == 1:
+				return explained(codes.Unavailable, kv.ReasonNotApplied, "busy")
+			default:
+				return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the state is too old")
+			}
+		}, nil)
+	}
+	ctx := testkit.Within(t, enough)
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	must[Value](t)(c.Get(ctx, []byte("k"), Sequential, MaxAge(time.Second)))
+	if n := asked.Load(); n != 2 {
+		t.Errorf("the near nodes were asked %d times", n)
+	}
+}
+
 func TestTooOld(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	cl.nodes[0].dc, cl.nodes[1].dc = "far", "here"
@@ -186,6 +218,31 @@ func TestServerOfTheOriginalKind(t *testing.T) {
 	}, nil)
 	c := ready(t, cl.addrs())
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), []byte("v")))
+}
+
+// Such a server applies what is repeated again: a compare-and-set whose answer was lost would
+// then say that it had no effect.
+func TestServerOfTheOriginalKindIsSentNothingTwice(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		if method == serverpb.DKVNode_GetNodeStatus_FullMethodName {
+			return status.Error(codes.Unimplemented, "unknown service")
+		}
+		return nil
+	}, func(_ context.Context, method string) error {
+		if method == serverpb.DKV_CompareAndSet_FullMethodName {
+			return status.Error(codes.Unavailable, "the connection broke")
+		}
+		return nil
+	})
+	c := ready(t, cl.addrs())
+	_, _, err := c.CompareAndSet(testkit.Within(t, enough), []byte("k"), nil, []byte("v"))
+	if !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+	if n := cl.nodes[0].count(serverpb.DKV_CompareAndSet_FullMethodName); n != 1 {
+		t.Errorf("it was sent %d times", n)
+	}
 }
 
 // Members that have left are dropped.

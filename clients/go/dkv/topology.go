@@ -16,6 +16,8 @@ type topology struct {
 	masters []*node
 	// near is how many of the masters are in the client's data centre.
 	near int
+	// noIDs reports that nodes do not know request ids: they would apply a repeat again.
+	noIDs bool
 }
 
 // vBucket is one part of the database.
@@ -105,7 +107,7 @@ func cheapest(nodes []*node, near int, avoid *node) *node {
 
 // equal reports whether two topologies are the same.
 func (t *topology) equal(o *topology) bool {
-	return t.near == o.near && slices.Equal(t.masters, o.masters) && slices.EqualFunc(t.vBuckets, o.vBuckets,
+	return t.near == o.near && t.noIDs == o.noIDs && slices.Equal(t.masters, o.masters) && slices.EqualFunc(t.vBuckets, o.vBuckets,
 		func(a, b vBucket) bool {
 			return a.name == b.name && a.history == b.history && a.cluster == b.cluster && a.leader == b.leader && a.near == b.near &&
 				slices.Equal(a.replicas, b.replicas)

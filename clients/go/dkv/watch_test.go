@@ -207,7 +207,7 @@ func TestWatchWaitsForLimits(t *testing.T) {
 		reject error
 		fails  error
 	}{
-		"a limit":     {reject: limited(t, pause)},
+		"a limit":     {reject: limited(t, pause, kv.ReasonNotApplied)},
 		"a full disk": {explained(codes.ResourceExhausted, kv.ReasonNotApplied, "the disk is full"), ErrExhausted},
 	} {
 		t.Run(name, func(t *testing.T) {
