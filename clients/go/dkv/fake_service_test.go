@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -283,6 +284,17 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 		b, changed, history := c.vBuckets[i], c.changed, cmp.Or(n.own, c.history)
 		floor, newest, changes := b.floor, b.index(), slices.Clone(b.changes)
 		c.mu.Unlock()
+		if n.alone.Load() {
+			if err := s.Send(&serverpb.GetChangesResponse{MasterChangeNumber: next - 1, HistoryId: history, AgeMillis: 60_000}); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(10 * time.Millisecond):
+				continue
+			case <-s.Context().Done():
+				return nil
+			}
+		}
 		switch {
 		case r.HistoryId != "" && r.HistoryId != history:
 			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the history is %s", history)

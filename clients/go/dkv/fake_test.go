@@ -167,6 +167,8 @@ type fakeNode struct {
 	ids []*serverpb.RequestID
 	// mute makes the node not answer at all.
 	mute chan struct{}
+	// alone makes its watches show no changes, and say that it has lost touch with the leader.
+	alone atomic.Bool
 }
 
 // startNode serves a node on an address, or a free one.

@@ -51,10 +51,12 @@ type Position struct {
 }
 
 // Cursor is how far a watch has got, by vBucket. It may be stored, as JSON for example,
-// and passed to a later watch.
+// and passed to a later watch. Client.Position makes one that names all vBuckets; without
+// it, a watch that goes on later misses what happened meanwhile in vBuckets that had no
+// changes before.
 type Cursor map[string]Position
 
-// Advance moves the cursor past a change.
+// Advance moves the cursor, which must not be nil, past a change.
 func (c Cursor) Advance(ch Change) { c[ch.VBucket] = Position{Index: ch.Index, History: ch.History} }
 
 // Position returns the cursor after all present writes: a watch from there returns each
@@ -116,6 +118,8 @@ func (c *Client) positions(ctx context.Context, out Cursor) error {
 
 // Watch returns an iterator over the changes of the keys with a prefix, after a cursor:
 //
+//	cursor, err := c.Position(ctx) // or one that was stored
+//	...
 //	for change, err := range c.Watch(ctx, []byte("user/"), cursor) {
 //		if err != nil {
 //			return err
@@ -342,8 +346,25 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 		if err := f.deliver(ctx, resp); err != nil {
 			return err
 		}
+		if f.cutOff(n, resp) {
+			return errorf(ErrUnavailable, "node %s has heard nothing of the leader for %d ms", n.addr, resp.GetAgeMillis())
+		}
 		silence.Reset(watchSilence)
 	}
+}
+
+// cutOff reports whether a node that sends messages has been out of touch with the leader for
+// so long that its changes may be missing some, and another node may have them.
+func (f *follower) cutOff(n *node, resp *serverpb.GetChangesResponse) bool {
+	if resp.GetAgeMillis() < uint64(watchSilence.Milliseconds()) {
+		return false
+	}
+	t := f.client.topology.Load()
+	if f.client.opts.fixed {
+		return len(t.masters) > 1
+	}
+	leader := t.vBuckets[f.vBucket].leader
+	return leader != nil && leader != n && leader.reachable()
 }
 
 // deliver delivers the changes of a message and moves the position.

@@ -101,6 +101,25 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// A node that has lost touch with the others goes on to say that there are no changes. The
+// watch leaves it for the new leader.
+func TestWatchLeavesANodeThatIsCutOff(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	for _, opts := range [][]Option{nil, {WithFixedAddresses()}} {
+		cl.lead(cl.nodes[0])
+		cl.nodes[0].alone.Store(false)
+		writer, c := ready(t, cl.addrs()), ready(t, cl.addrs(), opts...)
+		ctx := testkit.Within(t, enough)
+		w := watch(t, ctx, c, "", must[Cursor](t)(writer.Position(ctx)))
+		must[uint64](t)(writer.Put(ctx, []byte("a"), nil))
+		w.want("a")
+		cl.nodes[0].alone.Store(true)
+		cl.lead(cl.nodes[1])
+		must[uint64](t)(writer.Put(ctx, []byte("b"), nil))
+		w.want("b")
+	}
+}
+
 // Whatever connection breaks and whichever node leads, each change comes once and in order.
 func TestWatchGoesOn(t *testing.T) {
 	const writes = 300
