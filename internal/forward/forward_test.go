@@ -96,6 +96,11 @@ func (h handler) Serve(ctx context.Context, method, request []byte) Answer {
 	return h(ctx, string(method), m.GetValue())
 }
 
+func (h handler) Enter(int) bool       { return true }
+func (h handler) Leave()               {}
+func (h handler) Hold(int) *spb.Status { return nil }
+func (h handler) Release(int)          {}
+
 // rig is a line with its other end.
 type rig struct {
 	*Line

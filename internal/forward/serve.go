@@ -3,8 +3,10 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/mem"
@@ -38,6 +40,14 @@ type Handler interface {
 	Origin(ctx context.Context, o Origin) context.Context
 	// Serve answers a call. Neither slice is used after it has returned.
 	Serve(ctx context.Context, method, request []byte) Answer
+	// Enter reports whether another call of a stream may be served, of which so many are under
+	// way, and counts it if so; Leave ends that. It is asked again when one of them has ended.
+	Enter(busy int) bool
+	Leave()
+	// Hold counts n bytes of calls that are under way, until Release. Its status, if any, is the
+	// answer to all of them.
+	Hold(n int) *spb.Status
+	Release(n int)
 }
 
 const (
@@ -46,13 +56,16 @@ const (
 	maxMessage  = 256 << 10
 	maxRequest  = 64 << 10
 	MaxResponse = 64 << 10
-	// atOnce bounds the calls of a stream that are served at the same time.
-	atOnce = maxWaiting
+	// AtOnce bounds the calls of a stream that are served at the same time, or whose answers wait.
+	AtOnce = maxWaiting
 	// resting is how many goroutines of a stream stay ready for calls, with stacks that have
 	// grown to what a call needs.
 	resting = 128
-	// maxOrigins bounds the contexts that are kept.
-	maxOrigins = 256
+	// maxOrigins bounds the contexts that are kept, and maxOriginBytes what they were made of.
+	maxOrigins, maxOriginBytes = 256, 128 << 10
+	// heldFrom is the size from which a message is held for what it takes until its calls have
+	// been served: each of them keeps all of it.
+	heldFrom = 16 << 10
 )
 
 // Serve answers the calls of a stream until the sender has ended it. message is the largest
@@ -60,13 +73,17 @@ const (
 // end the stream.
 func Serve(stream Receiving, message int, drained <-chan struct{}, h Handler) error {
 	s := &serving{
-		stream: stream, ctx: stream.Context(), handler: h, out: newOutbox(),
-		origins: make(map[string]context.Context), cancels: make(map[uint64]context.CancelFunc),
-		jobs: make(chan job), places: make(chan struct{}, atOnce),
+		stream: stream, ctx: stream.Context(), handler: h, out: newOutbox(), largest: min(maxMessage, message/2),
+		origins: make(map[string]context.Context), cancels: make(map[uint64]context.CancelFunc), jobs: make(chan job),
 	}
-	largest := min(maxMessage, message/2)
-	first := appendNumber(nil, fieldMaxMessage, uint64(largest))
-	first = appendNumber(first, fieldMaxRequest, uint64(min(maxRequest, largest/2)))
+	s.room.L = &s.mu
+	defer context.AfterFunc(s.ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.room.Broadcast()
+	})()
+	first := appendNumber(nil, fieldMaxMessage, uint64(s.largest))
+	first = appendNumber(first, fieldMaxRequest, uint64(min(maxRequest, s.largest/2)))
 	if err := stream.SendMsg(&Message{first}); err != nil {
 		return err
 	}
@@ -89,18 +106,24 @@ type serving struct {
 	ctx     context.Context
 	handler Handler
 	out     *outbox
-	// origins are contexts by the encoded origin; for receive alone.
+	// largest is the largest message that the sender is asked for.
+	largest int
+	// origins are contexts by the encoded origin, and known is the size of these; for receive
+	// alone.
 	origins map[string]context.Context
+	known   int
 
-	// jobs takes a call to a worker that rests. places are taken by calls that are served.
+	// jobs takes a call to a worker that rests.
 	jobs    chan job
 	workers sync.WaitGroup
 	resting sync.Mutex
 	rest    int // under resting
-	places  chan struct{}
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// cancels has the calls that are under way.
 	cancels map[uint64]context.CancelFunc
+	// room is signalled when one of them has ended.
+	room sync.Cond
 }
 
 // job is a call that is to be served.
@@ -108,7 +131,39 @@ type job struct {
 	id              uint64
 	ctx             context.Context
 	method, request []byte
+	from            *held // nil if the message is small
 }
+
+// held is a message of some size.
+type held struct {
+	size int
+	// calls are those that are not served yet, and 1 while the message is read.
+	calls atomic.Int64
+	// refused is the answer to its calls if there is no room for it.
+	refused *spb.Status
+}
+
+// hold counts a message of some size.
+func (s *serving) hold(size int) *held {
+	if size < heldFrom {
+		return nil
+	}
+	m := &held{size: size, refused: s.handler.Hold(size)}
+	m.calls.Store(1)
+	return m
+}
+
+// served says that a call of a message was served.
+func (s *serving) served(m *held) {
+	if m != nil && m.calls.Add(-1) == 0 && m.refused == nil {
+		s.handler.Release(m.size)
+	}
+}
+
+var (
+	errTooLarge = fmt.Errorf("%w: a message is larger than it may be", ErrMalformed)
+	errTwice    = fmt.Errorf("%w: two calls have the same id", ErrMalformed)
+)
 
 // receive hands calls to workers until the sender ends the stream.
 func (s *serving) receive() error {
@@ -117,12 +172,17 @@ func (s *serving) receive() error {
 		if err := s.stream.RecvMsg(&m); err != nil {
 			return err
 		}
+		if len(m.data) > 2*s.largest { // cancellations are added to a full one
+			return errTooLarge
+		}
+		from := s.hold(len(m.data))
 		var malformed error
 		err := fields(m.data, func(field protowire.Number, _ uint64, data []byte) {
 			if field == fieldElement && malformed == nil {
-				malformed = s.take(data)
+				malformed = s.take(data, from)
 			}
 		})
+		s.served(from)
 		if err := errors.Join(err, malformed); err != nil {
 			return err
 		}
@@ -130,7 +190,7 @@ func (s *serving) receive() error {
 }
 
 // take hands an encoded call to a worker, or cancels one.
-func (s *serving) take(data []byte) error {
+func (s *serving) take(data []byte, from *held) error {
 	c, err := parseCall(data)
 	if err != nil {
 		return err
@@ -144,16 +204,21 @@ func (s *serving) take(data []byte) error {
 		}
 		return nil
 	}
+	if from != nil && from.refused != nil {
+		s.answer(c.id, &Answer{Status: from.refused})
+		return nil
+	}
 	ctx, err := s.origin(c.origin)
 	if err != nil {
 		return err
 	}
-	select {
-	case s.places <- struct{}{}:
-	case <-s.ctx.Done():
-		return context.Cause(s.ctx)
+	if ctx, err = s.begin(ctx, c); err != nil {
+		return err
 	}
-	j := job{id: c.id, ctx: s.begin(ctx, c), method: c.method, request: c.request}
+	if from != nil {
+		from.calls.Add(1)
+	}
+	j := job{id: c.id, ctx: ctx, method: c.method, request: c.request, from: from}
 	select {
 	case s.jobs <- j:
 	default:
@@ -171,43 +236,58 @@ func (s *serving) origin(encoded []byte) (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(s.origins) >= maxOrigins {
-		clear(s.origins)
-	}
 	ctx := s.handler.Origin(s.ctx, o)
+	if len(encoded) > maxOriginBytes {
+		return ctx, nil
+	}
+	if s.known += len(encoded); len(s.origins) >= maxOrigins || s.known > maxOriginBytes {
+		clear(s.origins)
+		s.known = len(encoded)
+	}
 	s.origins[string(encoded)] = ctx
 	return ctx, nil
 }
 
-// begin returns the context of a call, which done ends.
-func (s *serving) begin(ctx context.Context, c call) context.Context {
+// begin returns the context of a call, which done ends, once there is room for the call.
+func (s *serving) begin(ctx context.Context, c call) (context.Context, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.cancels) >= AtOnce || !s.handler.Enter(len(s.cancels)) {
+		if s.ctx.Err() != nil {
+			return nil, context.Cause(s.ctx)
+		}
+		s.room.Wait()
+	}
+	if _, twice := s.cancels[c.id]; twice { // its context would have no end before the stream's
+		s.handler.Leave()
+		return nil, errTwice
+	}
 	var cancel context.CancelFunc
 	if c.timeout > 0 {
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
 	} else {
 		ctx, cancel = context.WithCancel(ctx)
 	}
-	s.mu.Lock()
 	s.cancels[c.id] = cancel
-	s.mu.Unlock()
-	return ctx
+	return ctx, nil
 }
 
 func (s *serving) done(id uint64) {
 	s.mu.Lock()
 	cancel := s.cancels[id]
 	delete(s.cancels, id)
+	s.handler.Leave()
+	s.room.Signal()
 	s.mu.Unlock()
-	if cancel != nil { // the sender has used the id twice
-		cancel()
-	}
-	<-s.places
+	cancel()
 }
 
 // work serves calls until enough other workers rest, or the stream has ended.
 func (s *serving) work(j job) {
 	for open := true; open; {
 		a := s.handler.Serve(j.ctx, j.method, j.request)
+		s.served(j.from)
+		j.method, j.request, j.from = nil, nil, nil // its answer may wait
 		s.answer(j.id, &a)
 		s.done(j.id)
 		if !s.mayRest() {

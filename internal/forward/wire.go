@@ -75,6 +75,9 @@ func (m *Message) Marshal() mem.BufferSlice {
 	return mem.BufferSlice{mem.NewBuffer(&data, batches)}
 }
 
+// Len is the size of a message that has arrived.
+func (m *Message) Len() int { return len(m.data) }
+
 // Unmarshal copies a message that has arrived.
 func (m *Message) Unmarshal(data mem.BufferSlice) { m.data = data.Materialize() }
 
@@ -180,14 +183,15 @@ func closed(b []byte, begin int) []byte {
 	return b
 }
 
-var errMalformed = errors.New("a message of the stream of forwarded calls is malformed")
+// ErrMalformed is wrapped by the error of a stream whose sender breaks its rules.
+var ErrMalformed = errors.New("the stream of forwarded calls is malformed")
 
 // fields calls each with every field of a part. Numbers are in n, parts in data.
 func fields(b []byte, each func(field protowire.Number, n uint64, data []byte)) error {
 	for len(b) > 0 {
 		field, kind, size := protowire.ConsumeTag(b)
 		if size < 0 {
-			return errMalformed
+			return ErrMalformed
 		}
 		b = b[size:]
 		var n uint64
@@ -201,7 +205,7 @@ func fields(b []byte, each func(field protowire.Number, n uint64, data []byte)) 
 			size = protowire.ConsumeFieldValue(field, kind, b)
 		}
 		if size < 0 {
-			return errMalformed
+			return ErrMalformed
 		}
 		b = b[size:]
 		each(field, n, data)

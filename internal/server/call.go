@@ -49,7 +49,8 @@ type call struct {
 	frames int
 	moved  time.Time
 	over   bool
-	// shared, under conn.mu: requests of other calls arrive on the call's stream.
+	// shared, under conn.mu: requests of other calls arrive on the call's stream. What is counted
+	// is on its way until it is taken.
 	shared bool
 
 	mu     sync.Mutex

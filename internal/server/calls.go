@@ -45,6 +45,7 @@ type calls struct {
 	quotas  quota.Quotas
 
 	inFlight, probes places
+	shared           sharing
 	// waiting is how many requests wait and do not count as in flight meanwhile.
 	waiting    atomic.Int64
 	maxWaiting int64

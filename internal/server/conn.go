@@ -61,6 +61,8 @@ type conn struct {
 	written int64
 	slow    int
 	still   time.Duration
+	// sharing is how many streams of forwarded calls are open.
+	sharing int
 	// queue are the responses that wait for room, in order.
 	queue []*turn
 }
@@ -128,10 +130,7 @@ func (c *conn) data(f frame) {
 	c.mu.Lock()
 	k := c.byStream[f.stream]
 	switch {
-	case k != nil && k.shared:
-		c.mu.Unlock() // bounded by the stream's window
-		return
-	case k == nil || k.over || !k.receiving.Load():
+	case k == nil || k.over || !k.shared && !k.receiving.Load():
 		c.stray += cost
 		flooded := c.stray > maxStray
 		c.mu.Unlock()
@@ -139,7 +138,7 @@ func (c *conn) data(f frame) {
 			c.calls.cut(c, limitStray, "it goes on sending requests that were answered")
 		}
 		return
-	case k.frames == 0 && f.flags&flagEndStream != 0:
+	case !k.shared && k.frames == 0 && f.flags&flagEndStream != 0:
 		c.mu.Unlock() // a whole request in one frame: bounded by the number of calls
 		return
 	}
@@ -147,10 +146,15 @@ func (c *conn) data(f frame) {
 	k.bytes += cost
 	k.moved = now
 	c.received += cost
-	full := c.received > c.calls.wire.perConn
+	full, shared, untaken := c.received > c.calls.wire.perConn, k.shared, k.bytes
 	c.mu.Unlock()
-	if c.calls.wire.held.Add(cost) > c.calls.wire.limit || full {
+	switch over := c.calls.wire.held.Add(cost) > c.calls.wire.limit; {
+	case !over && !full:
+	case !shared:
 		c.calls.relieve(k, full)
+	case untaken > mostUntaken:
+		c.calls.limited(limitMemory)
+		k.endStream(memoryFull(c.calls.wire.limit))
 	}
 }
 

@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -36,23 +39,148 @@ func (f forwarding) Forward(stream grpc.BidiStreamingServer[peerpb.ForwardedCall
 		return statusOf(codes.Internal, "forwarded calls need the connection that they came by")
 	}
 	if k.conn != nil {
-		k.conn.shares(k)
+		if !k.conn.shares(k) {
+			f.calls.limited(limitStreams)
+			return exhausted(streamPause, "%d streams of forwarded calls are open on this connection, which is the limit; use them", maxShared)
+		}
+		defer k.conn.unshares()
 	}
-	return forward.Serve(stream, f.calls.opts.MaxMessageSize, f.calls.drained, &forwarded{calls: f.calls, stream: k})
+	f.calls.shared.streams.Add(1)
+	defer f.calls.shared.streams.Add(-1)
+	err := forward.Serve(taking{stream, k}, f.calls.opts.MaxMessageSize, f.calls.drained, &forwarded{calls: f.calls, stream: k})
+	if errors.Is(err, forward.ErrMalformed) {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	return err
 }
 
-// shares records that the requests of other calls arrive on the stream of a call. They are
-// counted with these calls, not with the stream.
-func (c *conn) shares(k *call) {
+// maxShared bounds the streams of forwarded calls of a connection. A node has one, and those that
+// it has just replaced.
+const maxShared = 16
+
+// mostUntaken is how much of a shared stream may have arrived and not have been taken while memory
+// is short: a message of those that other nodes send is smaller by far.
+const mostUntaken = 1 << 20
+
+// shares records that the requests of other calls arrive on the stream of a call, which goes on for
+// long. It reports whether the connection may have one more of these.
+func (c *conn) shares(k *call) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sharing >= maxShared {
+		return false
+	}
+	c.sharing++
 	k.shared = true
-	c.mu.Unlock()
+	return true
 }
+
+func (c *conn) unshares() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sharing--
+}
+
+// taking is a stream whose messages count for its connection until they have been taken.
+type taking struct {
+	forward.Receiving
+	call *call
+}
+
+// RecvMsg implements forward.Receiving.
+func (s taking) RecvMsg(m any) error {
+	err := s.Receiving.RecvMsg(m)
+	if err == nil && s.call.conn != nil {
+		s.call.conn.took(s.call, int64(m.(*forward.Message).Len()))
+	}
+	return err
+}
+
+// took releases what a message of a shared stream held while it arrived, with its part of what the
+// frames took.
+func (c *conn) took(k *call, n int64) {
+	const prefix = 5 // gRPC's, before each message
+	n += prefix
+	c.mu.Lock()
+	payload := k.bytes - int64(k.frames)*frameOverhead
+	gone := k.bytes
+	if n < payload {
+		frames := int64(k.frames) * n / payload
+		gone = n + frames*frameOverhead
+		k.frames -= int(frames)
+	} else {
+		k.frames = 0
+	}
+	k.bytes -= gone
+	if c.closed {
+		gone = 0
+	}
+	c.received -= gone
+	c.mu.Unlock()
+	c.calls.wire.held.Add(-gone)
+}
+
+// sharing are the calls that share streams, and these streams.
+type sharing struct{ calls, streams atomic.Int64 }
+
+// leastShared is how many calls of a stream may be under way however many there are of others.
+const leastShared = 64
 
 // forwarded serves the calls of one stream.
 type forwarded struct {
 	calls  *calls
 	stream *call
+}
+
+// Enter implements forward.Handler. Further calls than those that may be in flight or wait would be
+// rejected. From half as many on each stream has its share, so that one whose answers are not taken
+// keeps no room from others.
+func (f *forwarded) Enter(busy int) bool {
+	of, most := &f.calls.shared, int64(f.calls.opts.MaxInFlight)+f.calls.maxWaiting
+	if busy >= leastShared && of.calls.Load() >= most/2 && int64(busy) >= most/of.streams.Load() {
+		return false
+	}
+	of.calls.Add(1)
+	return true
+}
+
+// Leave implements forward.Handler.
+func (f *forwarded) Leave() { f.calls.shared.calls.Add(-1) }
+
+// Hold implements forward.Handler.
+func (f *forwarded) Hold(n int) *spb.Status {
+	c, w := f.stream.conn, f.calls.wire
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.received += int64(n)
+	full := c.received > w.perConn
+	c.mu.Unlock()
+	if over := w.held.Add(int64(n)) > w.limit; full || over && !f.calls.makeRoom() {
+		f.Release(n)
+		f.calls.limited(limitMemory)
+		return status.Convert(memoryFull(w.limit)).Proto()
+	}
+	return nil
+}
+
+// Release implements forward.Handler.
+func (f *forwarded) Release(n int) {
+	c := f.stream.conn
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed { // Close has released it
+		c.received -= int64(n)
+		c.calls.wire.held.Add(-int64(n))
+	}
 }
 
 // origin is the context of the calls of one caller about the same vBuckets, and their metadata.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/peerpb"
@@ -19,6 +21,7 @@ import (
 	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/forward"
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/testkit/rawgrpc"
 )
 
 // line opens the stream of forwarded calls. It ends with the test.
@@ -164,4 +167,155 @@ func TestDrainWaitsForForwardedCalls(t *testing.T) {
 		t.Error(err)
 	}
 	<-r.ran
+}
+
+// sendCalls sends calls over a stream as they are.
+func sendCalls(t *testing.T, s grpc.ClientStream, all ...*peerpb.ForwardedCall) {
+	t.Helper()
+	if err := s.SendMsg(&peerpb.ForwardedCalls{Calls: all}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bareStream opens a stream of forwarded calls that no line runs.
+func (r *rig) bareStream(t *testing.T) grpc.ClientStream {
+	t.Helper()
+	s, err := r.conn.NewStream(t.Context(), &peerpb.Forwarding_ServiceDesc.Streams[0], peerpb.Forwarding_Forward_FullMethodName)
+	if err == nil {
+		err = s.RecvMsg(new(peerpb.ForwardedAnswers)) // its limits
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func someGet(t *testing.T, id uint64) *peerpb.ForwardedCall {
+	t.Helper()
+	request, err := proto.Marshal(&serverpb.GetRequest{Key: []byte("k")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &peerpb.ForwardedCall{Id: id, Method: serverpb.DKV_Get_FullMethodName, Request: request}
+}
+
+// TestStrangeForwardedCallsEndTheirStream: each would hold memory for as long as the stream lasts.
+func TestStrangeForwardedCallsEndTheirStream(t *testing.T) {
+	r := newRig(t, func(*Options) {})
+	begun, release := r.service.hold()
+	defer release()
+	twice := r.bareStream(t)
+	sendCalls(t, twice, someGet(t, 7))
+	<-begun
+	sendCalls(t, twice, someGet(t, 7))
+	large := r.bareStream(t)
+	padded := someGet(t, 1)
+	padded.Request = make([]byte, 900<<10)
+	sendCalls(t, large, padded)
+	release()
+	for name, s := range map[string]grpc.ClientStream{"the same id": twice, "larger than it may be": large} {
+		var err error
+		for err == nil {
+			err = s.RecvMsg(new(peerpb.ForwardedAnswers))
+		}
+		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), name) {
+			t.Errorf("a stream whose calls are %s: %v", name, err)
+		}
+	}
+}
+
+// TestForwardedCallsHoldTheirMessages: a call that waits keeps the whole message that it came with,
+// which counts as the requests of other calls do.
+func TestForwardedCallsHoldTheirMessages(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxMemory = 1 << 20 })
+	begun, release := r.service.hold()
+	defer release()
+	s := r.bareStream(t)
+	const padding = 400 << 10
+	for id := range uint64(2) {
+		message := &peerpb.ForwardedCalls{Calls: []*peerpb.ForwardedCall{someGet(t, 1+id)}}
+		message.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 100, protowire.BytesType), make([]byte, padding)))
+		if err := s.SendMsg(message); err != nil {
+			t.Fatal(err)
+		}
+		if id == 0 {
+			<-begun
+			testkit.Eventually(t, "it is counted", func() bool { return r.calls.wire.held.Load() >= padding })
+		}
+	}
+	answers := new(peerpb.ForwardedAnswers)
+	if err := s.RecvMsg(answers); err != nil {
+		t.Fatal(err)
+	}
+	st := new(spb.Status)
+	if a := answers.GetAnswers(); len(a) != 1 || a[0].GetId() != 2 || proto.Unmarshal(a[0].GetStatus(), st) != nil || codes.Code(st.GetCode()) != codes.ResourceExhausted {
+		t.Fatalf("%v", answers)
+	}
+	release()
+	testkit.Eventually(t, "it is counted no more", func() bool { return r.calls.wire.held.Load() == 0 })
+}
+
+// TestHalvesOfForwardedCallsCount: what has arrived of a message counts before the rest of it has.
+func TestHalvesOfForwardedCallsCount(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxMemory = 4 << 20; o.MaxMessageSize = 16 << 20 })
+	c := r.attack(1<<20, true)
+	s, ok := c.Begin(peerpb.Forwarding_Forward_FullMethodName)
+	first := rawgrpc.Message(&peerpb.ForwardedCalls{Calls: []*peerpb.ForwardedCall{someGet(t, 1)}})
+	if !ok || !c.Data(s, first, false, len(first)) {
+		t.Fatal("it cannot be sent")
+	}
+	testkit.Eventually(t, "a first call is served", func() bool {
+		return r.calls.methods[serverpb.DKV_Get_FullMethodName].byCode[codes.OK].Load() > 0
+	})
+	head := []byte{0, 0, 0xf0, 0, 0}
+	if !c.Data(s, head, false, len(head)) || !c.AwaitWindow(s) {
+		t.Fatal("it cannot be sent")
+	}
+	c.Data(s, make([]byte, 6<<20), false, 16<<10)
+	if end := <-c.Ends; end.Code != codes.ResourceExhausted {
+		t.Errorf("%v", end)
+	}
+	testkit.Eventually(t, "nothing is left", func() bool { return r.calls.wire.held.Load() == 0 })
+}
+
+// TestStreamsOfForwardedCallsShareRoom: one that fills up leaves the others theirs.
+func TestStreamsOfForwardedCallsShareRoom(t *testing.T) {
+	c := newCalls(Options{MaxInFlight: 1000}, nil)
+	c.shared.streams.Store(2)
+	f := &forwarded{calls: c}
+	busy := 0
+	for busy < forward.AtOnce && f.Enter(busy) {
+		busy++
+	}
+	if busy != 1250/2 {
+		t.Errorf("a stream has %d calls under way", busy)
+	}
+	other := 0
+	for other < busy && f.Enter(other) {
+		other++
+	}
+	if other != busy {
+		t.Errorf("another one has %d", other)
+	}
+	f.Leave()
+	c.shared.streams.Store(100)
+	if !f.Enter(leastShared-1) || f.Enter(leastShared) {
+		t.Error("one of many has not what each may have")
+	}
+}
+
+// TestFewStreamsOfForwardedCallsForAConnection: a node needs one.
+func TestFewStreamsOfForwardedCallsForAConnection(t *testing.T) {
+	r := newRig(t, func(*Options) {})
+	var all []grpc.ClientStream
+	for range maxShared {
+		all = append(all, r.bareStream(t))
+	}
+	if _, err := r.line(t.Context()); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more: %v", err)
+	}
+	if err := all[0].CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "one has ended", func() bool { _, err := r.line(t.Context()); return err == nil })
 }
