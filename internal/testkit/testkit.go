@@ -37,14 +37,24 @@ func Eventually(t testing.TB, what string, happened func() bool) {
 // happened every millisecond at first, then less and less often, so that a long wait does not
 // slow down what it waits for.
 func Soon(happened func() bool) bool {
-	const shortest, longest = time.Millisecond, 50 * time.Millisecond
+	return soon(happened, 20, time.Millisecond, 50*time.Millisecond)
+}
+
+// SoonRun is Soon for a check that runs a program, of which each start costs as much as
+// hundreds of calls: it runs it less often.
+func SoonRun(happened func() bool) bool {
+	return soon(happened, 5, 20*time.Millisecond, 400*time.Millisecond)
+}
+
+// soon pauses for a share of what it has waited, within bounds, between two calls.
+func soon(happened func() bool, share time.Duration, shortest, longest time.Duration) bool {
 	begun := time.Now()
 	for !happened() {
 		waited := time.Since(begun)
 		if waited > Patience {
 			return false
 		}
-		time.Sleep(min(max(waited/20, shortest), longest))
+		time.Sleep(min(max(waited/share, shortest), longest))
 	}
 	return true
 }

@@ -34,7 +34,7 @@ func (c *cluster) verify(nodes ...*node) {
 	c.t.Helper()
 	var out string
 	var err error
-	if !testkit.Soon(func() bool {
+	if !testkit.SoonRun(func() bool {
 		out, err = c.ctl("-a", addresses(nodes), "-verify")
 		return err == nil && strings.Contains(out, fmt.Sprintf("equal: %d nodes", len(nodes)))
 	}) {

@@ -122,7 +122,7 @@ func (r *regions) move(l *load) {
 func (r *regions) promote(how string, to []*node) {
 	r.t.Helper()
 	var err error
-	if !testkit.Soon(func() bool {
+	if !testkit.SoonRun(func() bool {
 		_, err = r.ctl("-a", to[0].addr, "-timeout", "1m", "-promote", "-with", addresses(to[1:]), how)
 		return err == nil
 	}) {

@@ -128,7 +128,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	var out []byte
 	var failed error
-	if !testkit.Soon(func() bool {
+	if !testkit.SoonRun(func() bool {
 		if args[1] == "get" {
 			out, failed = fetch(args[2])
 		} else {

@@ -176,7 +176,7 @@ func compile(ctx context.Context, programs, pkg string) (string, error) {
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", program, pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s -w", "-o", program, pkg)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("cannot build the benchmarks of %s: %w\n%s", pkg, err, text)
 	}
