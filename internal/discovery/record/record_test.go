@@ -289,6 +289,23 @@ func TestShorterLeases(t *testing.T) {
 	last.claims(claim(3), "")
 }
 
+// Masters that say for the first time that they need a lease have it soon: a standby that the record
+// names already does not take over meanwhile.
+func TestFirstLengthOfLeases(t *testing.T) {
+	d := newDesk(t, newShelf(), &hand{})
+	d.change(0, func(r *peerpb.Record) { r.LeaseMillis = 0 }, "")
+	d.change(1, func(r *peerpb.Record) { r.LeaseMillis = 0; withStandby(r) }, "")
+	d.clock.now += time.Hour
+	d.claims(claim(2), "the masters need no lease")
+	d.change(2, withStandby, "")
+	if _, left, err := d.Get(t.Context(), "db"); err != nil || left != standby.Outlasts(lasting) {
+		t.Errorf("a lease may run for %v, %v", left, err)
+	}
+	d.claims(claim(3), "a master may hold a lease")
+	d.clock.now += standby.Outlasts(lasting)
+	d.claims(claim(3), "")
+}
+
 // TestLostRecord: only an operator makes a record again, above all that was lost.
 func TestLostRecord(t *testing.T) {
 	d := newDesk(t, newShelf(), new(hand))

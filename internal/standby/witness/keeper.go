@@ -170,6 +170,10 @@ func (k *Keeper) Changed() <-chan struct{} { return k.changed.Changed() }
 // share is the part of a lease after which it is renewed.
 const share = 4
 
+// soon bounds the pause after a renewal that failed: nothing is answered meanwhile, as while the
+// record is being made.
+const soon = time.Second
+
 // Run renews the lease until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
 	defer k.asking.Wait()
@@ -177,7 +181,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		pause := k.opts.Lease / share
 		err := k.renew(ctx)
 		if err != nil {
-			pause /= 2
+			pause = min(pause/2, soon)
 		}
 		said = k.report(ctx, err, said)
 		k.rest(ctx, pause)
