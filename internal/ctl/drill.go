@@ -141,7 +141,11 @@ func (d *drilling) agreed(ctx context.Context) error {
 // stillAgreed looks at the cluster again right before the fault begins: since the node was
 // chosen the user was asked, and the load has begun.
 func (d *drilling) stillAgreed(ctx context.Context) error {
-	d.cluster = observe.Take(ctx, d.Client, observe.Want{})
+	// A node of the registry may have been found through what others are configured with: it is
+	// asked at its own address, which takes less time than to ask for that again.
+	all := d.to(slices.Concat(d.Addrs, []string{d.node.Address})...)
+	defer all.Close()
+	d.cluster = observe.Take(ctx, all.Client, observe.Want{})
 	node, err := d.scenario.Again(d.cluster, d.node)
 	if err != nil {
 		return err

@@ -77,6 +77,25 @@ func TestDrillLooksAgainBeforeTheFault(t *testing.T) {
 	}
 }
 
+// TestDrillFindsTheRegistryAgain: -a names only masters, and the registry was found by what they are
+// configured with.
+func TestDrillFindsTheRegistryAgain(t *testing.T) {
+	master, registry := startFake(t), startFake(t)
+	master.role, master.cluster = "master", "c"
+	registry.role, registry.cluster, registry.id = "discovery", "r", "2"
+	s, err := newSession(&options.Options{Addrs: []string{master.addr}, Timeout: options.DefaultTimeout}, &output.Printer{W: bufio.NewWriter(io.Discard)}, streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d := &drilling{session: s, scenario: drill.ScenarioOf("registry-stop"), node: &observe.Node{Address: registry.addr, Status: &serverpb.NodeStatusResponse{Role: "discovery"}},
+		request: &serverpb.InjectFaultRequest{Kind: "silent", Millis: 1000}}
+	const end = "the process was killed" // what the fakes say when they are asked whether they agree
+	if err := d.stillAgreed(t.Context()); err == nil || !strings.Contains(err.Error(), end) || d.node.Address != registry.addr {
+		t.Errorf("%v, at %s", err, d.node.Address)
+	}
+}
+
 // TestDrillWhoseNodeGoesAway says that the fault has ended with the node, and what to do.
 func TestDrillWhoseNodeGoesAway(t *testing.T) {
 	f := startFake(t)
