@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -86,11 +87,18 @@ func badFlag(t *table, fs *flag.FlagSet, args []string) error {
 	if fs.Lookup(name) != nil {
 		return &UsageError{Text: fmt.Sprintf("option --%s needs a value: write --%s VALUE", name, name)}
 	}
-	known := append([]string{"config"}, t.names...)
+	known := []string{"config"}
 	for _, a := range actionFlags {
 		known = append(known, a.name)
 	}
-	return &UsageError{Text: "unknown option --" + oneLine(name) + didYouMean("--", suggest.Nearest(name, known))}
+	near := suggest.Nearest(name, append(known, t.names...))
+	if len(name) == 1 { // as the -v of other programs: no key is near it
+		near = ""
+		if i := slices.IndexFunc(known, func(k string) bool { return k[0] == name[0] }); i >= 0 {
+			near = known[i]
+		}
+	}
+	return &UsageError{Text: "unknown option --" + oneLine(name) + didYouMean("--", near)}
 }
 
 // malformed reports whether an argument begins like an option but names none.

@@ -107,6 +107,8 @@ func TestUsageErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"--rol", "x"}, nil, "unknown option --rol; did you mean --role?"},
+		{[]string{"-v"}, nil, "unknown option --v; did you mean --version?"},
+		{[]string{"-d", "x"}, nil, "unknown option --d; dkvsrv --help lists all keys"},
 		{[]string{"-rol=x"}, nil, "unknown option --rol; did you mean --role?"},
 		{[]string{"--status-ttl=5"}, nil, "unknown option --status-ttl; did you mean --discovery-service.server.status-ttl?"},
 		{[]string{"--confg", "x"}, nil, "unknown option --confg; did you mean --config?"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,6 +223,12 @@ func addresses(value string) ([]string, error) {
 	addrs := strings.Split(value, ",")
 	for i, addr := range addrs {
 		addrs[i] = strings.TrimSpace(addr)
+		if addrs[i] == "" {
+			return nil, fmt.Errorf("an address is empty: write host:port, such as %s, with a comma between several", DefaultAddr)
+		}
+		if strings.ContainsAny(addrs[i], " \t\n;") {
+			return nil, fmt.Errorf("%q is not host:port: write a comma between several addresses", addr)
+		}
 		if strings.Contains(addr, "://") {
 			return nil, fmt.Errorf("%q is a URL: write host:port, such as %s", addr, DefaultAddr)
 		}
@@ -331,16 +338,24 @@ func positive(field func(*Options) *time.Duration) func(*Options, string) error 
 	}
 }
 
+var errOutOfRange = errors.New("the duration is out of range: the longest is 2562047h, 292 years")
+
+// digits are the numbers of a duration.
+var digits = regexp.MustCompile(`[0-9]+`)
+
 // parseDuration reads a Go duration or a bare number of seconds.
 func parseDuration(value string) (time.Duration, error) {
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
 		if math.IsNaN(seconds) || math.Abs(seconds) > math.MaxInt64/1e9 {
-			return 0, errors.New("the duration is out of range")
+			return 0, errOutOfRange
 		}
 		return time.Duration(seconds * float64(time.Second)), nil
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil {
+		if _, err := time.ParseDuration(digits.ReplaceAllString(value, "1")); err == nil {
+			return 0, errOutOfRange
+		}
 		return 0, errors.New("not a duration such as 500ms, 10s, 2m or a number of seconds")
 	}
 	return d, nil
