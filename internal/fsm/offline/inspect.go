@@ -13,11 +13,15 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
+// ErrNoState is the error of an engine without a state: it is empty, or a part of its files is
+// missing.
+var ErrNoState = fmt.Errorf("%w: there is no identity record", storage.ErrCorrupt)
+
 // Inspect returns the ids and the index of the state in an engine.
 func Inspect(engine storage.Engine) (history.Identity, kv.Index, error) {
 	id, found, err := layout.ReadIdentity(engine)
 	if err == nil && !found {
-		err = fmt.Errorf("%w: there is no identity record", storage.ErrCorrupt)
+		err = ErrNoState
 	}
 	if err != nil {
 		return history.Identity{}, 0, err

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,4 +63,28 @@ func TestDataThatIsLostUnderARunningNode(t *testing.T) {
 			t.Errorf("state %s", s)
 		}
 	})
+}
+
+// TestDamagedStateIsNotTakenForLost: damage is named as such.
+func TestDamagedStateIsNotTakenForLost(t *testing.T) {
+	r := replicatest.RunNode(t, replicatest.OnDisk)
+	if err := errors.Join(r.Dir.Claim(), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r.Reread()
+	opts := r.Options()
+	opts.Open = func(dir string) (storage.Engine, error) {
+		e, err := r.Open(dir)
+		return unreadable{e}, err
+	}
+	if _, err := local.Open(opts); !errors.Is(err, storage.ErrCorrupt) || strings.Contains(err.Error(), "incomplete") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// unreadable is an engine none of whose blocks can be read.
+type unreadable struct{ storage.Engine }
+
+func (unreadable) Get(storage.Space, []byte) ([]byte, bool, error) {
+	return nil, false, fmt.Errorf("%w: 000007.sst", storage.ErrCorrupt)
 }

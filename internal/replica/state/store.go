@@ -173,7 +173,7 @@ func (c *Store) openMachine(load Loader) (*fsm.Machine, error) {
 // all that was in it would look as if it had never been there.
 func existing(load Loader) Loader {
 	return func(engine storage.Engine) (*fsm.Machine, error) {
-		if _, _, err := offline.Inspect(engine); err != nil {
+		if _, _, err := offline.Inspect(engine); errors.Is(err, offline.ErrNoState) {
 			return nil, fmt.Errorf("the folder was used before, and its files are incomplete: %w; put all of them back, or restore a backup into an empty db-folder", err)
 		}
 		return load(engine)
