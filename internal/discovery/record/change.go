@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 func contains(all []string, one string) bool { return slices.Contains(all, one) }
@@ -47,10 +48,23 @@ func (b *Book) Change(ctx context.Context, r *peerpb.ChangeRecordRequest) (*peer
 		return nil, kv.Errorf(kv.Precondition, "the record of database %q has version %d, and %d was expected: read it again", database, s.record.GetVersion(), r.GetExpected())
 	}
 	want.Version = s.record.GetVersion() + 1
-	if s, err = b.swap(ctx, t, s, want, max(s.longest, leaseOf(want))); err != nil {
+	next, err := b.swap(ctx, t, s, want, max(s.longest, leaseOf(want)))
+	if err != nil {
 		return nil, err
 	}
-	return s.record, nil
+	if leaseOf(want) > s.lease() || enters(s.record, want) {
+		// These masters are there, and may have the first such lease yet to come: until then no
+		// standby may take it that they have stopped.
+		t.until = max(t.until, b.clock.Now()+standby.Outlasts(next.lease()))
+	}
+	return next.record, nil
+}
+
+// enters reports whether a record has a standby that it had not before.
+func enters(before, now *peerpb.Record) bool {
+	return slices.ContainsFunc(now.GetStandbys(), func(n *peerpb.StandbyNode) bool {
+		return !slices.ContainsFunc(before.GetStandbys(), func(o *peerpb.StandbyNode) bool { return o.GetDisk() == n.GetDisk() })
+	})
 }
 
 // same compares records, but for their addresses, which masters add to when they ask.

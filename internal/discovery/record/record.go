@@ -161,10 +161,6 @@ func (b *Book) swap(ctx context.Context, t *term, s *stored, next *peerpb.Record
 		t.until = max(t.until, t.steady+standby.Outlasts(longest))
 	case to.lease() < s.lease():
 		t.steady = b.clock.Now()
-	case to.lease() > s.lease():
-		// The masters are there, and ask for the first such lease next: until then no standby may
-		// take it that they have stopped.
-		t.until = max(t.until, b.clock.Now()+standby.Outlasts(to.lease()))
 	}
 	b.changed(next)
 	return to, nil

@@ -306,6 +306,22 @@ func TestFirstLengthOfLeases(t *testing.T) {
 	d.claims(claim(3), "")
 }
 
+// So it is with new masters that enter a standby before they have their first lease. What changes
+// nothing, or takes standbys out, is no sign of life.
+func TestEntryOfAStandbyBeforeTheFirstLease(t *testing.T) {
+	d := newDesk(t, newShelf(), &hand{})
+	d.change(0, nil, "")
+	d.clock.now += time.Hour
+	d.change(1, withStandby, "")
+	d.claims(claim(2), "a master may hold a lease")
+	d.clock.now += standby.Outlasts(lasting)
+	d.change(1, withStandby, "") // once more
+	if _, err := d.Change(t.Context(), &peerpb.ChangeRecordRequest{Record: base(), Leaving: []string{"other"}}); err != nil {
+		t.Fatal(err)
+	}
+	d.claims(claim(3), "")
+}
+
 // TestLostRecord: only an operator makes a record again, above all that was lost.
 func TestLostRecord(t *testing.T) {
 	d := newDesk(t, newShelf(), new(hand))
