@@ -17,9 +17,10 @@ func (f *Founder) giveUp(ctx context.Context, o *order, reason error) error {
 		r.Untold = slices.DeleteFunc(slices.Clone(r.Untold), func(n string) bool { return f.untouched[n] })
 		r.Masters = slices.DeleteFunc(slices.Clone(r.Masters), func(m string) bool { return f.untouched[m] })
 	}
-	f.own = "" // what is sealed from here on is not counted
+	f.own = ""        // what is sealed from here on is not counted
+	f.ending = reason // and again, until that is on disk: masters are sealed meanwhile
 	if err := f.write(o, r, "the promotion is given up"); err != nil {
-		return errors.Join(reason, err)
+		return fmt.Errorf("%w; that it is given up cannot be written down yet, so masters may still be sealed: %w", reason, err)
 	}
 	if err := f.release(ctx); err != nil {
 		return fmt.Errorf("%w; it is given up, but a master may still be sealed until it can be reached: %w", reason, err)

@@ -63,6 +63,9 @@ type Founder struct {
 	// masters, by lease.SystemClock; 0 for none.
 	trusted time.Duration
 
+	// ending is why a promotion is to be given up, or was; nil for one that goes on.
+	ending error
+
 	failed, abandoned atomic.Uint64
 
 	mu sync.Mutex
@@ -168,7 +171,7 @@ func (f *Founder) Run(ctx context.Context) error {
 				again = time.After(pause)
 			}
 		}
-		if f.record.Under() && (f.record.Step == Claiming || f.record.Sealed()) {
+		if f.record.Under() && (f.ending != nil || f.record.Step == Claiming || f.record.Sealed()) {
 			again = time.After(pause) // the era may be given, and no one else claims it; or masters are back
 		}
 		select {
@@ -189,7 +192,13 @@ func (f *Founder) Run(ctx context.Context) error {
 
 // goOn goes on with a promotion that has begun and is not decided, if there is one.
 func (f *Founder) goOn(ctx context.Context) error {
-	if !f.record.Under() {
+	switch {
+	case !f.record.Under():
+		return nil
+	case f.ending != nil:
+		if err := f.giveUp(ctx, new(order), f.ending); f.record.Under() && ctx.Err() == nil {
+			f.opts.Log.Warn("a promotion cannot be given up yet", "error", err)
+		}
 		return nil
 	}
 	return f.take(ctx, &order{Request: Request{Force: f.record.Force, Planned: f.record.Planned, Standby: f.record.Standby}, done: make(chan error, 1)})
@@ -229,6 +238,7 @@ func (f *Founder) do(ctx context.Context, o *order) error {
 	if err := f.begin(ctx, o); err != nil {
 		return err
 	}
+	f.ending = nil
 	for {
 		err := f.next(ctx, o)
 		switch {

@@ -3,11 +3,15 @@ package promotion_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // A node whose own promotion was given up becomes a master by that of another node all the same,
@@ -70,4 +74,44 @@ func (w twoVBuckets) Positions() []promotion.Position { return and(w.world.Posit
 func (w twoVBuckets) Reached(ctx context.Context) ([]promotion.Position, error) {
 	p, err := w.world.Reached(ctx)
 	return and(p), err
+}
+
+// awaitsBadly is the world whose folder is away once the founder has sealed the master.
+type awaitsBadly struct {
+	*world
+	away func()
+}
+
+func (w awaitsBadly) Await(context.Context, string, kv.Index) error {
+	w.away()
+	return errors.New("the disk has failed")
+}
+
+// A promotion that fails while its founder's disk takes nothing is given up once that does again: the
+// master would be sealed for ever.
+func TestPromotionIsGivenUpOnceTheDiskTakesThat(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9}, filepath.Join(t.TempDir(), "db")
+	move := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	opts := promotion.Options{Dir: dir, Copies: awaitsBadly{w, func() { move(dir, dir+"-away") }}, Masters: master{w}, Set: slaves{w}, Log: discard}
+	f := promotion.NewFounder(opts, nil)
+	ctx, end := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- f.Run(ctx) }()
+	err := f.Promote(t.Context(), promotion.Request{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "the disk has failed") || !strings.Contains(err.Error(), "cannot be written down yet") || !strings.Contains(f.Under(), "is begun") && !strings.Contains(f.Under(), "is fenced") {
+		t.Errorf("%v, %s", err, f.Under())
+	}
+	move(dir+"-away", dir)
+	testkit.Eventually(t, "it is given up", func() bool { return f.Under() == "" })
+	end()
+	if err := <-ran; err != nil || recordOf(t, dir) != nil || w.masterSeal != "" {
+		t.Errorf("%v, %+v, master sealed by %q", err, recordOf(t, dir), w.masterSeal)
+	}
 }
