@@ -87,6 +87,14 @@ func (r *intake) confirmed(history string) kv.Index {
 	return r.told
 }
 
+// Agrees reports whether the copy is known to be a part of its masters' log: one is followed that
+// has it. Without that its index may be that of other changes.
+func (p *Puller) Agrees() bool {
+	p.intake.mu.Lock()
+	defer p.intake.mu.Unlock()
+	return p.intake.agrees
+}
+
 // Name implements report.VBucket.
 func (p *Puller) Name() string { return p.opts.VBucket }
 

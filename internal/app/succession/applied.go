@@ -27,6 +27,9 @@ func (s *Service) AwaitApplied(ctx context.Context, r *peerpb.AwaitAppliedReques
 			return nil, err
 		}
 		at := v.Status()
+		if slave, is := s.role.(interface{ Agrees(vBucket string) bool }); is && !slave.Agrees(v.Name) {
+			return nil, kv.Errorf(kv.Unavailable, "this slave follows no master at present whose log has its copy of vBucket %s, which is at %d", v.Name, at.Applied)
+		}
 		return &peerpb.AwaitAppliedResponse{History: at.Identity.History, Applied: at.Applied}, nil
 	}
 	return nil, kv.Errorf(kv.NotFound, "this node has no vBucket %.64q", r.GetVBucket())

@@ -83,6 +83,12 @@ func (s *Slave) Masters() []string {
 	return out
 }
 
+// Agrees reports whether a vBucket's copy is known to be a part of its masters' log.
+func (s *Slave) Agrees(vBucket string) bool {
+	i := slices.Index(s.node.Layout.VBuckets, vBucket)
+	return i >= 0 && s.copies[i].puller.Agrees()
+}
+
 // CatchUp brings a sealed copy to an index, by the changes of another node of the promotion.
 func (s *Slave) CatchUp(ctx context.Context, promotion, vBucket, address string, upTo kv.Index) error {
 	for i, name := range s.node.Layout.VBuckets {
