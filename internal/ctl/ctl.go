@@ -42,7 +42,11 @@ func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bo
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(stderr, oneLine(err.Error()))
+	text := err.Error()
+	if text == context.Canceled.Error() {
+		text = "interrupted"
+	}
+	fmt.Fprintln(stderr, oneLine(text))
 	return exitCode(err)
 }
 

@@ -29,7 +29,7 @@ func (s *session) expireTS() uint64 {
 }
 
 func runSet(ctx context.Context, s *session, args []string) error {
-	value, err := s.setValue(args)
+	value, err := s.setValue(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -48,11 +48,23 @@ func runSet(ctx context.Context, s *session, args []string) error {
 }
 
 // setValue is the value of -set: an argument or standard input.
-func (s *session) setValue(args []string) ([]byte, error) {
+func (s *session) setValue(ctx context.Context, args []string) ([]byte, error) {
 	if !s.FromStdin {
 		return []byte(args[1]), nil
 	}
-	value, err := io.ReadAll(io.LimitReader(s.stdin, nodes.MaxMessage+1))
+	var value []byte
+	read := make(chan error, 1)
+	go func() { // a read of a terminal or a pipe ends with its input alone
+		all, err := io.ReadAll(io.LimitReader(s.stdin, nodes.MaxMessage+1))
+		value = all
+		read <- err
+	}()
+	var err error
+	select {
+	case err = <-read:
+	case <-ctx.Done():
+		return nil, errors.New("interrupted while standard input was read: nothing was written")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the value from standard input: %w", err)
 	}

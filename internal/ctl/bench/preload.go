@@ -28,7 +28,7 @@ func preload(ctx context.Context, w *workload, target Target) error {
 		conn := target.Conns[i%len(target.Conns)]
 		group.Go(func() error { return preloadRange(groupCtx, w, conn, first, min(first+step, cfg.Keys)) })
 	}
-	if err := group.Wait(); err != nil {
+	if err := group.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("cannot preload %s: %w", target.Name, readable(err))
 	}
 	return ctx.Err()

@@ -88,6 +88,9 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 	if !said && refusesClear(c.Options, st.Message()) {
 		return &UnreachableError{addr, st.Message(), advice(c.Options, st.Message())}
 	}
+	if !said && refusedByHTTP(st) {
+		return &UnreachableError{addr, st.Message(), "what listens there serves HTTP and no gRPC: is it a proxy, or another program? -a names the gRPC port (listen-addr)"}
+	}
 	re := &RequestError{Code: st.Code(), Outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
 	re.Removed = hasReason(st, kv.ReasonRemoved) && hasReason(st, kv.ReasonNotApplied)
 	if hasReason(st, kv.ReasonWaiting) {
@@ -121,6 +124,17 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 		}
 	}
 	return re
+}
+
+// refusedByHTTP reports whether gRPC has made a status of an answer that only an HTTP server gives:
+// that the path does not exist, or that the caller may not. Of a gateway's other answers it is not
+// known what became of the request.
+func refusedByHTTP(st *status.Status) bool {
+	switch st.Code() {
+	case codes.Unimplemented, codes.Unauthenticated, codes.PermissionDenied:
+		return strings.HasPrefix(st.Message(), "unexpected HTTP status code received from server")
+	}
+	return false
 }
 
 // Removed is the error of a node that its cluster has removed, with what it says of that.

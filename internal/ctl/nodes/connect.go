@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -206,6 +207,9 @@ func (c *Client) connect(ctx context.Context, pool *peer.Pool, addr string) (grp
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
 	if p.Reach(ctx) != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, errInterrupted
+		}
 		return nil, &UnreachableError{addr, "no answer in time", notRunning}
 	}
 	if !p.Ready() {
@@ -214,6 +218,9 @@ func (c *Client) connect(ctx context.Context, pool *peer.Pool, addr string) (grp
 	}
 	return p.Conn(), nil
 }
+
+// errInterrupted is the error of a connection that the user has not waited for.
+var errInterrupted = fmt.Errorf("interrupted: nothing was sent (%w)", context.Canceled)
 
 // connectionFault returns why a connection failed: only a request's error says that.
 func connectionFault(ctx context.Context, conn grpc.ClientConnInterface) string {

@@ -188,7 +188,11 @@ func disk(r Row) string {
 	if r.DiskTotal == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.0f%% %.0fG", 100*float64(r.DiskFree)/float64(r.DiskTotal), float64(r.DiskFree)/(1<<30))
+	free, unit := float64(r.DiskFree)/(1<<30), "G"
+	if free < 1 {
+		free, unit = free*1024, "M"
+	}
+	return fmt.Sprintf("%.0f%% %.0f%s", 100*float64(r.DiskFree)/float64(r.DiskTotal), free, unit)
 }
 
 // short writes a number in at most five places.

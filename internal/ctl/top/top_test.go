@@ -153,3 +153,12 @@ func TestMuchIsWrong(t *testing.T) {
 		t.Errorf("a frame of\n%s", text)
 	}
 }
+
+// TestSmallDisk: less than a gigabyte is not nothing.
+func TestSmallDisk(t *testing.T) {
+	for want, of := range map[string]Row{"95% 243M": {DiskFree: 243 << 20, DiskTotal: 256 << 20}, "50% 1G": {DiskFree: 1 << 30, DiskTotal: 2 << 30}} {
+		if got := disk(of); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
