@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -70,10 +71,25 @@ func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
 	switch st.Code() {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
 		// Canceled: the connection was closed on this side.
-		return outcome(kv.Unavailable, sent, &failure{fmt.Sprintf("node %s cannot be reached: %s", p.addr, st.Message()), st})
+		return outcome(kv.Unavailable, sent, &failure{fmt.Sprintf("node %s cannot be reached: %s%s", p.addr, st.Message(), hint(st.Message())), st})
 	default:
 		return outcome(kindOf(st.Code()), sent, &failure{fmt.Sprintf("node %s: %s", p.addr, st.Message()), st})
 	}
+}
+
+// hint returns what to look at if a connection fails with a text of gRPC or crypto/tls, as the end
+// of a sentence: there is no other sign of what two nodes disagree about.
+func hint(text string) string {
+	for _, h := range [...]struct{ sign, hint string }{
+		{"looked like an HTTP/1.1 header", "that is an HTTP port (http-listen-addr), or a node that requires TLS: its gRPC port (listen-addr) is meant, and tls-mode has to fit"},
+		{"the connection is draining", "it stops, or requires TLS (tls-mode)"},
+		{"does not look like a TLS handshake", "it does not speak TLS: tls-mode has to fit, there or here"},
+	} {
+		if strings.Contains(text, h.sign) {
+			return "; " + h.hint
+		}
+	}
+	return ""
 }
 
 // FromStatus returns the error that a status of a node's server stands for, as a call to that

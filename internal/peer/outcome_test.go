@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -155,6 +158,28 @@ func TestReachEnds(t *testing.T) {
 		if !errors.Is(err, cause) || kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied ||
 			err.Error() != "node far:1 cannot be reached: cause" {
 			t.Errorf("%v: kind %d, %v", err, kv.KindOf(err), kv.OutcomeOf(err))
+		}
+	}
+}
+
+// TestHints: the HTTP port of a node in place of its gRPC port is the likeliest mistake of all.
+func TestHints(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	pool := NewPool(Options{})
+	defer pool.Close()
+	addr := strings.TrimPrefix(web.URL, "http://")
+	var said string
+	if !testkit.Soon(func() bool {
+		err := pool.Call(t.Context(), addr, "/a/b", new(emptypb.Empty), new(emptypb.Empty))
+		said = fmt.Sprint(err)
+		return strings.Contains(said, "that is an HTTP port (http-listen-addr)")
+	}) {
+		t.Errorf("the HTTP port: %s", said)
+	}
+	for text, want := range map[string]string{"the connection is draining": "requires TLS", "tls: first record does not look like a TLS handshake": "does not speak TLS", "connection refused": ""} {
+		if got := hint(text); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q", text, got)
 		}
 	}
 }
