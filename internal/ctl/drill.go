@@ -22,6 +22,7 @@ import (
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/progress"
 	"github.com/dkvdb/dkv/internal/sleep"
+	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -109,7 +110,7 @@ func (d *drilling) prepare(ctx context.Context) error {
 	if d.Given["timeout"] {
 		d.limit = d.Timeout
 	}
-	d.promise = d.scenario.Promise(drill.Terms{Timing: t, Delay: d.delay, Limit: d.limit})
+	d.promise = d.scenario.Promise(drill.Terms{Timing: t, Delay: d.delay, Limit: d.limit, Registry: d.registryLease()})
 	const margin = 5 * time.Second
 	d.lasts = cmp.Or(d.Lasts, min(max(leastFault, d.promise.Keys+margin, d.promise.Slave+margin), longestFault))
 	d.request = &serverpb.InjectFaultRequest{Kind: d.scenario.Fault, Millis: uint64(d.lasts.Milliseconds()), DelayMillis: uint64(d.delay.Milliseconds())}
@@ -165,8 +166,34 @@ func (d *drilling) involved() []*observe.Node {
 	return slices.DeleteFunc(slices.Clone(d.cluster.Nodes), func(n *observe.Node) bool { return n.Role() == observe.Discovery && n != d.node })
 }
 
-// timing is that of the masters.
+// leastPromoteAfter is the shortest auto-promote-after.
+const leastPromoteAfter = 2 * time.Second
+
+// registryLease is how long the shortest lease of the registry lasts that a master needs; 0 if
+// none needs one.
+func (d *drilling) registryLease() (least time.Duration) {
+	for _, n := range d.cluster.Nodes {
+		if n.Role() == observe.Discovery || n.Role() == observe.Slave || n.Status.GetRecord() == "" {
+			continue
+		}
+		after := leastPromoteAfter
+		if n.Report != nil {
+			if set, err := time.ParseDuration(n.Report.Config["auto-promote-after"]); err == nil {
+				after = max(after, set)
+			}
+		}
+		if lease := standby.LeaseOf(after); least == 0 || lease < least {
+			least = lease
+		}
+	}
+	return least
+}
+
+// timing is that of the masters, or of the registry if the drill is about that.
 func (d *drilling) timing() (timing.Timing, error) {
+	if text := d.node.Status.GetTiming(); d.node.Role() == observe.Discovery && text != "" {
+		return timing.Parse(text)
+	}
 	for _, n := range d.cluster.Nodes {
 		if text := cmp.Or(n.Status.GetClusterTiming(), n.Status.GetTiming()); n.Role() == observe.Master && text != "" {
 			return timing.Parse(text)

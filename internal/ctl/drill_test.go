@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -12,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/ctl/observe"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 func TestDrillPlansForALostMajority(t *testing.T) {
@@ -93,6 +95,25 @@ func TestDrillFindsTheRegistryAgain(t *testing.T) {
 	const end = "the process was killed" // what the fakes say when they are asked whether they agree
 	if err := d.stillAgreed(t.Context()); err == nil || !strings.Contains(err.Error(), end) || d.node.Address != registry.addr {
 		t.Errorf("%v, at %s", err, d.node.Address)
+	}
+}
+
+// TestDrillOfTheRegistryThatMastersNeed: the shortest lease counts, and the timing of the registry.
+func TestDrillOfTheRegistryThatMastersNeed(t *testing.T) {
+	node := func(role, record, after string) *observe.Node {
+		return &observe.Node{Status: &serverpb.NodeStatusResponse{Role: role, Record: record, Timing: timing.WAN.Text()},
+			Report: &observe.Report{Config: map[string]string{"auto-promote-after": after}}}
+	}
+	d := &drilling{node: node("discovery", "", ""), cluster: &observe.Cluster{Nodes: []*observe.Node{node("master", "era 0", "6s"), node("master", "era 0", "12s"), node("slave", "era 0", "2s")}}}
+	if got := d.registryLease(); got != 5*time.Second {
+		t.Errorf("a lease of %s", got)
+	}
+	if got, err := d.timing(); err != nil || got != timing.WAN {
+		t.Errorf("%v, %v", got, err)
+	}
+	d.cluster.Nodes = []*observe.Node{node("master", "", "0s")}
+	if got := d.registryLease(); got != 0 {
+		t.Errorf("masters that need none: %s", got)
 	}
 }
 

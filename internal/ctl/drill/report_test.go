@@ -116,9 +116,26 @@ func TestSlavesAreJudgedByTheirLag(t *testing.T) {
 // TestEachScenarioHasAPromise that names its limits.
 func TestEachScenarioHasAPromise(t *testing.T) {
 	for _, s := range Scenarios() {
-		p := s.Promise(Terms{timing.WAN, 50 * ms, 2 * time.Second})
+		p := s.Promise(Terms{Timing: timing.WAN, Delay: 50 * ms, Limit: 2 * time.Second})
 		if p.Keys <= 0 || !strings.Contains(p.Text, p.Keys.String()) && !strings.Contains(p.Text, "5s") || s.text == "" {
 			t.Errorf("%s: %+v", s.Name, p)
+		}
+	}
+}
+
+// TestRegistryThatMastersNeed: with a short lease of the registry, its election shows in the answers
+// of the masters.
+func TestRegistryThatMastersNeed(t *testing.T) {
+	s, e := ScenarioOf("registry-stop"), timing.LAN.ElectionTime()
+	for lease, want := range map[time.Duration]time.Duration{
+		0:                 e,
+		1666 * ms:         4*e + timing.LAN.Lease + clients - 1666*ms/4,
+		8333 * ms:         4*e + timing.LAN.Lease + clients - 8333*ms/4,
+		100 * time.Second: e,
+	} {
+		p := s.Promise(Terms{Timing: timing.LAN, Registry: lease})
+		if p.Keys != want || strings.Contains(p.Text, "auto-promote-after") != (want > e) {
+			t.Errorf("with a lease of %s: %+v, want %s", lease, p, want)
 		}
 	}
 }

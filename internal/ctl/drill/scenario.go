@@ -39,6 +39,9 @@ type Terms struct {
 	timing.Timing
 	// Delay is that of a slow disk, Limit how long a client waits for an answer.
 	Delay, Limit time.Duration
+	// Registry is how long the lease of the registry lasts without which masters answer nothing;
+	// 0 if they need none.
+	Registry time.Duration
 }
 
 // LostMajorityPlan is the drill that changes nothing.
@@ -64,7 +67,7 @@ func Scenarios() []*Scenario {
 			text: "the leader and the other nodes do not reach each other; clients still reach it"},
 		{Name: "slow-disk", Fault: "slow-disk", Slow: true, pick: leader, still: leads, promise: slowDisk,
 			text: "each sync of the leader's Raft log takes longer"},
-		{Name: "registry-stop", Fault: "silent", pick: registry, promise: noElection("keys do not depend on the registry: nodes and clients go by what they know"),
+		{Name: "registry-stop", Fault: "silent", pick: registry, promise: registryLost,
 			text: "a node of the registry hears and says nothing"},
 	}
 }
@@ -137,6 +140,22 @@ func noElection(why string) func(Terms) Promise {
 		p.Text = fmt.Sprintf("%s. Writes and linearizable reads go on without a gap of an election's time (%s)", why, p.Keys)
 		return p
 	}
+}
+
+// registryLost is the promise for a node of the registry that may lead it. Masters that need its
+// lease have three quarters of that left at least; a new leader takes up to two elections and the
+// lease of the lost one, and the masters find it after a wait for the lost one and a pause, each
+// of up to a quarter of the registry's lease.
+func registryLost(t Terms) Promise {
+	p := noElection("keys do not depend on the registry: nodes and clients go by what they know")(t)
+	wait := 4*t.ElectionTime() + t.Lease + clients - t.Registry/4
+	if t.Registry == 0 || wait <= p.Keys {
+		return p
+	}
+	p.Keys = wait
+	p.Text = fmt.Sprintf("masters answer only while they have the registry's lease (%s, by auto-promote-after), and the registry has a leader again after up to two elections. "+
+		"Writes and linearizable reads succeed again within %s: twice twice raft-election-rtt (%s), its leader's lease (%s) and %s for clients, less a quarter of the registry's lease", t.Registry, p.Keys, t.ElectionTime(), t.Lease, clients)
+	return p
 }
 
 // slowDisk is the promise for a leader with a slow disk: it stays the leader.
