@@ -41,7 +41,7 @@ func TestInterruptedBeforeARequest(t *testing.T) {
 	interrupt()
 	for _, line := range []string{"-set k v", "-get k"} {
 		got := runMain(ctx, "", nil, append([]string{"-a", testkit.Refusing(t)}, strings.Fields(line)...)...)
-		if got.code != exitFailed || !strings.HasPrefix(got.stderr, "interrupted: nothing was sent") {
+		if got.code != exitFailed || got.stderr != "interrupted: nothing was sent\n" {
 			t.Errorf("%s: %+v", line, got)
 		}
 	}

@@ -220,7 +220,12 @@ func (c *Client) connect(ctx context.Context, pool *peer.Pool, addr string) (grp
 }
 
 // errInterrupted is the error of a connection that the user has not waited for.
-var errInterrupted = fmt.Errorf("interrupted: nothing was sent (%w)", context.Canceled)
+var errInterrupted error = interrupted{}
+
+type interrupted struct{}
+
+func (interrupted) Error() string { return "interrupted: nothing was sent" }
+func (interrupted) Unwrap() error { return context.Canceled }
 
 // connectionFault returns why a connection failed: only a request's error says that.
 func connectionFault(ctx context.Context, conn grpc.ClientConnInterface) string {
