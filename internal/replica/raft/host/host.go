@@ -121,7 +121,10 @@ func Open(opts Options) (_ *Host, err error) {
 	c := h.config(layout)
 	opts.Size.tell(opts.Log, &c.Expert)
 	opts.Size.shortenQueues()
-	if h.nh, err = dragonboat.NewNodeHost(c); err != nil {
+	switch h.nh, err = dragonboat.NewNodeHost(c); {
+	case h.storage.failed != nil:
+		return nil, h.storage.failed // which has nothing to do with the address
+	case err != nil:
 		return nil, startError(opts.Address, err)
 	}
 	if h.nh == nil { // a panic with a text, which it has logged, becomes no error

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/lni/dragonboat/v4/raftpb"
 
@@ -51,8 +52,10 @@ func settle(opts Options, machine string) error {
 	if err != nil {
 		return err
 	}
-	if noted && (was.Address != opts.Address || was.DeploymentId != opts.Deployment) {
-		return nil // Dragonboat rejects it
+	// As Dragonboat compares them, which would make folders for this node's log before it rejects it.
+	if noted && (!strings.EqualFold(was.Address, opts.Address) || was.DeploymentId != opts.Deployment) {
+		return fmt.Errorf("nexus-log-dir %s holds the Raft log of the node %s of the cluster %016x, and this is %s of %016x: set nexus-log-dir to this node's own folder",
+			opts.Dir, was.Address, was.DeploymentId, opts.Address, opts.Deployment)
 	}
 	holder, err := moveLog(opts, machine)
 	if err != nil {

@@ -127,6 +127,26 @@ func TestLogThatWasNeverWrittenIsBegunElsewhere(t *testing.T) {
 	}
 }
 
+// The log of another node, or of another cluster's, is left as it is.
+func TestLogOfAnotherNodeIsRejected(t *testing.T) {
+	for _, other := range []Options{{Address: "127.0.0.1:1", Deployment: 8}, {Address: "127.0.0.1:2", Deployment: 7}} {
+		opts := placed(t, "a")
+		note(t, opts, "a")
+		other.Dir, other.Log = opts.Dir, opts.Log
+		h, err := Open(other)
+		if err == nil {
+			_ = h.Close()
+		}
+		want := fmt.Sprintf("holds the Raft log of the node 127.0.0.1:1 of the cluster %016x, and this is %s of %016x: set nexus-log-dir", 7, other.Address, other.Deployment)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v", other, err)
+		}
+		if found, err := os.ReadDir(filepath.Join(opts.Dir, "a")); err != nil || len(found) != 1 {
+			t.Errorf("beside the log there is %v, %v", found, err)
+		}
+	}
+}
+
 // The folder of a log may be a link to one on another disk.
 func TestLinkedLogIsMoved(t *testing.T) {
 	opts := placed(t, "a")

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // TestStartErrorsSayWhatToDo: about each address that Raft cannot listen on.
@@ -52,6 +54,28 @@ func TestFolderOfARunningHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := lock.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStartErrorOfADamagedLog is not one of the address.
+func TestStartErrorOfADamagedLog(t *testing.T) {
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := placed(t, machine)
+	folder := filepath.Join(logFolder(opts, machine), walFolder)
+	if err := errors.Join(os.Remove(filepath.Join(folder, "1.wal")),
+		os.WriteFile(filepath.Join(folder, fmt.Sprintf("%016x.wal", 2)), bytes.Repeat([]byte("x"), 1<<10), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	opts.Timing = timing.LAN
+	h, err := Open(opts)
+	if err == nil {
+		_ = h.Close()
+	}
+	if err == nil || !strings.HasPrefix(err.Error(), "the Raft log in "+folder+" is damaged: ") {
 		t.Error(err)
 	}
 }

@@ -23,8 +23,9 @@ type logStorage struct {
 	layout layout
 	faults *faults.Faults
 	log    *slog.Logger
-	// opened is the log once it is open.
+	// opened is the log once it is open, failed why it cannot be opened.
 	opened atomic.Pointer[wal.Log]
+	failed error
 }
 
 // The names under which Dragonboat knows the storage of a log.
@@ -50,6 +51,15 @@ func (s *logStorage) Name() string {
 
 // Create implements config.LogDBFactory. The folder is locked.
 func (s *logStorage) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dirs, _ []string) (raftio.ILogDB, error) {
+	l, err := s.create(dirs)
+	if s.failed = err; err != nil {
+		return nil, err
+	}
+	s.opened.Store(l)
+	return l, nil
+}
+
+func (s *logStorage) create(dirs []string) (*wal.Log, error) {
 	opts := wal.Options{Dir: filepath.Join(dirs[0], walFolder), Faults: s.faults, Log: s.log}
 	if s.layout.Format == pebbleFormat {
 		if err := s.takeOver(opts, dirs[0]); err != nil {
@@ -68,11 +78,8 @@ func (s *logStorage) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dir
 	case errors.As(err, &damage):
 		return nil, fmt.Errorf("the Raft log in %s is damaged: %w. What this node has voted for and acknowledged may be missing: remove it (dkvctl -removeNode), "+
 			"start it on an empty data folder with --nexus-join and add it again (dkvctl -addNode)", opts.Dir, err)
-	case err != nil:
-		return nil, err
 	}
-	s.opened.Store(l)
-	return l, nil
+	return l, err
 }
 
 // stopWaiting makes writes fail that wait for room: the host is about to be closed.
