@@ -60,9 +60,13 @@ func (r *record) Record(ctx context.Context) (*promotion.Claim, error) {
 	}
 	claim := &promotion.Claim{Era: found.GetEra(), Version: found.GetVersion()}
 	for _, n := range found.GetStandbys() {
-		if n.GetDisk() == r.Disk {
-			claim.Standby = found.GetLeaseMillis() > 0
-			claim.Synced = claim.Standby && kv.Ack(n.GetLevel()) >= kv.AckSync
+		switch {
+		case found.GetLeaseMillis() == 0:
+		case n.GetDisk() == r.Disk:
+			claim.Standby, claim.Synced = true, kv.Ack(n.GetLevel()) >= kv.AckSync
+			fallthrough
+		default:
+			claim.At = append(claim.At, n.GetAddress())
 		}
 	}
 	return claim, nil

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
@@ -110,6 +111,23 @@ func TestClaimOfTheReleaseBeforeWasGiven(t *testing.T) {
 		given, failed := r.Withdraw(t.Context(), claim, of)
 		if err != nil || failed != nil || verdict.Given != c.want || given != c.want {
 			t.Errorf("%v: %v, %v, %v, %v; want %v", c.record, verdict, err, given, failed, c.want)
+		}
+	}
+}
+
+// The record says who may replace masters that cannot be sealed, if they need its lease.
+func TestRecordNamesItsStandbys(t *testing.T) {
+	found := &peerpb.Record{Era: 1, Version: 4, Standbys: []*peerpb.StandbyNode{
+		{Disk: "other", Address: "o:1", Level: uint32(kv.AckSync)}, {Disk: "disk", Address: "d:1", Level: uint32(kv.AckSemiSync)},
+	}}
+	r := &record{Candidate: witness.Candidate{Registry: &book{record: found}, Database: "db", Disk: "disk"}}
+	for millis, want := range map[uint64]promotion.Claim{
+		0:    {Era: 1, Version: 4},
+		1000: {Era: 1, Version: 4, Standby: true, At: []string{"o:1", "d:1"}},
+	} {
+		found.LeaseMillis = millis
+		if got, err := r.Record(t.Context()); err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/era"
@@ -30,6 +31,8 @@ type Claim struct {
 	// Synced whether it has all then that was acknowledged.
 	Standby bool `json:"-"`
 	Synced  bool `json:"-"`
+	// At are the addresses of the slaves that the record lets do that.
+	At []string `json:"-"`
 }
 
 // of reports whether two claims are of the same version of the record.
@@ -74,8 +77,13 @@ func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool
 		return false, nil
 	}
 	claim, err := f.present(ctx, recordPatience)
-	if err != nil || claim == nil || !claim.Standby || claim.Era+1 != r.Era {
+	switch {
+	case err != nil || claim == nil || claim.Era+1 != r.Era:
 		return false, err
+	case !claim.Standby && len(claim.At) > 0:
+		return false, fmt.Errorf("the registry lets only %s replace masters that cannot be sealed: promote that slave, with this one as -with", strings.Join(claim.At, ", "))
+	case !claim.Standby:
+		return false, nil
 	}
 	r.Step, r.Fence, r.Unsynced = Fenced, fencedByRecord, !claim.Synced
 	r.Cuts = r.uncut() // seals of some vBuckets only fence nothing, and nothing up to them need be here
@@ -214,7 +222,7 @@ func (f *Founder) claimLater(ctx context.Context, r *Record, reason string) erro
 	switch {
 	case err != nil:
 		return nil // the former claim is repeated meanwhile, and rejected again
-	case claim == nil || *claim == *r.Claim || claim.Era != r.Claim.Era:
+	case claim == nil || claim.of(r.Claim) || claim.Era != r.Claim.Era:
 		return never(reason)
 	}
 	next := *r

@@ -115,3 +115,14 @@ func TestPromotionIsGivenUpOnceTheDiskTakesThat(t *testing.T) {
 		t.Errorf("%v, %+v, master sealed by %q", err, recordOf(t, dir), w.masterSeal)
 	}
 }
+
+// A slave that the record does not name says which one may replace masters that cannot be sealed: that
+// needs no force.
+func TestPromotionNamesTheStandbyOfTheRecord(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
+	lapsed(w, given).record = &promotion.Claim{Version: 4, At: []string{"t:1"}}
+	_, asked, ran := w.promote(t, dir, promotion.Request{})
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "lets only t:1 replace masters that cannot be sealed") {
+		t.Errorf("%v, %v", asked, ran)
+	}
+}
