@@ -68,6 +68,8 @@ type app struct {
 	// opened is set once open is done, and onOpened is called then.
 	opened   atomic.Bool
 	onOpened func()
+	// onStarted is called when all vBuckets have begun to serve.
+	onStarted func()
 }
 
 // newApp binds the addresses and locks the data folder, and opens the role unless that

@@ -123,7 +123,9 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 // the node is, all of it is closed and opened again, at the same addresses.
 func runNode(ctx context.Context, inv *config.Invocation, p Process, level *telemetry.Levels, log *slog.Logger, opened func()) error {
 	warnOfCores(log, keepPrivate())
-	defer tuneCollector(inv.Config)()
+	started := make(chan struct{})
+	onStarted := sync.OnceFunc(func() { close(started) })
+	defer tuneCollector(inv.Config, started)()
 	configured := inv.Config
 	for {
 		cfg, part, err := succession.Prepare(ctx, configured, log)
@@ -137,6 +139,7 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *tele
 		if err != nil {
 			return err // Main prints it as one line, without a log around it
 		}
+		a.onStarted = onStarted
 		if a.onOpened = opened; a.opened.Load() {
 			opened()
 		}

@@ -28,16 +28,16 @@ const (
 	shares = 2
 )
 
-// tuneCollector fits Go's collector to a database: see heapFloor, heapPercent and
-// heapLimit. The result undoes it.
-func tuneCollector(cfg *config.Config) (undo func()) {
+// tuneCollector fits Go's collector to a database, whose start has ended when started is
+// closed: see heapFloor, heapPercent, heapLimit and followPace. The result undoes it.
+func tuneCollector(cfg *config.Config, started <-chan struct{}) (undo func()) {
 	ballast := make([]byte, heapFloor)
 	undoPercent := func() {}
 	if os.Getenv("GOGC") == "" {
 		percent := heapPercent(cfg.Node.VBuckets)
-		before := debug.SetGCPercent(percent)
+		before := debug.SetGCPercent(quietPercent(percent))
 		done, ended := make(chan struct{}), make(chan struct{})
-		go func() { defer close(ended); followPace(percent, done) }()
+		go func() { defer close(ended); followPace(percent, started, done) }()
 		undoPercent = func() {
 			close(done)
 			<-ended

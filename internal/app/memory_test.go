@@ -41,7 +41,7 @@ func TestTuneCollector(t *testing.T) {
 	cfg.Storage.Engine = config.RocksDB
 	current := func() int64 { return debug.SetMemoryLimit(-1) }
 	before := current()
-	undo := tuneCollector(cfg)
+	undo := tuneCollector(cfg, nil)
 	if got := current(); got != heapLimit(cfg) {
 		t.Errorf("limit %d, want %d", got, heapLimit(cfg))
 	}
@@ -50,7 +50,7 @@ func TestTuneCollector(t *testing.T) {
 		t.Errorf("limit %d afterwards, was %d", got, before)
 	}
 	t.Setenv("GOMEMLIMIT", "1GiB")
-	defer tuneCollector(cfg)()
+	defer tuneCollector(cfg, nil)()
 	if got := current(); got != before {
 		t.Errorf("limit %d although the user has set one", got)
 	}
@@ -77,16 +77,16 @@ func TestTuneCollectorLeavesTheUsersPercent(t *testing.T) {
 		return percent
 	}
 	before := current()
-	undo := tuneCollector(cfg)
-	if got := current(); got != heapPercent(1024) {
-		t.Errorf("%d percent, want %d", got, heapPercent(1024))
+	undo := tuneCollector(cfg, nil)
+	if got, want := current(), quietPercent(heapPercent(1024)); got != want {
+		t.Errorf("%d percent, want %d", got, want)
 	}
 	undo()
 	if got := current(); got != before {
 		t.Errorf("%d percent afterwards, was %d", got, before)
 	}
 	t.Setenv("GOGC", "70")
-	defer tuneCollector(cfg)()
+	defer tuneCollector(cfg, nil)()
 	if got := current(); got != before {
 		t.Errorf("%d percent although the user has set one", got)
 	}

@@ -17,7 +17,13 @@ const (
 	// quietShare is by how much less garbage may come together while the process is quiet:
 	// the collector runs seldom even so, and what it does not need stays the system's.
 	quietShare = 5
+	// startPatience is for how long a process starts at most, as far as the collector is
+	// concerned: a node may take long until it has heard of others.
+	startPatience = time.Minute
 )
+
+// quietPercent is the collector's percentage while the process is quiet.
+func quietPercent(percent int) int { return max(percent/quietShare, 1) }
 
 // pace says whether a process is quiet, by what it allocates.
 type pace struct {
@@ -46,11 +52,22 @@ func (p *pace) next(allocated uint64) (quiet, eased bool) {
 // it while it is quiet, until done is closed. It returns to the system what a load has
 // needed as soon as that has ended: with some load left, the collector would take a while
 // to run at all, since it lets as much garbage come together as there was in use.
-func followPace(percent int, done <-chan struct{}) {
+//
+// A process begins quiet, and stays so until started is closed, whatever it allocates: the
+// garbage of the start of a thousand vBuckets would be its greatest need of memory.
+func followPace(percent int, started, done <-chan struct{}) {
+	debug.SetGCPercent(quietPercent(percent))
+	select {
+	case <-started:
+	case <-time.After(startPatience):
+	case <-done:
+		return
+	}
+	debug.FreeOSMemory()
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
-	var p pace
-	was, before := false, allocatedBytes()
+	p := pace{quiet: true}
+	was, before := true, allocatedBytes()
 	for {
 		select {
 		case <-t.C:
@@ -62,7 +79,7 @@ func followPace(percent int, done <-chan struct{}) {
 		before = now
 		switch {
 		case quiet && !was:
-			debug.SetGCPercent(max(percent/quietShare, 1))
+			debug.SetGCPercent(quietPercent(percent))
 		case was && !quiet:
 			debug.SetGCPercent(percent)
 		}

@@ -49,10 +49,14 @@ func TestMemoryOfABurstIsReturned(t *testing.T) {
 				sink = make([]byte, 1<<20)
 			}
 		}
-		done, ended := make(chan struct{}), make(chan struct{})
-		go func() { followPace(-1, done); close(ended) }()
+		started, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		close(started)
+		go func() { followPace(-1, started, done); close(ended) }()
 		synctest.Wait()
-		for range 4 * busyFrom >> 20 {
+		for i := range 8 * busyFrom >> 20 {
+			if i == 4*busyFrom>>20 {
+				wait(lookEvery) // it has been seen to be busy
+			}
 			sink = make([]byte, 1<<20)
 		}
 		some()
@@ -89,17 +93,47 @@ func TestAQuietProcessKeepsLittleGarbage(t *testing.T) {
 			debug.SetGCPercent(now)
 			return now
 		}
-		done, ended := make(chan struct{}), make(chan struct{})
-		go func() { followPace(percent, done); close(ended) }()
+		allocate := func(n int) {
+			for range n >> 20 {
+				sink = make([]byte, 1<<20)
+			}
+			wait(lookEvery)
+		}
+		started, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		go func() { followPace(percent, started, done); close(ended) }()
+		allocate(busyFrom)
+		if got := current(); got != percent/quietShare {
+			t.Errorf("%d percent while it starts", got)
+		}
+		close(started)
+		synctest.Wait()
+		allocate(busyFrom)
+		if got := current(); got != percent {
+			t.Errorf("%d percent under load", got)
+		}
 		wait(quietLooks * lookEvery)
 		if got := current(); got != percent/quietShare {
 			t.Errorf("%d percent while it is quiet", got)
 		}
+		close(done)
+		<-ended
+	})
+}
+
+// A node that waits for others, or one of whose vBuckets does not serve, has load even so.
+func TestAStartEndsForTheCollector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const percent = 40
+		before := debug.SetGCPercent(percent)
+		defer debug.SetGCPercent(before)
+		done, ended := make(chan struct{}), make(chan struct{})
+		go func() { followPace(percent, nil, done); close(ended) }()
+		wait(startPatience)
 		for range busyFrom >> 20 {
 			sink = make([]byte, 1<<20)
 		}
 		wait(lookEvery)
-		if got := current(); got != percent {
+		if got := debug.SetGCPercent(percent); got != percent {
 			t.Errorf("%d percent under load", got)
 		}
 		close(done)

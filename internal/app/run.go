@@ -84,6 +84,7 @@ func (a *app) present(ctx context.Context) {
 			return
 		}
 	}
+	a.onStarted()
 	serving := false
 	var announced []serverpb.RegionStatus
 	a.node.Watch(ctx, func() time.Duration {
