@@ -46,9 +46,13 @@ func TestMomentsTellWaitingFromCommitting(t *testing.T) {
 	at := func(ms int) time.Time { return time.Unix(1000, 0).Add(time.Duration(ms) * time.Millisecond) }
 	committed := func(w *moments, entry uint64, when time.Time) {
 		w.commit(entry)
-		w.commits[(w.committed.Load()-1)%momentsKept].begun.Store(when.UnixNano())
+		w.commits[(w.committed.Load()-1)%uint64(len(w.commits))].begun.Store(when.UnixNano())
 	}
 	var w moments
+	w.init(1024)
+	if n := len(w.batches); n != fewestMoments {
+		t.Errorf("%d are remembered of each of 1024 vBuckets", n)
+	}
 	for i := range uint64(3 * momentsKept) { // earlier ones, which are overwritten
 		committed(&w, i, at(int(i)))
 		w.apply(i, at(int(i)), at(int(i)+1))
@@ -92,6 +96,7 @@ func TestMomentsTellWaitingFromCommitting(t *testing.T) {
 // Nothing is allocated to note and to look up where time went.
 func TestMomentsDoNotAllocate(t *testing.T) {
 	w, trace, begun := new(moments), new(kv.Trace), time.Now()
+	w.init(1)
 	entry := uint64(0)
 	if n := testing.AllocsPerRun(100, func() {
 		entry++

@@ -157,6 +157,7 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 		retiring: make(chan struct{}),
 	}
 	r.opened = r.clock.Now()
+	r.moments.init(opts.VBuckets)
 	if r.raft.Self.LogFormat == 0 {
 		r.raft.Self.LogFormat = command.Newest()
 	}
