@@ -128,18 +128,23 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 
 // roleOf makes the role that a node is configured for.
 func roleOf(n *node.Node) role.Role {
-	var log registry.Log = standalone.New(n)
-	if n.Config.InRaft() {
-		log = member.New(n)
-	}
 	switch n.Config.Role {
 	case config.RoleSlave:
 		return slave.New(n)
 	case config.RoleDiscovery:
-		return registry.New(n, log)
+		return registry.New(n, logOf(n))
 	default:
-		return log
+		return logOf(n)
 	}
+}
+
+// logOf makes the role of a node that keeps a log of its own. Each role takes memory for every
+// vBucket until the node is closed.
+func logOf(n *node.Node) registry.Log {
+	if n.Config.InRaft() {
+		return member.New(n)
+	}
+	return standalone.New(n)
 }
 
 // newHTTP makes the HTTP server, which answers before the role is open.
