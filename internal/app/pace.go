@@ -66,7 +66,7 @@ func followPace(percent int, started, done <-chan struct{}) {
 	debug.FreeOSMemory()
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
-	p := pace{quiet: true}
+	p := pace{quiet: true, busy: true} // what the start's end leaves is returned at the first look
 	was, before := true, allocatedBytes()
 	for {
 		select {
