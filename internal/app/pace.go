@@ -16,7 +16,7 @@ const (
 	quietLooks = 3
 	// quietShare is by how much less garbage may come together while the process is quiet:
 	// the collector runs seldom even so, and what it does not need stays the system's.
-	quietShare = 5
+	quietShare = 8
 	// startPatience is for how long a process starts at most, as far as the collector is
 	// concerned: a node may take long until it has heard of others.
 	startPatience = time.Minute
