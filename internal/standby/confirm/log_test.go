@@ -438,3 +438,21 @@ func TestAnswersThatGiveUpLeaveTheirClock(t *testing.T) {
 		}
 	})
 }
+
+// TestFalseClaimsAreNotHeldAgainstADisk: no one has what the log has not. A disk that has claimed it,
+// or in whose name another slave has, is no older copy of itself when it tells the truth.
+func TestFalseClaimsAreNotHeldAgainstADisk(t *testing.T) {
+	l, s := open(t, Options{Level: kv.AckSync}, "a")
+	confirms(t, l, link("a", 1), 1<<63, 1<<63)
+	honest := link("a", 2)
+	confirms(t, l, honest, 1000, 1000)
+	if at, before, fallen := l.Fallen("a", kv.AckSync); fallen {
+		t.Errorf("it is at %d, and has fallen from %d", at, before)
+	}
+	s.last.Store(1200)
+	confirms(t, l, honest, 1200, 1200)
+	confirms(t, l, link("a", 3), 1100, 1100)
+	if at, before, fallen := l.Fallen("a", kv.AckSync); !fallen || at != 1100 || before != 1200 {
+		t.Errorf("it is at %d, was at %d, and has fallen: %v", at, before, fallen)
+	}
+}

@@ -93,20 +93,22 @@ func (l *Log) Confirm(link *Link, at Position) error {
 		s.synced = now
 	}
 	s.slave, s.link, s.last, s.at, s.heard = link.Slave, link, link.number, at, now
-	s.remember(l.state.History())
+	s.remember(l.state.History(), l.state.LastEffect())
 	l.refresh()
 	l.fulfilled(link.Slave.Disk)
 	l.settle()
 	return nil
 }
 
-// remember notes what the disk has, and does not forget what it had in the log's own history.
-func (s *seat) remember(own string) {
-	switch {
+// remember notes what the disk has, and does not forget what it had in the log's own history. What
+// the log itself does not have, up to end, no one was promised: a disk that has claimed it, perhaps
+// by another one under its name, must not lack it for ever.
+func (s *seat) remember(own string, end kv.Index) {
+	switch synced := min(s.at.Synced, end); {
 	case s.at.History == s.mostOf:
-		s.most = max(s.most, s.at.Synced)
+		s.most = max(s.most, synced)
 	case s.at.History == own || s.mostOf != own:
-		s.most, s.mostOf = s.at.Synced, s.at.History
+		s.most, s.mostOf = synced, s.at.History
 	}
 }
 
