@@ -41,7 +41,7 @@ const (
 var brief = map[attack.Kind][]string{
 	attack.RocksDB: {
 		"idle-connections", "rapid-reset", "many-empty-puts", "unread-small-window", "stalled-puts", "far-indexes",
-		"falling-acknowledgements", "stalled-iterates", "header-only-calls",
+		"falling-acknowledgements", "stalled-iterates", "header-only-calls", "forwarded-unread", "http-slow-bodies",
 	},
 	attack.Registry: {"many-rows-of-a-vbucket"},
 }

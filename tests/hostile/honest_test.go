@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -193,17 +194,23 @@ func (h *honest) lookUp(ctx context.Context) error {
 	})
 }
 
-// ask polls the nodes' liveness, as an orchestrator does.
+// ask polls the nodes by HTTP: their liveness, as an orchestrator does, their metrics, and a key.
 func (h *honest) ask(ctx context.Context) {
+	paths := []string{"/livez", "/metrics", "/livez", "/data/get?level=sequential&key=" + string(honestKey(0))}
+	if h.f.registry != nil {
+		paths = paths[:3] // the registry has no keys
+	}
 	client := http.Client{Timeout: honestTimeout, Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
 	}}
 	every(ctx, newcomerPause, func(n int) {
 		begun := time.Now()
-		resp, err := client.Get("http://" + h.f.target.HTTP[n%len(h.f.target.HTTP)] + "/livez")
+		path := paths[n%len(paths)]
+		resp, err := client.Get("http://" + h.f.target.HTTP[n/len(paths)%len(h.f.target.HTTP)] + path)
 		if err == nil {
+			body, _ := io.ReadAll(resp.Body)
 			if resp.Body.Close(); resp.StatusCode != http.StatusOK {
-				err = fmt.Errorf("/livez: %s", resp.Status)
+				err = fmt.Errorf("%s: %s: %s", path, resp.Status, body)
 			}
 		}
 		if ctx.Err() == nil {

@@ -93,8 +93,7 @@ func attackUntilTold(name, target string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	// In the field the attacker does not share the node's processors.
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 10); err != nil {
+	if err := yieldProcessors(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -110,6 +109,17 @@ func attackUntilTold(name, target string) int {
 	case <-time.After(5 * time.Second): // an attack may not end by itself
 		return 0
 	}
+}
+
+// yieldProcessors has the attacker run after the nodes, whatever their own priority: in the field
+// it does not share their processors.
+func yieldProcessors() error {
+	const zero, behind, last = 20, 10, 19 // Linux answers with what is left to 20
+	of, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Setpriority(unix.PRIO_PROCESS, 0, min(zero-of+behind, last))
 }
 
 // attacking is an attack that goes on.

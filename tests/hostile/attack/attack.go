@@ -65,7 +65,7 @@ var (
 
 // All returns the attacks, ordered by what they strain.
 func All() []Attack {
-	return slices.Concat(connections, frames, messages, streams, requests, storage, admin, registry, forwarded, fields)
+	return slices.Concat(connections, frames, messages, streams, requests, storage, admin, registry, forwarded, overHTTP, confirms, fields)
 }
 
 // Named returns the attack with a name.
