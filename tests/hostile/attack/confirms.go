@@ -12,9 +12,12 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit/rawgrpc"
 )
 
+// logs are nodes to which slaves confirm.
+var logs = []Kind{RocksDB, Badger, Masters}
+
 // confirms are attacks by slaves that are none, or that lie.
 var confirms = []Attack{
-	{"false-confirmations", data, func(ctx context.Context, e *Enemy) {
+	{"false-confirmations", logs, func(ctx context.Context, e *Enemy) {
 		standby := peerpb.NewStandbyClient(e.client(ctx))
 		e.calls(ctx, 64, func(ctx context.Context, kv serverpb.DKVClient) error {
 			put, err := kv.Put(ctx, &serverpb.PutRequest{Key: []byte("hostile/confirmed")})
@@ -26,7 +29,7 @@ var confirms = []Attack{
 			if err != nil {
 				return err
 			}
-			c := confirmation(rand.IntN(100), []string{"default", "0", "0", "0", "1", "99999", "", "\x00"}[rand.IntN(8)])
+			c := confirmation(rand.IntN(100), []string{"default", "default", "default", "0", "99999", "", "\x00"}[rand.IntN(7)])
 			for range 1000 {
 				c.History = histories[rand.IntN(len(histories))]
 				ends := []uint64{0, 1, 1000, rand.Uint64N(100_000), 1 << 48, math.MaxUint64 - 1, math.MaxUint64}
@@ -39,8 +42,8 @@ var confirms = []Attack{
 			return stream.CloseSend()
 		})
 	}},
-	{"many-disks", data, stalledConfirms(func(n int) *peerpb.Confirmation { return confirmation(n, "0") })},
-	{"one-disk", data, stalledConfirms(func(int) *peerpb.Confirmation { return confirmation(0, "0") })},
+	{"many-disks", logs, stalledConfirms(func(n int) *peerpb.Confirmation { return confirmation(n, "default") })},
+	{"one-disk", logs, stalledConfirms(func(int) *peerpb.Confirmation { return confirmation(0, "default") })},
 }
 
 // confirmation is one of a disk.
