@@ -58,10 +58,20 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 		if r.sequential {
 			n.observe(time.Since(began))
 		}
-		return nil
+		return failure(resp, n, r.mutates)
 	}
 	a := attempts{client: c, request: r, began: began}
 	return a.retry(ctx, n, err, req, resp)
+}
+
+// failure returns the error in a response: servers of the earlier system report some failures
+// in no other way. It returns nil if there is none.
+func failure(resp any, n *node, mutates bool) error {
+	m, has := resp.(interface{ GetStatus() *serverpb.Status })
+	if !has || m.GetStatus().GetCode() == 0 {
+		return nil
+	}
+	return &Error{OutcomeUnknown: mutates, Address: n.name(), Err: fmt.Errorf("node %s: %s", n.name(), m.GetStatus().GetMessage())}
 }
 
 // stamp marks a request, in all its attempts, as one for this cluster: nodes of another
@@ -115,7 +125,7 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 		}
 		err = n.invoke(ctx, a.request.method, req, resp)
 	}
-	return nil
+	return failure(resp, n, a.request.mutates)
 }
 
 // next returns the node for the attempt after one at n that failed with err.

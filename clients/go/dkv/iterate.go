@@ -140,6 +140,9 @@ func openIteration(ctx context.Context, n *node, req *serverpb.IterateRequest) (
 func (c *Client) deliver(s *peer.Stream, resp *serverpb.IterateResponse, n *node, limit *time.Timer, yield func(Pair, error) bool) error {
 	for resp != nil {
 		limit.Stop() // the consumer may take any time
+		if err := failure(resp, n, false); err != nil {
+			return err
+		}
 		if !yieldPairs(resp, yield) {
 			return nil
 		}
