@@ -19,6 +19,9 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 	if err != nil {
 		return nil, err
 	}
+	if len(r.GetPutRequest()) == 0 { // clients of the earlier system take that for a success
+		return &serverpb.PutResponse{Status: &serverpb.Status{}}, nil
+	}
 	ms, err := s.mutations(r.GetPutRequest())
 	if err != nil {
 		return nil, err
@@ -51,9 +54,6 @@ func (s *KV) multiPut(ctx context.Context, v route.VBucket, r *serverpb.MultiPut
 }
 
 func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
-	if len(puts) == 0 {
-		return nil, kv.Errorf(kv.Invalid, "the request has no puts")
-	}
 	ms := make([]kv.Mutation, len(puts))
 	for i, p := range puts {
 		if err := s.limits.checkPair(p.GetKey(), p.GetValue()); err != nil {
