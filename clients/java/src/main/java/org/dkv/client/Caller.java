@@ -72,6 +72,7 @@ final class Caller {
         private int attempts;
         private boolean mayBeApplied;
         private Failure last;
+        private String lastAddress;
         private StatusRuntimeException cause;
 
         Attempts(Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos) {
@@ -88,6 +89,27 @@ final class Caller {
 
         <T> T run(Attempt<T> attempt) {
             connections.checkOpen();
+            try {
+                return untilDone(attempt);
+            } catch (RuntimeException e) {
+                throw mayBeApplied ? unknownOutcome(e) : e;
+            }
+        }
+
+        /**
+         * Returns the error of a call that ended between two attempts, for example because no node is left: whoever
+         * ended it does not know that an attempt may have been applied.
+         */
+        private RuntimeException unknownOutcome(RuntimeException e) {
+            if (!(e instanceof DKVException)) {
+                return finalError(Failure.before(Status.FAILED_PRECONDITION.withDescription(e.getMessage())), lastAddress);
+            }
+            DKVException known = (DKVException) e;
+            return known.getOutcome() == DKVException.Outcome.UNKNOWN
+                    ? e : finalError(Failure.before(known.getGrpcStatus()), lastAddress);
+        }
+
+        private <T> T untilDone(Attempt<T> attempt) {
             while (true) {
                 String address = route.next();
                 Failure failure;
@@ -110,6 +132,7 @@ final class Caller {
                 }
                 attempts++;
                 last = failure;
+                lastAddress = address;
                 mayBeApplied |= failure.mayBeApplied();
                 if (!prepareRetry(failure, address)) {
                     throw finalError(failure, address);

@@ -294,6 +294,30 @@ class DiscoveryDKVClientTest {
         }
     }
 
+    /** What the registry says after an attempt does not undo that attempt. */
+    @Test
+    void losingTheClusterBetweenAttemptsKeepsTheOutcome() {
+        FakeNode other = new FakeNode();
+        try {
+            registry.set(of("ours", a, LEADER));
+            DKVClient client = open();
+            client.put("k", "1");
+            a.onRequest((q, apply) -> {
+                apply.get();
+                registry.set(of("theirs", other, LEADER).toBuilder().setTerm(99).build());
+                registry.remove(of("ours", a, LEADER));
+                throw FakeNode.error(Status.Code.UNAVAILABLE, "OUTCOME_UNKNOWN");
+            });
+            DKVException e = assertThrows(DKVException.class, () -> client.put("k", "2"));
+            assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+            assertEquals(Status.Code.FAILED_PRECONDITION, e.getGrpcStatus().getCode());
+            assertTrue(e.getMessage().contains("cluster theirs"), e.getMessage());
+            assertEquals("Put", e.getRpcName());
+        } finally {
+            other.close();
+        }
+    }
+
     @Test
     void anotherClusterAtAKnownAddressRefuses() {
         registry.set(of("ours", a, LEADER));

@@ -376,6 +376,36 @@ class RetryTest {
         assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
     }
 
+    /** A write that may have been applied is not one that the closed client never made. */
+    @Test
+    void closingBetweenAttemptsKeepsTheOutcome() {
+        failFirst(1, true, Status.Code.UNAVAILABLE, "OUTCOME_UNKNOWN");
+        Connections connections = new Connections(null, options.build());
+        Route closing = new Route() {
+            @Override
+            public String next() {
+                return node.address();
+            }
+
+            @Override
+            public void failed(String address) {
+                connections.close(); // before the pause
+            }
+
+            @Override
+            public int size() {
+                return 1;
+            }
+        };
+        Api.PutRequest put = Api.PutRequest.newBuilder().setKey(Bytes.key("k")).build();
+        Caller caller = new Caller(connections, new CallMetrics(options.build()));
+        DKVException e = assertThrows(
+                DKVException.class, () -> caller.call(Rpc.PUT, put, () -> put, closing, TimeUnit.SECONDS.toNanos(20)));
+        assertEquals(Status.Code.CANCELLED, e.getGrpcStatus().getCode());
+        assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+        assertEquals(1, node.requests.size());
+    }
+
     @Test
     void interruptsEndCallsAndStayVisible() {
         failFirst(Integer.MAX_VALUE, false, Status.Code.UNAVAILABLE, "NOT_APPLIED");
