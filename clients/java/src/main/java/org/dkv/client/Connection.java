@@ -91,6 +91,11 @@ final class Connection {
         return channel.isShutdown();
     }
 
+    /** Reports whether it is closed and has no calls any more. */
+    boolean isClosed() {
+        return channel.isTerminated();
+    }
+
     /** Cancels the calls in progress and closes. */
     void abort() {
         channel.shutdownNow();

@@ -7,7 +7,10 @@ import io.grpc.CallCredentials;
 import io.grpc.ChannelCredentials;
 import io.grpc.InsecureChannelCredentials;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
@@ -17,6 +20,8 @@ final class Connections implements AutoCloseable {
     private static final long CLOSE_SECONDS = 10;
 
     private final LoadingCache<String, Connection> pool;
+    /** Those that the pool has dropped and that may still have calls. */
+    private final Set<Connection> retired = ConcurrentHashMap.newKeySet();
     private volatile boolean closed;
 
     Connections(String authority, ConnectionOptions options) {
@@ -28,7 +33,7 @@ final class Connections implements AutoCloseable {
                 .maximumSize(options.getConnectionPoolSize())
                 .expireAfterAccess(MAX_IDLE)
                 .executor(Runnable::run)
-                .evictionListener((String address, Connection c, RemovalCause cause) -> c.retire())
+                .evictionListener((String address, Connection c, RemovalCause cause) -> retire(c))
                 .build(connect::apply);
     }
 
@@ -38,6 +43,12 @@ final class Connections implements AutoCloseable {
                 options.tls() ? new TlsFiles(options).credentials() : InsecureChannelCredentials.create();
         CallCredentials caller = options.token() == null ? null : new BearerToken(options.token());
         return address -> Connection.to(address, authority, options, tls, caller);
+    }
+
+    private void retire(Connection c) {
+        retired.removeIf(Connection::isClosed);
+        retired.add(c);
+        c.retire();
     }
 
     /**
@@ -75,7 +86,8 @@ final class Connections implements AutoCloseable {
     @Override
     public void close() {
         closed = true;
-        List<Connection> all = List.copyOf(pool.asMap().values());
+        List<Connection> all = new ArrayList<>(pool.asMap().values());
+        all.addAll(retired);
         all.forEach(Connection::abort);
         try {
             for (Connection c : all) {

@@ -1,6 +1,7 @@
 package org.dkv.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -10,13 +11,18 @@ import dkv.serverpb.Api;
 import dkv.serverpb.DKVGrpc;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Server;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
 import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
 import io.grpc.netty.shaded.io.netty.util.internal.PlatformDependent;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.net.InetSocketAddress;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Collectors;
@@ -76,6 +82,37 @@ class LeakTest {
             }, () -> endless.open.get() + " are open");
         } finally {
             server.shutdownNow().awaitTermination(20, TimeUnit.SECONDS);
+        }
+    }
+
+    /** A pool that is too small drops connections whose iterations go on. */
+    @Test
+    void closingEndsTheCallsOfConnectionsThatThePoolDropped() throws Exception {
+        CountDownLatch release = new CountDownLatch(1);
+        ConnectionOptions options = ConnectionOptions.builder().connectionPoolSize(1).build();
+        try (FakeNode a = new FakeNode(); FakeNode b = new FakeNode()) {
+            Connections connections = new Connections(null, options);
+            List<ServerStream<Api.IterateRequest, Api.IterateResponse>> streams = new ArrayList<>();
+            for (FakeNode node : List.of(a, b)) {
+                node.onRequest((q, apply) -> {
+                    try {
+                        release.await(60, TimeUnit.SECONDS);
+                    } catch (InterruptedException e) {
+                        Thread.currentThread().interrupt(); // the server is being stopped
+                    }
+                    return apply.get();
+                });
+                streams.add(new ServerStream<>(connections.get(node.address()).calls(), Rpc.ITERATE.method(),
+                        Api.IterateRequest.getDefaultInstance()));
+            }
+            connections.close();
+            for (ServerStream<Api.IterateRequest, Api.IterateResponse> stream : streams) {
+                StatusRuntimeException e =
+                        assertThrows(StatusRuntimeException.class, () -> stream.read(TimeUnit.SECONDS.toNanos(30)));
+                assertNotEquals(Status.Code.DEADLINE_EXCEEDED, e.getStatus().getCode());
+            }
+        } finally {
+            release.countDown();
         }
     }
 
