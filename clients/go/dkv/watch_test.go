@@ -344,12 +344,12 @@ func TestWatchWithFixedAddresses(t *testing.T) {
 			cursor.Advance(w.want("k"))
 			must[uint64](t)(c.Put(ctx, []byte("k2"), nil))
 			watch(t, ctx, fixed, "", cursor).want("k2")
+			w.want("k2")
 			cl.mu.Lock()
 			cl.history = "h2"
 			close(cl.changed)
 			cl.changed = make(chan struct{})
 			cl.mu.Unlock()
-			w.want("k2")
 			w.fails(ErrTrimmed)
 		})
 	}
