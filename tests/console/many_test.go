@@ -92,5 +92,6 @@ func TestConsoleOfAThousandVBuckets(t *testing.T) {
 	p.until("all vBuckets", `document.querySelectorAll(".cell").length === 1024`)
 	p.click(`a[href="#storage"]`)
 	p.until("the largest vBuckets", `document.querySelectorAll("#by-vbucket tbody tr").length === 32 && document.querySelector("#by-vbucket tbody td").innerText === "1023"`)
+	p.until("that writes are refused now", `document.querySelector("[data-storage=master1]").innerText.includes("Writes are refused: that is below disk-reserve")`)
 	p.quiet()
 }

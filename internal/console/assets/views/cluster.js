@@ -65,7 +65,7 @@ function tiles(c) {
   const tile = (label, value, more, state) => h("div", { class: "tile " + (state ?? "") }, h("span", { class: "label" }, label), h("span", { class: "value" }, value), h("span", { class: "more" }, more));
   return h("section", { class: "tiles", "aria-label": "In short" },
     tile("Nodes", `${up} of ${c.nodes.length}`, up === c.nodes.length ? "all answer" : list(c.nodes.filter((n) => !n.answers).map((n) => n.name)) + " silent", up < c.nodes.length ? "bad" : ""),
-    c.buckets.length > 0 && tile("vBuckets led", `${led} of ${c.buckets.length}`, led === c.buckets.length ? "all take writes" : "the rest take none", led < c.buckets.length ? "bad" : ""),
+    c.buckets.length > 0 && tile("vBuckets led", `${led} of ${c.buckets.length}`, led === c.buckets.length ? "all have a leader" : "the rest take no writes", led < c.buckets.length ? "bad" : ""),
     c.buckets.length > 0 && writes(tile, c),
     c.slaves.length > 0 && tile("Slowest slave", slowest ? lagText(slowest.lag) : "–", slowest?.name ?? "no slave answers", slowest ? "" : "warn"),
     disks.length > 0 && tile("Least disk free", bytes(disks[0].d.free_bytes), `${percent(disks[0].d.free_bytes, disks[0].d.total_bytes)} on ${disks[0].n.name}`,

@@ -91,6 +91,7 @@ function card(n) {
 
 // forecast says when writes will be refused if the disk fills as it did in the last minutes.
 function forecast(name, d) {
+  if (d.free_bytes <= d.reserve_bytes) return `Writes are refused: that is below disk-reserve, ${bytes(d.reserve_bytes)}.`;
   const points = meters.disk.get(name) ?? [];
   const [first, last] = [points[0], points[points.length - 1]];
   if (!first || last[0] - first[0] < 60e3) return `Writes are refused below ${bytes(d.reserve_bytes)}; a forecast needs some minutes.`;
