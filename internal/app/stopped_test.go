@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -61,14 +62,18 @@ type acked struct {
 	keys []string
 }
 
-// writeUntil writes to the nodes, with several writers, until the result is called.
+// writeUntil writes to the nodes, with several writers, until the result is called. Each
+// rests between two writes, so that nodes without a majority are not asked without end.
 func (a *acked) writeUntil(t *testing.T, nodes []*process) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var writers sync.WaitGroup
 	for i, p := range nodes {
 		client := serverpb.NewDKVClient(connect(t, p.listen))
 		writers.Go(func() {
+			pace := time.NewTicker(2 * time.Millisecond)
+			defer pace.Stop()
 			for n := 0; ctx.Err() == nil; n++ {
+				<-pace.C
 				key := fmt.Sprintf("key-%d-%d", i, n)
 				limited, done := context.WithTimeout(ctx, testkit.Patience)
 				if _, err := client.Put(limited, &serverpb.PutRequest{Key: []byte(key), Value: []byte(key)}); err == nil {
