@@ -21,7 +21,7 @@ var (
 const enoughRuns = 60
 
 // inOrder has goroutines run one at a time until the test ends, in the order in which they
-// became ready. A seed then nearly always repeats, and takes a third of the processor time:
+// became ready. A seed then nearly always repeats, and takes about a third less of the processor:
 // no thread is woken for a goroutine that has only a few instructions to run.
 func inOrder(t *testing.T) {
 	before := runtime.GOMAXPROCS(1)
