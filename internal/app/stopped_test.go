@@ -186,6 +186,13 @@ func TestStoppedMastersStayStopped(t *testing.T) {
 		return err
 	}
 	testkit.Eventually(t, "a write is acknowledged", func() bool { return put("before") == nil })
+	for _, p := range nodes[:2] {
+		member := serverpb.NewDKVClient(connect(t, p.listen))
+		testkit.Eventually(t, "the master has the write", func() bool {
+			resp, err := member.Get(testkit.Within(t, testkit.Patience), &serverpb.GetRequest{Key: []byte("before")})
+			return err == nil && resp.GetFound()
+		})
+	}
 	var tokens []string
 	for _, p := range nodes[:2] {
 		resp, err := stopAt(t, p, &peerpb.StopDatabaseRequest{Promotion: "p"})
