@@ -26,6 +26,11 @@ type Place interface {
 	Resumable(at func() Resume)
 	// Client is among whom that is shared out which is scarce.
 	Client() Client
+	// Crowded reports whether the response would have to wait until the client takes others,
+	// so that it is too early to read what it is made of. AwaitRoom waits until it is not;
+	// its error says which limit is hit.
+	Crowded() bool
+	AwaitRoom() error
 }
 
 // Resume says where to resume a stream that was ended early: nothing before it is missing, but
@@ -68,3 +73,5 @@ func (noPlace) Park() error             { return nil }
 func (noPlace) Unpark()                 {}
 func (noPlace) Resumable(func() Resume) {}
 func (noPlace) Client() Client          { return Client{} }
+func (noPlace) Crowded() bool           { return false }
+func (noPlace) AwaitRoom() error        { return nil }

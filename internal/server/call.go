@@ -42,6 +42,7 @@ type call struct {
 	// trace says where the request spent its time. It is in the context of the call's handler if traced points to it; nil otherwise.
 	trace  kv.Trace
 	traced *kv.Trace
+	unary  *unaryCall // nil if it is none
 
 	// Under conn.mu: how many bytes and frames of the request have arrived and are held,
 	// when the last one arrived, and whether they were released.

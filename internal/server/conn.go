@@ -63,8 +63,10 @@ type conn struct {
 	still   time.Duration
 	// sharing is how many streams of forwarded calls are open.
 	sharing int
-	// queue are the responses that wait for room, in order.
+	// queue are the responses that wait for room, in order, and last is the size of the last
+	// one that was counted.
 	queue []*turn
+	last  int64
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {
@@ -154,7 +156,7 @@ func (c *conn) data(f frame) {
 		c.calls.relieve(k, full)
 	case untaken > mostUntaken:
 		c.calls.limited(limitMemory)
-		k.endStream(memoryFull(c.calls.wire.limit))
+		k.endStream(toStatus(memoryFull(c.calls.wire.limit)))
 	}
 }
 

@@ -164,7 +164,7 @@ func (f *forwarded) Hold(n int) *spb.Status {
 	if over := w.held.Add(int64(n)) > w.limit; full || over && !f.calls.makeRoom() {
 		f.Release(n)
 		f.calls.limited(limitMemory)
-		return status.Convert(memoryFull(w.limit)).Proto()
+		return status.Convert(toStatus(memoryFull(w.limit))).Proto()
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // turn is a response that waits for room.
@@ -17,10 +19,18 @@ type turn struct {
 func (c *conn) take(n int64) (limit string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.last = n
 	if len(c.queue) > 0 {
 		return limitUnwritten
 	}
 	return c.fit(n)
+}
+
+// usual is the size of the connection's last response that was counted.
+func (c *conn) usual() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(c.last, countedFrom)
 }
 
 // fit is take regardless of the queue. The caller holds mu.
@@ -58,6 +68,7 @@ func (c *conn) settle(taken, n int64) {
 	if c.closed {
 		return
 	}
+	c.last = n
 	c.unwritten += n - taken
 	c.calls.wire.held.Add(n - taken)
 	c.grant()
@@ -81,6 +92,9 @@ func (c *conn) grant() (limit string) {
 // crowded reports whether another response would have to wait, so that it is too early to
 // make it.
 func (c *conn) crowded() bool {
+	if w := c.calls.wire; w.held.Load() < w.perConnOut/4 {
+		return false // next to nothing waits, on any connection
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.queue) > 0 || c.unwritten >= c.calls.wire.perConnOut
@@ -141,12 +155,36 @@ func (c *conn) leave(t *turn, limit string) string {
 	return limit
 }
 
+// Crowded implements kv.Place: streams wait for their readers by themselves, and a call that
+// has taken room has it.
+func (k *call) Crowded() bool {
+	u := k.unary
+	return u != nil && u.conn != nil && u.method.repeatable && u.taken.Load() == 0 && u.conn.crowded()
+}
+
+// AwaitRoom implements kv.Place. The size of the response is not known yet: it is taken to be
+// that of the connection's last one that was counted.
+func (k *call) AwaitRoom() error {
+	u := k.unary
+	u.room.Lock() // several vBuckets may be read at once
+	defer u.room.Unlock()
+	if u.taken.Load() > 0 {
+		return nil
+	}
+	n := u.conn.usual()
+	if err := u.awaitRoom(n); err != nil {
+		return err
+	}
+	u.taken.Store(n)
+	return nil
+}
+
 // awaitRoom takes room for a response of n bytes. It waits at most half the time that a
 // request may take to arrive, and the call does not count as in flight meanwhile.
 func (u *unaryCall) awaitRoom(n int64) error {
 	c := u.calls
 	if err := u.Park(); err != nil {
-		return toStatus(err)
+		return err
 	}
 	defer u.Unpark()
 	if u.patience.IsZero() {
@@ -159,12 +197,11 @@ func (u *unaryCall) awaitRoom(n int64) error {
 	case limit == "":
 		return nil
 	case u.Err() != nil:
-		return toStatus(u.Err())
+		return kv.Errorf(kv.Unavailable, "waiting for room for the response: %w", u.Err())
 	}
 	c.limited(limit)
 	if limit == limitMemory {
 		return memoryFull(c.wire.limit)
 	}
-	return exhausted(requestPause,
-		"responses that this connection has not taken come to %d MiB, which is the limit; take them first, or use more connections (not applied)", c.wire.perConnOut>>20)
+	return noRoom("responses that this connection has not taken come to %d MiB, which is the limit; take them first, or use more connections (not applied)", c.wire.perConnOut>>20)
 }

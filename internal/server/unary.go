@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -33,9 +35,10 @@ type unaryCall struct {
 	memory   int64         // taken of calls.memory
 	expanded int64         // taken of calls.decoded
 	response any
-	// taken is the room that was taken for a response that is yet to be made, and patience
-	// until when the call waits for room.
-	taken    int64
+	// taken is the room that was taken for a response that is yet to be made. It is taken by
+	// one goroutine at a time, under room, which waits for it until patience.
+	taken    atomic.Int64
+	room     sync.Mutex
 	patience time.Time
 }
 
@@ -45,6 +48,7 @@ func (c *calls) unary(full string, h handler) handler {
 		begin := time.Now()
 		m := c.methods[full]
 		u := &unaryCall{call: c.callFor(ctx), decode: decode, handled: begin}
+		u.unary = u
 		defer func() {
 			if p := recover(); p != nil {
 				resp, err = nil, c.panicked(full, p)
@@ -111,8 +115,8 @@ func (u *unaryCall) done() {
 	if u.expanded > 0 {
 		u.calls.decoded.Release(u.expanded)
 	}
-	if u.taken > 0 {
-		u.conn.give(u.taken)
+	if n := u.taken.Load(); n > 0 {
+		u.conn.give(n)
 	}
 	u.share.EndRequest()
 	u.leave()
@@ -132,8 +136,8 @@ func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) 
 		case size == 0:
 			u.response = resp
 			return resp, nil
-		case u.taken > 0:
-			u.conn.settle(u.taken, size)
+		case u.taken.Load() > 0:
+			u.conn.settle(u.taken.Load(), size)
 		case u.conn.take(size) != "":
 			if u.method.repeatable {
 				resp, m = nil, nil
@@ -141,13 +145,13 @@ func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) 
 			err := u.awaitRoom(size)
 			u.traced.Since(kv.Answer, served)
 			if err != nil {
-				return nil, err
+				return nil, u.endedBy(toStatus(err))
 			}
-			if u.taken = size; u.method.repeatable {
+			if u.taken.Store(size); u.method.repeatable {
 				continue
 			}
 		}
-		u.taken = 0
+		u.taken.Store(0)
 		u.response = m
 		out, err := u.encoded(m, size)
 		u.traced.Since(kv.Answer, served)
@@ -180,11 +184,10 @@ func (u *unaryCall) receive(v any) error {
 	if u.entry, err = u.calls.beginAudit(u.call, u.method, v); err != nil {
 		return err
 	}
-	if u.method.repeatable && u.conn != nil && u.conn.crowded() {
-		if err := u.awaitRoom(countedFrom); err != nil {
+	if u.Crowded() {
+		if err := u.AwaitRoom(); err != nil {
 			return err
 		}
-		u.conn.give(countedFrom) // the response's size is not known yet
 	}
 	err = u.reserve()
 	u.traced.Since(kv.Queue, u.handled)

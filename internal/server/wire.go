@@ -59,13 +59,19 @@ func (c *calls) relieve(k *call, connFull bool) {
 		return
 	}
 	c.limited(limitMemory)
-	k.endRequest(memoryFull(c.wire.limit))
+	k.endRequest(toStatus(memoryFull(c.wire.limit)))
 }
 
 // memoryFull is the error of a request that there is no memory for.
 func memoryFull(limit int64) error {
-	return exhausted(requestPause,
-		"messages that are on their way take all of the %d MiB for them (max-memory-in-flight); retry later, or send less at once (not applied)", limit>>20)
+	return noRoom("messages that are on their way take all of the %d MiB for them (max-memory-in-flight); retry later, or send less at once (not applied)", limit>>20)
+}
+
+// noRoom is the error of a request whose messages have to wait too long for others.
+func noRoom(format string, args ...any) error {
+	err := kv.Errorf(kv.Exhausted, format, args...)
+	err.RetryAfter = requestPause
+	return err
 }
 
 // makeRoom ends the request or connection that holds most of the memory for messages

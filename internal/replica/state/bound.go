@@ -14,18 +14,35 @@ import (
 // wait hold nothing, and clients take turns: one that reads much makes itself wait.
 type Reads struct{ gate *fair.Gate }
 
-// leastReads keeps a disk busy, whatever the number of processors.
-const leastReads = 64
+// Reads that wait for the disk keep it busy if there are some for each processor. Those of
+// large values that are cached take processors, in threads that Go's scheduler does not
+// count: with many of them nothing else gets its turn, Raft's heartbeats among it.
+const (
+	leastReads        = 8
+	readsPerProcessor = 4
+)
 
 // NewReads makes the bound of a process, which all of its replicas share.
-func NewReads() *Reads { return newReads(max(leastReads, 8*runtime.GOMAXPROCS(0))) }
+func NewReads() *Reads { return newReads(max(leastReads, readsPerProcessor*runtime.GOMAXPROCS(0))) }
 
 func newReads(most int) *Reads { return &Reads{gate: fair.New(most)} }
 
-// do calls f, which must not wait for anything but storage, when there is a place.
+// do calls f, which must not wait for anything but storage, when there is a place, and room
+// for the response: one that found none would be thrown away, and read again. Hundreds that
+// a client has asked for at once have all come here before the first of them shows that.
 func (r *Reads) do(ctx context.Context, f func() error) error {
-	if err := r.gate.Enter(ctx, kv.PlaceOf(ctx).Client()); err != nil {
-		return kv.Errorf(kv.Unavailable, "waiting for other reads: %w", err)
+	place := kv.PlaceOf(ctx)
+	for {
+		if err := r.gate.Enter(ctx, place.Client()); err != nil {
+			return kv.Errorf(kv.Unavailable, "waiting for other reads: %w", err)
+		}
+		if !place.Crowded() {
+			break
+		}
+		r.gate.Leave()
+		if err := place.AwaitRoom(); err != nil {
+			return err
+		}
 	}
 	defer r.gate.Leave()
 	return f()

@@ -55,13 +55,72 @@ func TestReadsUnderWayAreBounded(t *testing.T) {
 	}
 }
 
-// reader is a place of a client's.
+// reader is a place of a client's, which has room for a response once it has waited.
 type reader struct {
 	kv.Place
 	client kv.Client
+	room   *room
+}
+
+// room is that of a client that takes none of its responses until it is made to.
+type room struct {
+	made    chan struct{}
+	waiting atomic.Int64
+	err     error
 }
 
 func (r reader) Client() kv.Client { return r.client }
+
+func (r reader) Crowded() bool {
+	if r.room == nil {
+		return false
+	}
+	select {
+	case <-r.room.made:
+		return false
+	default:
+		return true
+	}
+}
+
+func (r reader) AwaitRoom() error {
+	r.room.waiting.Add(1)
+	<-r.room.made
+	return r.room.err
+}
+
+// What a client asks for whose responses have no room is not read, and keeps others from
+// nothing, however much it is.
+func TestNothingIsReadForACrowdedClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Store{opts: Options{Reads: newReads(1)}}
+		c.machine.Store(new(fsm.Machine))
+		var read atomic.Int64
+		start := func(r *room, conn uint64) <-chan error {
+			ctx := context.WithValue(t.Context(), kv.PlaceKey{}, reader{client: kv.Client{Conn: conn}, room: r})
+			done := make(chan error, 1)
+			go func() {
+				_, err := c.With(ctx, func(*fsm.Machine) error { read.Add(1); return nil })
+				done <- err
+			}()
+			return done
+		}
+		full, refused := &room{made: make(chan struct{})}, &room{made: make(chan struct{}), err: errors.New("full")}
+		greedy, rejected := start(full, 1), start(refused, 1)
+		synctest.Wait()
+		if err := <-start(nil, 2); err != nil || read.Load() != 1 {
+			t.Errorf("another client: %v, %d reads", err, read.Load())
+		}
+		close(full.made)
+		close(refused.made)
+		if err := <-greedy; err != nil || full.waiting.Load() != 1 {
+			t.Errorf("once there is room: %v, %d waited", err, full.waiting.Load())
+		}
+		if err := <-rejected; !errors.Is(err, refused.err) || read.Load() != 2 {
+			t.Errorf("without room: %v, %d reads", err, read.Load())
+		}
+	})
+}
 
 // A client with one read waits for one of another client, however many that has.
 func TestReadersTakeTurns(t *testing.T) {

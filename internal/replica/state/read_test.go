@@ -153,15 +153,13 @@ func (p *place) Park() error {
 
 func (p *place) Unpark() { p.parked-- }
 
-func (p *place) Client() kv.Client { return kv.Client{} }
-
 // A read that waits has no place in flight, and takes it again; where too many wait,
 // it is told so.
 func TestReadThatWaitsLeavesItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := replicatest.RunNode(t)
 		r.MustPut("k", "1")
-		p := &place{}
+		p := &place{Place: kv.PlaceOf(t.Context())}
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), kv.PlaceKey{}, p), time.Second)
 		defer cancel()
 		if _, _, _, err := r.Get(ctx, []byte("k"), kv.ReadOptions{MinIndex: 1}); err != nil || p.most != 0 {
