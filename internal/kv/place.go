@@ -30,7 +30,7 @@ type Place interface {
 	// so that it is too early to read what it is made of. AwaitRoom waits until it is not;
 	// its error says which limit is hit.
 	Crowded() bool
-	AwaitRoom() error
+	AwaitRoom(ctx context.Context) error
 }
 
 // Resume says where to resume a stream that was ended early: nothing before it is missing, but
@@ -69,9 +69,9 @@ func PlaceOf(ctx context.Context) Place {
 
 type noPlace struct{}
 
-func (noPlace) Park() error             { return nil }
-func (noPlace) Unpark()                 {}
-func (noPlace) Resumable(func() Resume) {}
-func (noPlace) Client() Client          { return Client{} }
-func (noPlace) Crowded() bool           { return false }
-func (noPlace) AwaitRoom() error        { return nil }
+func (noPlace) Park() error                     { return nil }
+func (noPlace) Unpark()                         {}
+func (noPlace) Resumable(func() Resume)         {}
+func (noPlace) Client() Client                  { return Client{} }
+func (noPlace) Crowded() bool                   { return false }
+func (noPlace) AwaitRoom(context.Context) error { return nil }

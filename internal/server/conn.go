@@ -63,6 +63,8 @@ type conn struct {
 	still   time.Duration
 	// sharing is how many streams of forwarded calls are open.
 	sharing int
+	// reserved is what of unwritten belongs to responses that are yet to be made.
+	reserved int64
 	// queue are the responses that wait for room, in order, and last is the size of the last
 	// one that was counted.
 	queue []*turn
@@ -204,7 +206,7 @@ func (c *conn) Close() error {
 	first := !c.closed
 	c.closed = true
 	held := c.received + c.unwritten
-	c.received, c.unwritten = 0, 0
+	c.received, c.unwritten, c.reserved = 0, 0, 0
 	c.grant() // what waits for room need not wait any more
 	c.mu.Unlock()
 	if first {

@@ -16,14 +16,45 @@ type turn struct {
 
 // take reserves room for a response of n bytes. If there is none it returns the limit that
 // was hit.
-func (c *conn) take(n int64) (limit string) {
+func (c *conn) take(n int64) (limit string) { return c.exchange(0, n) }
+
+// exchange is take for a response that has been made, in the place of what was reserved
+// before that, which is given back in any case.
+func (c *conn) exchange(reserved, n int64) (limit string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = n
-	if len(c.queue) > 0 {
-		return limitUnwritten
+	if n > 0 {
+		c.last = n
 	}
-	return c.fit(n)
+	if c.closed { // what was reserved is released, and it goes nowhere
+		return ""
+	}
+	c.reserved -= reserved
+	c.unwritten -= reserved
+	c.calls.wire.held.Add(-reserved)
+	switch {
+	case n == 0:
+	case n <= reserved:
+		c.unwritten += n
+		c.calls.wire.held.Add(n)
+	case len(c.queue) > 0:
+		limit = limitUnwritten
+	default:
+		limit = c.fit(n)
+	}
+	if reserved > 0 {
+		c.grant()
+	}
+	return limit
+}
+
+// reserve notes that room which was taken is for a response that is yet to be made.
+func (c *conn) reserve(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.reserved += n
+	}
 }
 
 // usual is the size of the connection's last response that was counted.
@@ -58,19 +89,6 @@ func (c *conn) give(n int64) {
 	}
 	c.unwritten -= n
 	c.calls.wire.held.Add(-n)
-	c.grant()
-}
-
-// settle corrects what was taken for a response to its real size.
-func (c *conn) settle(taken, n int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return
-	}
-	c.last = n
-	c.unwritten += n - taken
-	c.calls.wire.held.Add(n - taken)
 	c.grant()
 }
 
@@ -164,24 +182,20 @@ func (k *call) Crowded() bool {
 
 // AwaitRoom implements kv.Place. The size of the response is not known yet: it is taken to be
 // that of the connection's last one that was counted.
-func (k *call) AwaitRoom() error {
+func (k *call) AwaitRoom(ctx context.Context) error {
 	u := k.unary
 	u.room.Lock() // several vBuckets may be read at once
 	defer u.room.Unlock()
 	if u.taken.Load() > 0 {
 		return nil
 	}
-	n := u.conn.usual()
-	if err := u.awaitRoom(n); err != nil {
-		return err
-	}
-	u.taken.Store(n)
-	return nil
+	return u.awaitRoom(ctx, u.conn.usual())
 }
 
-// awaitRoom takes room for a response of n bytes. It waits at most half the time that a
-// request may take to arrive, and the call does not count as in flight meanwhile.
-func (u *unaryCall) awaitRoom(n int64) error {
+// awaitRoom reserves room for a response of n bytes that is yet to be made. It waits at most
+// half the time that a request may take to arrive, and the call does not count as in flight
+// meanwhile.
+func (u *unaryCall) awaitRoom(ctx context.Context, n int64) error {
 	c := u.calls
 	if err := u.Park(); err != nil {
 		return err
@@ -190,14 +204,16 @@ func (u *unaryCall) awaitRoom(n int64) error {
 	if u.patience.IsZero() {
 		u.patience = time.Now().Add(c.opts.ReceiveTimeout / 2)
 	}
-	ctx, cancel := context.WithDeadline(u.call, u.patience)
+	wait, cancel := context.WithDeadline(ctx, u.patience)
 	defer cancel()
-	limit := u.conn.await(ctx, n, nil)
+	limit := u.conn.await(wait, n, nil)
 	switch {
 	case limit == "":
+		u.conn.reserve(n)
+		u.taken.Store(n)
 		return nil
-	case u.Err() != nil:
-		return kv.Errorf(kv.Unavailable, "waiting for room for the response: %w", u.Err())
+	case ctx.Err() != nil:
+		return kv.Errorf(kv.Unavailable, "waiting for room for the response: %w", ctx.Err())
 	}
 	c.limited(limit)
 	if limit == limitMemory {

@@ -103,8 +103,9 @@ func (c *conn) look(now time.Time, every, stalled time.Duration) (stuck bool) {
 	blocked := c.blocked(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	made := c.unwritten - c.reserved
 	switch {
-	case c.unwritten == 0:
+	case made == 0:
 		c.slow = 0
 	case c.written < int64(slowRate*every/time.Second):
 		c.slow++
@@ -113,9 +114,9 @@ func (c *conn) look(now time.Time, every, stalled time.Duration) (stuck bool) {
 	}
 	if c.written > 0 {
 		c.still = 0
-	} else if c.unwritten > 0 {
+	} else if made > 0 {
 		c.still += every
 	}
 	c.written = 0
-	return blocked >= stalled || c.still >= stuckTimes*stalled && c.unwritten > stuckBytes
+	return blocked >= stalled || c.still >= stuckTimes*stalled && made > stuckBytes
 }

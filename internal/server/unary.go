@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,7 +117,7 @@ func (u *unaryCall) done() {
 		u.calls.decoded.Release(u.expanded)
 	}
 	if n := u.taken.Load(); n > 0 {
-		u.conn.give(n)
+		u.conn.exchange(n, 0)
 	}
 	u.share.EndRequest()
 	u.leave()
@@ -132,26 +133,27 @@ func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) 
 		}
 		served := u.traced.Start()
 		m, size := u.countedSize(resp)
-		switch {
-		case size == 0:
+		if size == 0 {
 			u.response = resp
 			return resp, nil
-		case u.taken.Load() > 0:
-			u.conn.settle(u.taken.Load(), size)
-		case u.conn.take(size) != "":
+		}
+		if u.conn.exchange(u.taken.Swap(0), size) != "" {
 			if u.method.repeatable {
 				resp, m = nil, nil
 			}
-			err := u.awaitRoom(size)
+			err := u.awaitRoom(u.call, size)
 			u.traced.Since(kv.Answer, served)
-			if err != nil {
+			switch {
+			case err != nil && u.method.repeatable:
 				return nil, u.endedBy(toStatus(err))
-			}
-			if u.taken.Store(size); u.method.repeatable {
+			case err != nil: // a service may answer much to what it has done
+				return nil, u.endedBy(toStatus(kv.UnknownOutcome(kv.KindOf(err),
+					errors.New("the request was served, but its response found no room (max-memory-in-flight); look at what it did before you repeat it"))))
+			case u.method.repeatable:
 				continue
 			}
+			u.conn.exchange(u.taken.Swap(0), size)
 		}
-		u.taken.Store(0)
 		u.response = m
 		out, err := u.encoded(m, size)
 		u.traced.Since(kv.Answer, served)
@@ -185,9 +187,11 @@ func (u *unaryCall) receive(v any) error {
 		return err
 	}
 	if u.Crowded() {
-		if err := u.AwaitRoom(); err != nil {
-			return err
+		if err := u.awaitRoom(u.call, countedFrom); err != nil {
+			return toStatus(err)
 		}
+		// It may have to wait for other things yet, and reserves room when it reads.
+		u.conn.exchange(u.taken.Swap(0), 0)
 	}
 	err = u.reserve()
 	u.traced.Since(kv.Queue, u.handled)

@@ -65,7 +65,7 @@ func TestCallsLearnThatTheyAreCrowded(t *testing.T) {
 		crowded <- place.Crowded()
 		// Twice, as when several vBuckets are read.
 		for range 2 {
-			if err := place.AwaitRoom(); err != nil {
+			if err := place.AwaitRoom(ctx); err != nil {
 				return nil, err
 			}
 		}

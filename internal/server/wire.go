@@ -139,10 +139,11 @@ func (c *conn) stalest(now time.Time) (most holder) {
 func (c *conn) slowest() holder {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.slow < slowLooks || c.unwritten == 0 {
+	made := c.unwritten - c.reserved
+	if c.slow < slowLooks || made == 0 {
 		return holder{}
 	}
-	return holder{bytes: c.unwritten, conn: c}
+	return holder{bytes: made, conn: c}
 }
 
 // statusOf is an error of the server itself, by which the call had no effect.

@@ -18,7 +18,7 @@ type Reads struct{ gate *fair.Gate }
 // large values that are cached take processors, in threads that Go's scheduler does not
 // count: with many of them nothing else gets its turn, Raft's heartbeats among it.
 const (
-	leastReads        = 8
+	leastReads        = 16
 	readsPerProcessor = 4
 )
 
@@ -40,7 +40,7 @@ func (r *Reads) do(ctx context.Context, f func() error) error {
 			break
 		}
 		r.gate.Leave()
-		if err := place.AwaitRoom(); err != nil {
+		if err := place.AwaitRoom(ctx); err != nil {
 			return err
 		}
 	}

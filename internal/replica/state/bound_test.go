@@ -83,7 +83,7 @@ func (r reader) Crowded() bool {
 	}
 }
 
-func (r reader) AwaitRoom() error {
+func (r reader) AwaitRoom(context.Context) error {
 	r.room.waiting.Add(1)
 	<-r.room.made
 	return r.room.err
