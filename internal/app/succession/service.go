@@ -185,17 +185,28 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 	if r.GetUnseal() {
 		kind = command.Unseal
 	}
+	sealed := false // some of them: the promotion has to end that if it is given up
+	failed := func(v role.VBucket, err error) error {
+		err = fmt.Errorf("vBucket %s: %w", v.Name, err)
+		if sealed {
+			return kv.UnknownOutcome(kv.KindOf(err), err)
+		}
+		return err
+	}
 	for _, v := range s.role.VBuckets() {
 		index, err := sealNow(ctx, v, kind, r.GetPromotion())
 		if err != nil {
-			return nil, fmt.Errorf("vBucket %s: %w", v.Name, err)
+			return nil, failed(v, err)
 		}
 		if index == 0 {
 			continue // another node owns the log
 		}
-		digest, err := lastDigest(ctx, v)
-		if err != nil {
-			return nil, fmt.Errorf("vBucket %s: its newest change: %w", v.Name, err)
+		sealed = true
+		var digest uint64
+		if kind == command.Seal {
+			if digest, err = lastDigest(v); err != nil {
+				return nil, failed(v, fmt.Errorf("its newest change: %w", err))
+			}
 		}
 		resp.VBuckets = append(resp.VBuckets, &peerpb.SealedVBucket{VBucket: v.Name, History: v.Status().Identity.History, Index: index, Digest: digest})
 		resp.Leased = resp.Leased || hasRecord(v)
@@ -224,11 +235,9 @@ func recorded(record []byte) bool {
 }
 
 // lastDigest returns the digest of the newest change of a log; 0 if that is not known.
-func lastDigest(ctx context.Context, v role.VBucket) (uint64, error) {
-	if log, is := v.Replica.(interface {
-		LastDigest(context.Context) (uint64, error)
-	}); is {
-		return log.LastDigest(ctx)
+func lastDigest(v role.VBucket) (uint64, error) {
+	if log, is := v.Replica.(interface{ LastDigest() (uint64, error) }); is {
+		return log.LastDigest()
 	}
 	return 0, nil
 }

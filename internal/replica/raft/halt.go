@@ -94,8 +94,8 @@ func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted
 		out.Digest, out.Fault = r.applyTail(s, out.End, copyTo)
 		return out, nil
 	}
-	out.Digest, err = r.state.Machine().LastDigest()
-	return out, err
+	out.Digest, out.Fault = r.state.Machine().LastDigest()
+	return out, nil
 }
 
 // awaitUnloaded returns once Dragonboat does not use the replica any more.

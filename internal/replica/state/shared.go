@@ -30,14 +30,9 @@ func (s Shared) Sealed() string { return s.state.Machine().Sealed() }
 // SealedAt is Sealed with the index of the seal.
 func (s Shared) SealedAt() (promotion string, at kv.Index) { return s.state.Machine().SealedAt() }
 
-// LastDigest is the digest of the newest change; see fsm.Machine.LastDigest.
-func (s Shared) LastDigest(ctx context.Context) (digest uint64, err error) {
-	_, err = s.state.With(ctx, func(m *fsm.Machine) (err error) {
-		digest, err = m.LastDigest()
-		return err
-	})
-	return digest, err
-}
+// LastDigest is the digest of the newest change; see fsm.Machine.LastDigest. It does not wait
+// behind other reads: a promotion asks for those of all vBuckets.
+func (s Shared) LastDigest() (uint64, error) { return s.state.Machine().LastDigest() }
 
 // Get implements Replica.
 func (s Shared) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {

@@ -180,7 +180,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for said := ""; ctx.Err() == nil; {
 		pause := k.opts.Lease / share
 		err := k.renew(ctx)
-		if err != nil {
+		switch {
+		case errors.Is(err, errIdle): // it is woken when it gains a log
+			pause /= 2
+		case err != nil:
 			pause = min(pause/2, soon)
 		}
 		said = k.report(ctx, err, said)
