@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lni/dragonboat/v4/raftpb"
@@ -137,9 +138,18 @@ func moveLog(opts Options, machine string) (holder string, err error) {
 		return "", err
 	}
 	var logs []string
+	var counted []fs.FileInfo
 	for _, f := range folders {
 		// A folder may be a link to one on another disk.
-		if info, err := os.Stat(filepath.Join(opts.Dir, f.Name())); datadir.Kept(f.Name()) || err != nil || !info.IsDir() {
+		info, err := os.Stat(filepath.Join(opts.Dir, f.Name()))
+		if datadir.Kept(f.Name()) || err != nil || !info.IsDir() {
+			continue
+		}
+		// Or to another one here: two names of one log.
+		if i := slices.IndexFunc(counted, func(c fs.FileInfo) bool { return os.SameFile(c, info) }); i >= 0 {
+			if f.Name() == machine {
+				logs[i] = machine
+			}
 			continue
 		}
 		held, err := holdsFiles(logFolder(opts, f.Name()))
@@ -147,7 +157,7 @@ func moveLog(opts Options, machine string) (holder string, err error) {
 			return "", err
 		}
 		if held {
-			logs = append(logs, f.Name())
+			logs, counted = append(logs, f.Name()), append(counted, info)
 		}
 	}
 	switch {

@@ -163,6 +163,25 @@ func TestLinkedLogIsMoved(t *testing.T) {
 	}
 }
 
+// A link to the folder of a log is another name of the same log.
+func TestLinkToALogIsNoOtherLog(t *testing.T) {
+	for machine, link := range map[string]string{"b": "b", "a": "b", "c": "b", "z": "0"} {
+		opts := placed(t, "a")
+		note(t, opts, "a")
+		if err := os.Symlink("a", filepath.Join(opts.Dir, link)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // also once the log was moved
+			if err := settle(opts, machine); err != nil {
+				t.Fatalf("on %s: %v", machine, err)
+			}
+			if got, err := os.ReadFile(filepath.Join(logFolder(opts, machine), walFolder, "1.wal")); err != nil || string(got) != "a" {
+				t.Errorf("on %s: %q, %v", machine, got, err)
+			}
+		}
+	}
+}
+
 // At the root of a file system there is a folder that only root may enter.
 func TestLogAtTheRootOfAFileSystem(t *testing.T) {
 	opts := placed(t)
