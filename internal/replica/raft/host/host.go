@@ -24,6 +24,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/replica/raft/transport"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
@@ -96,11 +97,9 @@ func Open(opts Options) (_ *Host, err error) {
 			return nil, fmt.Errorf("%s in the working directory changes how the Raft log works; remove it or start elsewhere", name)
 		}
 	}
-	layout, err := loadLayout(opts.Dir, opts.Size)
-	if err != nil {
-		return nil, err
+	if err := durable.MkdirAll(opts.Dir); err != nil {
+		return nil, fmt.Errorf("raft log: %w; choose a folder that this user may write to", err)
 	}
-	logTo(opts.Log)
 	lock, err := lockFolder(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -110,6 +109,11 @@ func Open(opts Options) (_ *Host, err error) {
 			_ = lock.Close() // err is the one to report
 		}
 	}()
+	layout, err := loadLayout(opts.Dir, opts.Size)
+	if err != nil {
+		return nil, err
+	}
+	logTo(opts.Log)
 	machine, err := os.Hostname()
 	if err == nil {
 		err = settle(opts, machine)

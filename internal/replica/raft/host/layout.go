@@ -67,9 +67,6 @@ func loadLayout(dir string, size Size) (layout, error) {
 }
 
 func saveLayout(dir string, l layout) error {
-	if err := durable.MkdirAll(dir); err != nil {
-		return fmt.Errorf("raft log: %w; choose a folder that this user may write to", err)
-	}
 	raw, err := json.Marshal(l)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -46,6 +47,9 @@ func TestFolderOfARunningHost(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(logFolder(opts, "another"), walFolder, "1.wal")); err != nil {
 		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(opts.Dir, layoutFile)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the layout of a log that another process has open: %v", err)
 	}
 	if err := lock.Close(); err != nil {
 		t.Fatal(err)
