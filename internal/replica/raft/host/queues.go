@@ -6,10 +6,9 @@ import (
 )
 
 // Dragonboat gives each group queues of fixed lengths, about a megabyte a group: fine for a
-// few groups, but a gigabyte for a thousand. It reads the lengths when a group starts, and
-// those of its workers when a host opens. They can only be configured by a file in the working
-// directory, so they are set through their linker names. Dragonboat's version is fixed in
-// go.mod; a name that does not exist fails to link.
+// few groups, but a gigabyte for a thousand. It reads the lengths when a group starts. They can
+// only be configured by a file in the working directory, so they are set through their linker
+// names. Dragonboat's version is fixed in go.mod; a name that does not exist fails to link.
 
 //go:linkname receiveQueueLen github.com/lni/dragonboat/v4.receiveQueueLen
 var receiveQueueLen uint64
@@ -22,9 +21,6 @@ var incomingReadIndexMaxLen uint64
 
 //go:linkname pendingProposalShards github.com/lni/dragonboat/v4.pendingProposalShards
 var pendingProposalShards uint64
-
-//go:linkname taskBatchSize github.com/lni/dragonboat/v4.taskBatchSize
-var taskBatchSize uint64
 
 //go:linkname initialTaskQueueCap github.com/lni/dragonboat/v4/internal/rsm.initialTaskQueueCap
 var initialTaskQueueCap uint64
@@ -52,8 +48,9 @@ var queueLengths = []queueLength{
 	{&incomingProposalsMaxLen, 2048, 64},
 	{&incomingReadIndexMaxLen, 4096, 64},
 	{&pendingProposalShards, 16, 1},
-	// What an apply worker and a group's queue to it begin with; both grow.
-	{&taskBatchSize, 512, 64},
+	// What a group's queue to its apply worker begins with; it grows. The batches of the workers
+	// themselves do not, as they are passed by value: one that is too short is allocated again
+	// each time.
 	{&initialTaskQueueCap, 24, 4},
 	// The first must stay above the second.
 	{&entrySliceSize, 512, 16},
