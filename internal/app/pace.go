@@ -18,8 +18,9 @@ const (
 	// the collector runs seldom even so, and what it does not need stays the system's.
 	quietShare = 8
 	// startPatience is for how long a process starts at most, as far as the collector is
-	// concerned: a node may take long until it has heard of others.
-	startPatience = time.Minute
+	// concerned. Until the last vBucket serves it may take long, as when others are awaited: those
+	// that serve have load meanwhile, and under load so low a percentage costs much of the CPU.
+	startPatience = 15 * time.Second
 )
 
 // quietPercent is the collector's percentage while the process is quiet.
