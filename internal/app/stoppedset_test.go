@@ -27,7 +27,7 @@ func recordAt(t *testing.T, registry *process) *peerpb.Record {
 func TestSetReplacesStoppedMastersUnderARecord(t *testing.T) {
 	registry := start(t, "--role", "discovery")
 	registry.grpc()
-	shared := []string{"--discovery-service.client.discovery-service-addr", registry.listen, "--vbuckets", "2", "--auto-promote-after", "90s", "--auto-rejoin",
+	shared := []string{"--discovery-service.client.discovery-service-addr", registry.listen, "--vbuckets", "2", "--auto-promote-after", "10m", "--auto-rejoin",
 		"--repl-ack", "sync", "--repl-ack-timeout", "30s"}
 	nodes := mastersWith(t, 3, append(slices.Clone(shared), "--allow-drills")...)
 	var slaves []*process
