@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,7 +113,9 @@ type rig struct {
 	retired       chan struct{}
 }
 
-func newRig(t *testing.T, h handler) *rig {
+func newRig(t *testing.T, h handler) *rig { return newRigOf(t, h) }
+
+func newRigOf(t *testing.T, h Handler) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &rig{wire: newWire(ctx), t: t, drained: make(chan struct{}), ran: make(chan error, 1), answered: make(chan error, 1), retired: make(chan struct{})}
 	go func() {
@@ -326,6 +329,48 @@ func TestLargeRequestsAreNotTaken(t *testing.T) {
 	if _, err := r.Call(t.Context(), request(strings.Repeat("x", maxRequest-10))); err != nil {
 		t.Error(err)
 	}
+}
+
+// full is a handler that lets no call in while others, of which the stream knows nothing, are there.
+type full struct {
+	handler
+	others atomic.Int64
+}
+
+func (f *full) Enter(int) bool { return f.others.Load() == 0 }
+
+// TestCallsEnterOnceThoseOfOtherStreamsEnd: that of its own stream which is under way may take long.
+func TestCallsEnterOnceThoseOfOtherStreamsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		long := make(chan struct{})
+		f := &full{handler: func(_ context.Context, _, request string) Answer {
+			if request == "long" {
+				<-long
+			}
+			return Answer{Response: wrapperspb.String(request)}
+		}}
+		r := newRigOf(t, f)
+		answers := make(chan error, 2)
+		call := func(key string) { _, err := r.Call(t.Context(), request(key)); answers <- err }
+		go call("long")
+		synctest.Wait() // it is served
+		f.others.Store(1)
+		go call("short")
+		synctest.Wait() // it waits
+		f.others.Store(0)
+		select {
+		case err := <-answers:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the call is not served")
+		}
+		close(long)
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestIdleLineEnds: a connection that is not used may be closed.

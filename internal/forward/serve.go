@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/mem"
@@ -41,7 +42,8 @@ type Handler interface {
 	// Serve answers a call. Neither slice is used after it has returned.
 	Serve(ctx context.Context, method, request []byte) Answer
 	// Enter reports whether another call of a stream may be served, of which so many are under
-	// way, and counts it if so; Leave ends that. It is asked again when one of them has ended.
+	// way, and counts it if so; Leave ends that. It is asked again when one of them has ended,
+	// and now and then: it may depend on other streams.
 	Enter(busy int) bool
 	Leave()
 	// Hold counts n bytes of calls that are under way, until Release. Its status, if any, is the
@@ -66,6 +68,8 @@ const (
 	// heldFrom is the size from which a message is held for what it takes until its calls have
 	// been served: each of them keeps all of it.
 	heldFrom = 16 << 10
+	// enterPause is the time between two questions whether a call may be served.
+	enterPause = 50 * time.Millisecond
 )
 
 // Serve answers the calls of a stream until the sender has ended it. message is the largest
@@ -77,11 +81,7 @@ func Serve(stream Receiving, message int, drained <-chan struct{}, h Handler) er
 		origins: make(map[string]context.Context), cancels: make(map[uint64]context.CancelFunc), jobs: make(chan job),
 	}
 	s.room.L = &s.mu
-	defer context.AfterFunc(s.ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.room.Broadcast()
-	})()
+	defer context.AfterFunc(s.ctx, s.look)()
 	first := appendNumber(nil, fieldMaxMessage, uint64(s.largest))
 	first = appendNumber(first, fieldMaxRequest, uint64(min(maxRequest, s.largest/2)))
 	if err := stream.SendMsg(&Message{first}); err != nil {
@@ -122,7 +122,7 @@ type serving struct {
 	mu sync.Mutex
 	// cancels has the calls that are under way.
 	cancels map[uint64]context.CancelFunc
-	// room is signalled when one of them has ended.
+	// room is signalled when one of them has ended, or it is time to look again.
 	room sync.Cond
 }
 
@@ -256,7 +256,9 @@ func (s *serving) begin(ctx context.Context, c call) (context.Context, error) {
 		if s.ctx.Err() != nil {
 			return nil, context.Cause(s.ctx)
 		}
+		again := time.AfterFunc(enterPause, s.look)
 		s.room.Wait()
+		again.Stop()
 	}
 	if _, twice := s.cancels[c.id]; twice { // its context would have no end before the stream's
 		s.handler.Leave()
@@ -270,6 +272,13 @@ func (s *serving) begin(ctx context.Context, c call) (context.Context, error) {
 	}
 	s.cancels[c.id] = cancel
 	return ctx, nil
+}
+
+// look has a call that waits for room look for it again.
+func (s *serving) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room.Signal()
 }
 
 func (s *serving) done(id uint64) {
