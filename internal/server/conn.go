@@ -156,7 +156,7 @@ func (c *conn) data(f frame) {
 	case !over && !full:
 	case !shared:
 		c.calls.relieve(k, full)
-	case untaken > mostUntaken:
+	case untaken > mostUntaken && !c.makeRoom(full):
 		c.calls.limited(limitMemory)
 		k.endStream(toStatus(memoryFull(c.calls.wire.limit)))
 	}

@@ -59,7 +59,7 @@ func (f forwarding) Forward(stream grpc.BidiStreamingServer[peerpb.ForwardedCall
 const maxShared = 16
 
 // mostUntaken is how much of a shared stream may have arrived and not have been taken while memory
-// is short: a message of those that other nodes send is smaller by far.
+// is short and nothing else can be ended: a message of those that other nodes send is smaller by far.
 const mostUntaken = 1 << 20
 
 // shares records that the requests of other calls arrive on the stream of a call, which goes on for

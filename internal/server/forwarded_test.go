@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -276,6 +277,45 @@ func TestHalvesOfForwardedCallsCount(t *testing.T) {
 		t.Errorf("%v", end)
 	}
 	testkit.Eventually(t, "nothing is left", func() bool { return r.calls.wire.held.Load() == 0 })
+}
+
+// TestStalledRequestsEndBeforeStreamsOfForwardedCalls: the calls of such a stream would have an
+// unknown outcome.
+func TestStalledRequestsEndBeforeStreamsOfForwardedCalls(t *testing.T) {
+	for name, own := range map[string]bool{"of other connections": false, "of its own": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, limitMemoryTo(8<<20), func(o *Options) { o.MaxMessageSize = 16 << 20 })
+			c := r.attack(1<<20, true)
+			s, ok := c.Begin(peerpb.Forwarding_Forward_FullMethodName)
+			first := rawgrpc.Message(&peerpb.ForwardedCalls{Calls: []*peerpb.ForwardedCall{someGet(t, 1)}})
+			if !ok || !c.Data(s, first, false, len(first)) {
+				t.Fatal("it cannot be sent")
+			}
+			testkit.Eventually(t, "a first call is served", func() bool {
+				return r.calls.methods[serverpb.DKV_Get_FullMethodName].byCode[codes.OK].Load() > 0
+			})
+			stalled := []*rawgrpc.Client{c}
+			if !own {
+				stalled = []*rawgrpc.Client{r.attack(1<<16, true), r.attack(1<<16, true)}
+			}
+			const part, sent = 3 << 20, 5 << 19 // so that what is left tells which one has ended
+			for i, a := range stalled {
+				a.Announce(serverpb.DKV_Get_FullMethodName, part+1, make([]byte, part), 16<<10)
+				testkit.Eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > int64(i+1)*part })
+			}
+			// Not before they are stale. Nothing else tells when that is.
+			time.Sleep(stale)
+			head := []byte{0, 0, 0xf0, 0, 0}
+			if !c.Data(s, head, false, len(head)) || !c.AwaitWindow(s) || !c.Data(s, make([]byte, sent), false, 16<<10) {
+				t.Fatal("it cannot be sent")
+			}
+			left := int64(len(stalled)-1) * part
+			testkit.Eventually(t, "a stalled one has ended and the stream has not", func() bool {
+				n := r.calls.wire.held.Load() - left
+				return n > sent && n < part
+			})
+		})
+	}
 }
 
 // TestStreamsOfForwardedCallsShareRoom: one that fills up leaves the others theirs.

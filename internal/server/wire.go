@@ -46,20 +46,26 @@ const (
 // request that makes no progress (of the same connection, if that one's limit was
 // exceeded), or else the request itself.
 func (c *calls) relieve(k *call, connFull bool) {
-	if connFull {
-		if !c.endStalest(k.conn.stalest(time.Now())) {
-			c.limited(limitMemory)
-			k.endRequest(exhausted(requestPause,
-				"requests that this connection sends may take %d MiB at once (half of max-memory-in-flight); send fewer at once, or use more connections (not applied)",
-				c.wire.perConn>>20))
-		}
-		return
-	}
-	if c.makeRoom() {
+	if k.conn.makeRoom(connFull) {
 		return
 	}
 	c.limited(limitMemory)
-	k.endRequest(toStatus(memoryFull(c.wire.limit)))
+	why := toStatus(memoryFull(c.wire.limit))
+	if connFull {
+		why = exhausted(requestPause,
+			"requests that this connection sends may take %d MiB at once (half of max-memory-in-flight); send fewer at once, or use more connections (not applied)",
+			c.wire.perConn>>20)
+	}
+	k.endRequest(why)
+}
+
+// makeRoom ends what makes no progress, of the connection itself if its own limit was exceeded.
+// It reports whether there was such a thing.
+func (c *conn) makeRoom(full bool) bool {
+	if full {
+		return c.calls.endStalest(c.stalest(time.Now()))
+	}
+	return c.calls.makeRoom()
 }
 
 // memoryFull is the error of a request that there is no memory for.
