@@ -70,7 +70,7 @@ function vBuckets(masters, data, byAddress) {
     const out = { name, copies, slaves, leader: own?.node ?? said ?? null, term: Math.max(0, ...copies.map((c) => c.term)) };
     out.missing = masters.filter((n) => n.voting && !copies.some((c) => c.node === n && c.state === "serving"));
     out.paused = copies.some((c) => c.writes_paused);
-  out.rejects = !out.paused && own ? own.writes_rejected ?? "" : "";
+    out.rejects = !out.paused && own ? own.writes_rejected ?? "" : "";
     judge(out, masters.filter((n) => n.voting).length);
     return out;
   });
