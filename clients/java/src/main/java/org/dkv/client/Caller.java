@@ -97,12 +97,15 @@ final class Caller {
         }
 
         /**
-         * Returns the error of a call that ended between two attempts, for example because no node is left: whoever
-         * ended it does not know that an attempt may have been applied.
+         * Returns the error of a call that ended between two attempts, for example because no node is left. The code
+         * that ended it does not know that an attempt may have been applied.
          */
         private RuntimeException unknownOutcome(RuntimeException e) {
             if (!(e instanceof DKVException)) {
-                return finalError(Failure.before(Status.FAILED_PRECONDITION.withDescription(e.getMessage())), lastAddress);
+                Status status = Status.FAILED_PRECONDITION.withDescription(e.getMessage());
+                DKVException unknown = finalError(Failure.before(status), lastAddress);
+                unknown.addSuppressed(e); // the cause is the last attempt's failure
+                return unknown;
             }
             DKVException known = (DKVException) e;
             return known.getOutcome() == DKVException.Outcome.UNKNOWN

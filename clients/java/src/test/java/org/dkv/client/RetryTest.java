@@ -403,6 +403,7 @@ class RetryTest {
                 DKVException.class, () -> caller.call(Rpc.PUT, put, () -> put, closing, TimeUnit.SECONDS.toNanos(20)));
         assertEquals(Status.Code.CANCELLED, e.getGrpcStatus().getCode());
         assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+        assertTrue(e.getSuppressed()[0] instanceof IllegalStateException, "it says where the call ended");
         assertEquals(1, node.requests.size());
     }
 
