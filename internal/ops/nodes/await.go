@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -53,9 +52,7 @@ func (s *Service) await(ctx context.Context, cancel context.CancelCauseFunc, r *
 func (s *Service) answers(ctx context.Context, r *http.Request, n Node) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.lookInterval)
 	defer cancel()
-	var room atomic.Int64
-	room.Store(maxQuick)
-	_, _, err := s.fetch(ctx, r, n, "/health/quick", &room)
+	_, _, err := s.fetch(ctx, r, n, "/health/quick", &room{left: maxQuick})
 	return err == nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -72,15 +73,15 @@ func TestNodesThatAnswerStrangely(t *testing.T) {
 	page := bytes.Repeat([]byte(" "), 1<<20)
 	for name, answer := range map[string]http.HandlerFunc{
 		"it answers with something else than its health": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) },
-		"the nodes answer with more than 64 MiB together": func(w http.ResponseWriter, _ *http.Request) {
-			for range 24 { // of each, which is less than one may send
+		"its answer is left out: it has more than 32 MiB": func(w http.ResponseWriter, _ *http.Request) {
+			for range 33 {
 				w.Write(page)
 			}
 		},
 	} {
 		s := relaying(t, answer)
 		one := s.options.List(t.Context())[0]
-		s.options.List = func(context.Context) []Node { return []Node{{Name: "here", Self: true}, one, one, one} }
+		s.options.List = func(context.Context) []Node { return []Node{{Name: "here", Self: true}, one} }
 		s.Bind(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"status":"healthy"}`)) }))
 		var got *Document
 		testkit.Eventually(t, "nodes are asked within the time for it", func() bool {
@@ -93,3 +94,38 @@ func TestNodesThatAnswerStrangely(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersThatDoNotFit: nodes with as many vBuckets as a node may have are all shown, and of
+// more than fit together only some are left out.
+func TestAnswersThatDoNotFit(t *testing.T) {
+	free := &room{left: maxSurvey}
+	read := func(size int64) error {
+		_, err := io.Copy(io.Discard, &within{Reader: io.LimitReader(zeros{}, size), free: free})
+		return err
+	}
+	for range 7 {
+		if err := read(65536 * 400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := read(maxHealth + 1); err != errTooLong {
+		t.Error(err)
+	}
+	for free.left >= maxHealth {
+		if err := read(maxHealth); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := free.left
+	if err := read(maxHealth); err != errNoRoom || free.left != left {
+		t.Errorf("%v, and %d bytes of room", err, free.left)
+	}
+	if err := read(int64(left)); err != nil {
+		t.Error(err)
+	}
+}
+
+// zeros is a document without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

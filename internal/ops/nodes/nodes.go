@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -75,8 +74,10 @@ const (
 	healthTimeout = 900 * time.Millisecond
 	// maxHealth bounds a node's health document: 65536 vBuckets of 400 bytes are within it.
 	maxHealth = 32 << 20
-	// maxSurvey bounds those of all nodes together: the registry's rows name any address.
-	maxSurvey = 64 << 20
+	// maxSurvey bounds those of all nodes together, since the registry's rows name any address:
+	// seven nodes with as much each as they may have, or a thousand with 500 vBuckets each. What
+	// does not fit is left out.
+	maxSurvey = 7 * maxHealth
 	// idleConnections are kept open to each node.
 	idleConnections = 2
 )
@@ -118,24 +119,23 @@ func (s *Service) Survey(r *http.Request) *Document {
 	list := s.options.List(r.Context())
 	out := &Document{Cluster: s.options.Cluster(), Time: time.Now().UTC(), Nodes: make([]State, len(list))}
 	var asking sync.WaitGroup
-	var room atomic.Int64
-	room.Store(maxSurvey)
+	free := &room{left: maxSurvey}
 	for i, n := range list {
 		if n.Self {
 			out.Node, out.Database = n.Name, n.Database
 		}
-		asking.Go(func() { out.Nodes[i] = s.ask(r, n, &room) })
+		asking.Go(func() { out.Nodes[i] = s.ask(r, n, free) })
 	}
 	asking.Wait()
 	return out
 }
 
 // ask asks a node for its health, and takes room for what it answers.
-func (s *Service) ask(r *http.Request, n Node, room *atomic.Int64) State {
+func (s *Service) ask(r *http.Request, n Node, free *room) State {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
 	out := State{Node: n}
-	status, body, err := s.fetch(ctx, r, n, "/health", room)
+	status, body, err := s.fetch(ctx, r, n, "/health", free)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		out.Error = fmt.Sprintf("it does not answer within %v", healthTimeout)
@@ -162,7 +162,7 @@ func unreachable(n Node, err error) string {
 }
 
 // fetch reads a path of a node, as far as there is room.
-func (s *Service) fetch(ctx context.Context, r *http.Request, n Node, path string, room *atomic.Int64) (int, []byte, error) {
+func (s *Service) fetch(ctx context.Context, r *http.Request, n Node, path string, free *room) (int, []byte, error) {
 	if n.Self {
 		w := new(recorder)
 		s.local.ServeHTTP(w, outgoing(ctx, r, http.MethodGet, n, path))
@@ -176,25 +176,48 @@ func (s *Service) fetch(ctx context.Context, r *http.Request, n Node, path strin
 		return 0, nil, err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(within{answer.Body, room}, maxHealth))
+	body, err := io.ReadAll(&within{Reader: answer.Body, free: free})
 	return answer.StatusCode, body, err
 }
 
-// within reads as long as there is room, which it shares with others.
-type within struct {
-	io.Reader
-	room *atomic.Int64
+// room is what the answers of all nodes share.
+type room struct {
+	mu   sync.Mutex
+	left int
 }
 
-var errNoRoom = fmt.Errorf("the nodes answer with more than %d MiB together", maxSurvey>>20)
+// within reads one answer as long as it is short enough and there is room.
+type within struct {
+	io.Reader
+	free  *room
+	taken int
+}
 
-// Read implements io.Reader.
-func (w within) Read(p []byte) (int, error) {
+var (
+	errTooLong = fmt.Errorf("its answer is left out: it has more than %d MiB", maxHealth>>20)
+	errNoRoom  = fmt.Errorf("its answer is left out: those of all nodes have more than %d MiB", maxSurvey>>20)
+)
+
+// Read implements io.Reader. An answer that is left out gives its room back at once, so that
+// those of other nodes fit.
+func (w *within) Read(p []byte) (int, error) {
 	n, err := w.Reader.Read(p)
-	if w.room.Add(-int64(n)) < 0 {
-		return 0, errNoRoom
+	w.free.mu.Lock()
+	defer w.free.mu.Unlock()
+	w.free.left -= n
+	w.taken += n
+	failure := err
+	switch {
+	case w.taken > maxHealth:
+		failure = errTooLong
+	case w.free.left < 0:
+		failure = errNoRoom
+	case err == nil || err == io.EOF:
+		return n, err
 	}
-	return n, err
+	w.free.left += w.taken
+	w.taken = 0
+	return 0, failure
 }
 
 // refusal is the reason in an answer that is an error.
