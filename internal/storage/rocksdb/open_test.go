@@ -264,7 +264,7 @@ func TestValidate(t *testing.T) {
 // nothing that was acknowledged is missing.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
 		testkit.SkipFault(t, "disk full", fmt.Errorf("mount a tmpfs: %w", err))
 	}
 	t.Cleanup(func() {
@@ -272,8 +272,9 @@ func TestDiskFull(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	// Once it is gone there is room for all that a restart writes again before it removes logs.
 	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, 32<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := testOptions(filepath.Join(dir, "db"))
