@@ -256,10 +256,10 @@ func TestForwardedCallsHoldTheirMessages(t *testing.T) {
 	testkit.Eventually(t, "it is counted no more", func() bool { return r.calls.wire.held.Load() == 0 })
 }
 
-// TestHalvesOfForwardedCallsCount: what has arrived of a message counts before the rest of it has.
-func TestHalvesOfForwardedCallsCount(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.MaxMemory = 4 << 20; o.MaxMessageSize = 16 << 20 })
-	c := r.attack(1<<20, true)
+// forwarding begins a stream of forwarded calls, of which a first one is served.
+func (r *rig) forwarding(t *testing.T) (c *rawgrpc.Client, stream uint32) {
+	t.Helper()
+	c = r.attack(1<<20, true)
 	s, ok := c.Begin(peerpb.Forwarding_Forward_FullMethodName)
 	first := rawgrpc.Message(&peerpb.ForwardedCalls{Calls: []*peerpb.ForwardedCall{someGet(t, 1)}})
 	if !ok || !c.Data(s, first, false, len(first)) {
@@ -268,6 +268,13 @@ func TestHalvesOfForwardedCallsCount(t *testing.T) {
 	testkit.Eventually(t, "a first call is served", func() bool {
 		return r.calls.methods[serverpb.DKV_Get_FullMethodName].byCode[codes.OK].Load() > 0
 	})
+	return c, s
+}
+
+// TestHalvesOfForwardedCallsCount: what has arrived of a message counts before the rest of it has.
+func TestHalvesOfForwardedCallsCount(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxMemory = 4 << 20; o.MaxMessageSize = 16 << 20 })
+	c, s := r.forwarding(t)
 	head := []byte{0, 0, 0xf0, 0, 0}
 	if !c.Data(s, head, false, len(head)) || !c.AwaitWindow(s) {
 		t.Fatal("it cannot be sent")
@@ -285,15 +292,7 @@ func TestStalledRequestsEndBeforeStreamsOfForwardedCalls(t *testing.T) {
 	for name, own := range map[string]bool{"of other connections": false, "of its own": true} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, limitMemoryTo(8<<20), func(o *Options) { o.MaxMessageSize = 16 << 20 })
-			c := r.attack(1<<20, true)
-			s, ok := c.Begin(peerpb.Forwarding_Forward_FullMethodName)
-			first := rawgrpc.Message(&peerpb.ForwardedCalls{Calls: []*peerpb.ForwardedCall{someGet(t, 1)}})
-			if !ok || !c.Data(s, first, false, len(first)) {
-				t.Fatal("it cannot be sent")
-			}
-			testkit.Eventually(t, "a first call is served", func() bool {
-				return r.calls.methods[serverpb.DKV_Get_FullMethodName].byCode[codes.OK].Load() > 0
-			})
+			c, s := r.forwarding(t)
 			stalled := []*rawgrpc.Client{c}
 			if !own {
 				stalled = []*rawgrpc.Client{r.attack(1<<16, true), r.attack(1<<16, true)}

@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -91,4 +94,62 @@ func TestCallsLearnThatTheyAreCrowded(t *testing.T) {
 		t.Error(err)
 	}
 	testkit.Eventually(t, "nothing is held any more", func() bool { return w.held.Load() == 0 })
+}
+
+// Room that is reserved by the size of a small response lets no large ones in, however many
+// wait for it.
+func TestGuessedRoomBoundsResponses(t *testing.T) {
+	const small, large, many = 5 << 10, 1 << 20, 200
+	r := newRig(t, limitMemoryTo(16<<20), func(o *Options) { o.MaxInFlight, o.ReceiveTimeout = 1000, time.Hour })
+	var begun atomic.Int64
+	all := make(chan struct{})
+	r.service.get = func(ctx context.Context, req *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		switch string(req.GetKey()) {
+		case "small":
+			return &serverpb.GetResponse{Found: true, Value: make([]byte, small)}, nil
+		case "begun":
+			begun.Add(1)
+			<-all // each of them has found its connection free
+		}
+		for place := kv.PlaceOf(ctx); place.Crowded(); {
+			if err := place.AwaitRoom(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return &serverpb.GetResponse{Found: true, Value: make([]byte, large)}, nil
+	}
+	if _, err := r.Get(t.Context(), &serverpb.GetRequest{Key: []byte("small")}); err != nil {
+		t.Fatal(err)
+	}
+	peak := r.peak()
+	conn, w := r.calls.conns()[0], r.calls.wire
+	errs := make(chan error, many)
+	for range many {
+		go func() {
+			resp, err := r.Get(t.Context(), &serverpb.GetRequest{Key: []byte("begun")})
+			if err == nil && len(resp.GetValue()) != large {
+				err = errors.New("the value is cut")
+			}
+			errs <- err
+		}()
+	}
+	testkit.Eventually(t, "all have begun", func() bool { return begun.Load() == many })
+	if limit := conn.take(w.perConnOut); limit != "" {
+		t.Fatal(limit)
+	}
+	conn.mu.Lock()
+	conn.last = small
+	conn.mu.Unlock()
+	close(all)
+	testkit.Eventually(t, "they wait", func() bool { return r.gauge("dkv_requests_waiting") == many })
+	conn.give(w.perConnOut)
+	for range many {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if most := peak(); most > w.perConnOut+large {
+		t.Errorf("%d MiB were held, of %d", most>>20, w.perConnOut>>20)
+	}
+	r.drained()
 }
