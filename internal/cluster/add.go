@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/task"
 )
 
@@ -198,8 +200,51 @@ func (c *Cluster) follow(ctx context.Context, ch *change, l Log, n newcomer) err
 			return kv.Errorf(kv.Precondition, "replica %d was removed from it, and its number is never used again: remove the node (dkvctl -removeNode %s), "+
 				"then start it on an empty data folder with --nexus-join and add it again", n.id, bootstrap.FormatURL(n.address))
 		}
+		if err := c.cut(ctx, l, m.Peers); err != nil {
+			return err
+		}
 		return ch.step(func() error { return l.Add(ctx, n.id, n.address, m.Version) })
 	})
+}
+
+// cut has the other voting members take a snapshot of a log that began with an earlier
+// state, as Add does here: a leader that still has all of the log would send a new member the
+// entries without that state. A member that does not answer is left out, unless it leads.
+func (c *Cluster) cut(ctx context.Context, l Log, peers []replica.Peer) error {
+	if !l.Continues() {
+		return nil
+	}
+	ctx, err := route.Forwarded.Set(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range peers {
+		leader := l.Owner().ID
+		needed := leader == 0 || leader == p.ID
+		if p.ID == c.self.Replica || !p.Voting || !needed && c.looked.Load() && !c.answers(p.ID) {
+			continue
+		}
+		err := c.cutAt(ctx, p.Member.Address, l.VBucket)
+		switch {
+		case err != nil && needed:
+			return kv.Errorf(kv.Unavailable, "member %d has to take a snapshot before another one is added: %w", p.ID, err)
+		case err != nil:
+			c.log.Warn("a member takes no snapshot before another one is added", "member", p.ID, "vbucket", l.VBucket, "error", err)
+		}
+	}
+	return nil
+}
+
+// cutTimeout is how long a member may take to make its state durable and to cut its log.
+const cutTimeout = 10 * time.Second
+
+func (c *Cluster) cutAt(ctx context.Context, address, vBucket string) error {
+	if address == "" {
+		return errors.New("it has not announced its gRPC address yet")
+	}
+	ctx, cancel := context.WithTimeout(ctx, cutTimeout)
+	defer cancel()
+	return c.pool.Call(ctx, address, serverpb.DKVCluster_Snapshot_FullMethodName, &serverpb.SnapshotRequest{VBucket: vBucket}, new(serverpb.Status))
 }
 
 // already returns an error unless the peer at the newcomer's address is what it is to be.

@@ -61,6 +61,36 @@ func TestAddNode(t *testing.T) {
 	}
 }
 
+// Before a node is added to a log that began with an earlier state, no member may have all of
+// the log that could lead: it would send the node the log without that state.
+func TestAddNodeToALogThatBeganWithAState(t *testing.T) {
+	r := newRig(t, 3, 2)
+	r.groups[0].set(func() { r.groups[0].continues = true })
+	w := r.joiner(nil)
+	if err := r.add(2, w.URL); err != nil {
+		t.Fatal(err)
+	}
+	w.expectMember(t, 4)
+	r.expect(0, "record 4", "snapshot", "snapshot", "add 4", "promote 4") // of 1 and 3; to add is to take one
+	r.expect(1, "add 4", "promote 4")
+
+	r.stop(3) // it cannot lead without being heard of
+	r.node(2).reach(testkit.Within(t, long))
+	w = r.joiner(nil)
+	if err := r.add(2, w.URL); err != nil {
+		t.Fatal(err)
+	}
+	r.expect(0, "record 5", "snapshot", "snapshot", "add 5", "promote 5") // of 1 and 4
+	r.groups[0].before = func(step string) error {
+		if step == "snapshot" {
+			return kv.Errorf(kv.Exhausted, "no room")
+		}
+		return nil
+	}
+	r.node(2).patience = 0
+	expectError(t, r.add(2, r.joiner(nil).URL), kv.Unavailable, "member 1 has to take a snapshot", "no room", "not applied")
+}
+
 // A node without a vote is not promoted before it has what the others have.
 func TestAddNodeWaitsUntilItHasCaughtUp(t *testing.T) {
 	r := newRig(t, 1, 2)

@@ -40,6 +40,9 @@ type Raft interface {
 	// lead.
 	Prefer(fit func(id uint64) bool)
 	Snapshot(ctx context.Context) error
+	// Continues reports whether the log began with an earlier state, so that every member
+	// has to have taken a Snapshot before another one is added.
+	Continues() bool
 	// Applied is Status().AppliedIndex, at little cost.
 	Applied() kv.Index
 	// HearLeader tells the replica that a member has said that it leads in a term.

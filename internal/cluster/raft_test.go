@@ -27,6 +27,8 @@ type group struct {
 	format  uint32
 	// setting is the members' timing that the log has recorded.
 	setting timing.Setting
+	// continues means that the log began with an earlier state.
+	continues bool
 	// minority means that no majority answers.
 	minority bool
 	// steps are the changes that took effect, in order, such as "add 4".
@@ -257,6 +259,12 @@ func (r *fakeRaft) TransferLeader(_ context.Context, to uint64) error {
 
 func (r *fakeRaft) Snapshot(context.Context) error {
 	return r.step("snapshot", func() error { return nil })
+}
+
+func (r *fakeRaft) Continues() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.continues
 }
 
 func (r *fakeRaft) HearLeader(id, term uint64) {

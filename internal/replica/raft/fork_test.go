@@ -52,7 +52,10 @@ func beginsWith(states func(id uint64) storage.Engine) func(*cluster) {
 				if _, found, err := engine.Get(storage.Meta, []byte("identity")); found || err != nil {
 					return engine, err
 				}
-				return engine, copySpaces(states(n.id), engine)
+				if state := states(n.id); state != nil {
+					err = copySpaces(state, engine)
+				}
+				return engine, err
 			}
 		}
 	}
@@ -118,4 +121,42 @@ func TestAnotherStateStaysOutOfAPromotedLog(t *testing.T) {
 		one, two, three := failed(c.nodes[0]), failed(c.nodes[1]), failed(c.nodes[2])
 		return one == two && one != three
 	})
+}
+
+// A member that is added to a promoted log gets the state that the log began with, whichever
+// member leads it then.
+func TestAMemberOfAPromotedLogGetsItsState(t *testing.T) {
+	state := promotedState(t, fsm.Identity{Cluster: "c", History: "old"}, "v")
+	c := newCluster(t, 3, beginsWith(func(id uint64) storage.Engine {
+		if id > 3 {
+			return nil // it comes with an empty disk
+		}
+		return state
+	}))
+	index := c.put("l", "1")
+	joined := c.add(4, true)
+	for _, n := range c.nodes[:3] {
+		if !n.Continues() {
+			t.Errorf("node %d does not say that its log began with a state", n.id)
+		}
+		if err := n.Snapshot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.reconfigure("added", func(_ *node, m replica.Membership) error {
+		return c.follower().Add(t.Context(), 4, joined.addr, m.Version)
+	})
+	joined.start()
+	testkit.Eventually(t, "the member has caught up", func() bool {
+		if err := joined.Status().Err; err != nil {
+			t.Fatal(err)
+		}
+		return joined.Applied() >= index
+	})
+	joined.wantAt(index, "k", "v")
+	for _, n := range c.nodes[:3] {
+		if received := n.Stats().SnapshotsReceived; received != 0 {
+			t.Errorf("node %d, which followed the log, got %d snapshots", n.id, received)
+		}
+	}
 }

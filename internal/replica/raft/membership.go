@@ -179,10 +179,15 @@ func (r *Replica) SetMember(ctx context.Context, id uint64, m replica.Member) er
 	return err
 }
 
-// cutBase compacts a log that began with an earlier state, so that a new member gets that
-// state by a snapshot: the entries alone do not make it.
+// Continues reports whether the log began with an earlier state, which its entries alone do
+// not make. A new member must not get the first of them: each member that may lead cuts its
+// log (Snapshot) before another one is added.
+func (r *Replica) Continues() bool { return r.state.Machine().Base() != 0 }
+
+// cutBase cuts the first entry off a log that began with an earlier state, so that a new
+// member gets that state by a snapshot. The rest stays for members that lag a little.
 func (r *Replica) cutBase(ctx context.Context) error {
-	if r.state.Machine().Base() == 0 {
+	if !r.Continues() {
 		return nil
 	}
 	ctx, cancel := r.bounded(ctx)
@@ -191,7 +196,7 @@ func (r *Replica) cutBase(ctx context.Context) error {
 		if first, err := r.firstEntry(); err != nil || first > 1 {
 			return err
 		}
-		if err := r.snapshot(ctx, dragonboat.SnapshotOption{OverrideCompactionOverhead: true}); err != nil {
+		if err := r.snapshot(ctx, dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionIndex: 1}); err != nil {
 			return err
 		}
 		select {
@@ -217,8 +222,12 @@ func (r *Replica) firstEntry() (first uint64, err error) {
 	return first, nil
 }
 
-// Snapshot compacts the log up to the present state.
+// Snapshot makes the state durable, and compacts the log but for the entries that are kept
+// for members that lag a little. Of a log that Continues an earlier state not all are kept.
 func (r *Replica) Snapshot(ctx context.Context) error {
+	if err := r.cutBase(ctx); err != nil {
+		return err
+	}
 	return r.snapshot(ctx, dragonboat.SnapshotOption{})
 }
 
