@@ -17,6 +17,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -170,6 +171,28 @@ func TestRepeatsSaySo(t *testing.T) {
 	for i, id := range ids {
 		if id.GetSequence() != ids[0].GetSequence() || id.GetClientId() != ids[0].GetClientId() || id.GetRepeat() != (i > 2) {
 			t.Errorf("attempt %d had the id %v", i+1, id)
+		}
+	}
+}
+
+// Servers drop results by age, so a mutation that an early attempt may have applied is not
+// repeated after that, though all later attempts were rejected.
+func TestUnknownIsNotRepeatedForEver(t *testing.T) {
+	rejected := explained(codes.Unavailable, kv.ReasonNotApplied, "no leader")
+	for name, c := range map[string]struct {
+		age  time.Duration
+		sent int
+	}{"soon": {repeatWithin / 2, 1}, "late": {repeatWithin, 0}} {
+		cl := newCluster(t, 1, 1)
+		client := ready(t, cl.addrs())
+		var id serverpb.RequestID
+		to := request{method: putMethod, key: []byte("k"), mutates: true}
+		client.assignID(&to, &id)
+		a := attempts{client: client, request: &to, began: time.Now().Add(-c.age), unknown: true}
+		err := a.retry(testkit.Within(t, enough), client.topology.Load().masters[0], peer.FromStatus(rejected),
+			&serverpb.PutRequest{Key: to.key, RequestId: &id}, new(serverpb.PutResponse))
+		if got := cl.nodes[0].count(putMethod); got != c.sent || (err == nil) != (c.sent > 0) || err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("%s: sent %d times, %v", name, got, err)
 		}
 	}
 }

@@ -148,7 +148,7 @@ func stale(err error) bool { return kv.KindOf(err) == kv.Precondition }
 
 func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	switch {
-	case a.client.closed.Load():
+	case a.client.closed.Load(), a.unknown && !a.recognised():
 		return false
 	case a.request.sequential && stale(err):
 		// The leader's state is never too old; it is asked once.
@@ -158,13 +158,15 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 		return time.Since(a.began) < otherClusterWait
 	case out.Kind == ErrExhausted:
 		return kv.RetryAfterOf(err) > 0 && !out.OutcomeUnknown
-	case out.Kind != ErrUnavailable, markTLS(out, a.count, a.began):
-		return false
-	case a.request.mutates && out.OutcomeUnknown:
-		return a.request.id != nil && time.Since(a.began) < repeatWithin && !a.client.topology.Load().noIDs
 	default:
-		return true
+		return out.Kind == ErrUnavailable && !markTLS(out, a.count, a.began)
 	}
+}
+
+// recognised reports whether servers still recognise a mutation that one of the attempts may
+// have applied, whatever became of the later ones: they would apply it again otherwise.
+func (a *attempts) recognised() bool {
+	return a.request.id != nil && time.Since(a.began) < repeatWithin && !a.client.topology.Load().noIDs
 }
 
 // hasTime reports whether there is time left after the pause that a node asks for.
