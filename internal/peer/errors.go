@@ -24,7 +24,8 @@ type Answer struct {
 
 func (a *Answer) Error() string { return a.text }
 
-// Unwrap returns the context error that the peer's status code stands for, or nil.
+// Unwrap returns the context error that the peer's status code stands for, kv.ErrRemoved if its
+// cluster has removed the peer, or nil.
 func (a *Answer) Unwrap() error { return a.cause }
 
 // ResumeOf returns where to resume the stream that ended with err; nil if it does not say.
@@ -147,6 +148,9 @@ func answer(st *status.Status, reason string) error {
 		a.cause = context.DeadlineExceeded
 	case codes.Canceled:
 		a.cause = context.Canceled
+	}
+	if out.Outcome == kv.NotApplied && hasReason(st, kv.ReasonRemoved) {
+		a.cause = kv.ErrRemoved
 	}
 	out.Err = a
 	return out

@@ -141,8 +141,11 @@ func kindOf(err error) error {
 	case code == codes.ResourceExhausted: // gRPC's own: a message beyond its limit
 		return ErrInvalid
 	}
-	if errors.Is(err, peer.ErrClosed) {
+	switch {
+	case errors.Is(err, peer.ErrClosed):
 		return ErrClosed
+	case errors.Is(err, kv.ErrRemoved): // the members serve the request
+		return ErrUnavailable
 	}
 	switch kv.KindOf(err) {
 	case kv.Invalid:

@@ -41,6 +41,16 @@ func stalled(at kv.Resume) error {
 	return st.Err()
 }
 
+// errRemoved is the error of a node that was removed.
+func errRemoved() error {
+	st, err := status.New(codes.FailedPrecondition, kv.ErrRemoved.Error()).WithDetails(
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied}, &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonRemoved})
+	if err != nil {
+		panic(err)
+	}
+	return st.Err()
+}
+
 // idOf is the id of a vBucket's state.
 func (c *cluster) idOf(b *fakeBucket) string {
 	if c.id == "" {
@@ -69,6 +79,8 @@ func apply[R any](n *fakeNode, key []byte, id *serverpb.RequestID, change func(b
 	switch {
 	case len(key) == 0:
 		return none, explained(codes.InvalidArgument, kv.ReasonNotApplied, "key is empty")
+	case n.removed:
+		return none, errRemoved()
 	case n.slave:
 		return none, explained(codes.FailedPrecondition, kv.ReasonNotApplied, "this node is a slave")
 	case b.leader != n:
@@ -148,6 +160,9 @@ func (n *fakeNode) Increment(_ context.Context, r *serverpb.IncrementRequest) (*
 
 // mayRead reports whether the node answers a read at this level.
 func (n *fakeNode) mayRead(b *fakeBucket, level serverpb.ReadConsistency) error {
+	if n.removed {
+		return errRemoved()
+	}
 	if level == serverpb.ReadConsistency_LINEARIZABLE && b.leader != n {
 		return explained(codes.Unavailable, kv.ReasonNotOwner, "this node does not own vBucket %s", b.name)
 	}
@@ -197,6 +212,10 @@ func (n *fakeNode) Iterate(r *serverpb.IterateRequest, s grpc.ServerStreamingSer
 		}
 	}
 	n.cluster.mu.Lock()
+	if n.removed {
+		n.cluster.mu.Unlock()
+		return errRemoved()
+	}
 	var pairs []*serverpb.KVPair
 	for _, b := range n.cluster.vBuckets {
 		for key, p := range b.pairs {
@@ -240,6 +259,9 @@ func (n *fakeNode) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.Nod
 		v := &serverpb.VBucketStatus{VBucket: b.name, State: "serving", Term: b.term, AppliedIndex: b.index(), HistoryId: cmp.Or(n.own, c.history), IsLeader: b.leader == n, ClusterId: c.idOf(b)}
 		if b.leader != nil {
 			v.Leader = b.leader.addr
+		}
+		if n.removed {
+			v.State, v.Leader = "removed", ""
 		}
 		out.VBuckets = append(out.VBuckets, v)
 	}

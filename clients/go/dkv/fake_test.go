@@ -99,6 +99,19 @@ func (c *cluster) lead(n *fakeNode) {
 	}
 }
 
+// remove removes a node, whose vBuckets another one leads from then on.
+func (c *cluster) remove(n, successor *fakeNode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n.removed = true
+	for _, b := range c.vBuckets {
+		if b.leader == n {
+			b.leader = successor
+			b.term++
+		}
+	}
+}
+
 func (c *cluster) of(key []byte) *fakeBucket {
 	return c.vBuckets[(xxhash.Sum64(key)&0xFFFF)%uint64(len(c.vBuckets))]
 }
@@ -151,6 +164,8 @@ type fakeNode struct {
 	addr    string
 	dc      string
 	slave   bool
+	// removed reports that the cluster has removed it, under the cluster's mutex.
+	removed bool
 	// own is its history if that is not the cluster's.
 	own  string
 	grpc *grpc.Server

@@ -144,12 +144,16 @@ func (a *attempts) note(n *node, err error) *Error {
 }
 
 // stale reports whether a read was rejected because the replica's state is too old.
-func stale(err error) bool { return kv.KindOf(err) == kv.Precondition }
+func stale(err error) bool {
+	return kv.KindOf(err) == kv.Precondition && !errors.Is(err, kv.ErrRemoved)
+}
 
 func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	switch {
 	case a.client.closed.Load(), a.unknown && !a.recognised():
 		return false
+	case errors.Is(err, kv.ErrRemoved):
+		return a.next(n, err) != n // the only node that is known will not be a member again
 	case a.request.sequential && stale(err):
 		// The leader's state is never too old; it is asked once.
 		return !a.toLeader && !a.client.leads(n, a.request.key)

@@ -129,8 +129,8 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 			return
 		}
 		err = l.record(p, r, err)
-		if err == nil && r.master() {
-			l.listFrom(ctx, p.node)
+		if err == nil {
+			l.listFrom(ctx, p.node, r)
 		}
 		wait := refresh
 		if err != nil || !l.leadersKnown() {
@@ -195,6 +195,12 @@ func (l *learner) probeIfDue(now time.Time) time.Duration {
 func (l *learner) leadersKnown() bool {
 	t := l.client.topology.Load()
 	return t != nil && t.allLed()
+}
+
+// mastersKnown reports whether a node is known that is a master.
+func (l *learner) mastersKnown() bool {
+	t := l.client.topology.Load()
+	return t != nil && len(t.masters) > 0
 }
 
 // record stores the result of a probe. It returns why the node is not used; nil if it is.

@@ -61,7 +61,9 @@ func reportOf(n *node, s *serverpb.NodeStatusResponse) *report {
 	if s.GetRole() == roleDiscovery {
 		return r // registries serve no keys
 	}
+	r.removed = len(s.GetVBuckets()) > 0
 	for _, v := range s.GetVBuckets() {
+		r.removed = r.removed && v.GetState() == "removed"
 		r.parts = append(r.parts, part{
 			name:    v.GetVBucket(),
 			history: v.GetHistoryId(),
@@ -87,9 +89,13 @@ const (
 	listTime = 3 * time.Second
 )
 
-// listFrom asks a master for the other nodes, in the background, unless that was done
-// within listEvery or a registry lists them.
-func (l *learner) listFrom(ctx context.Context, n *node) {
+// listFrom asks a node for the others if it is a master, in the background, unless that was
+// done within listEvery or a registry lists them. One that its cluster has removed lists who was
+// a member then: it is asked only while no member is known.
+func (l *learner) listFrom(ctx context.Context, n *node, r *report) {
+	if !r.master() || r.removed && l.mastersKnown() {
+		return
+	}
 	if !l.client.target.discovery && l.claimListing() {
 		l.client.tasks.Go(func() { l.list(ctx, n) })
 	}

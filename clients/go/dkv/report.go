@@ -17,6 +17,8 @@ type report struct {
 	// deployment is the cluster's id as the node reports it; empty if it does not.
 	deployment string
 	parts      []part
+	// removed reports that its cluster has removed the node from all vBuckets.
+	removed bool
 	// noIDs reports that it is of the earlier system, which knows no request ids.
 	noIDs bool
 }
@@ -50,7 +52,7 @@ func build(reports []*report, names []string, dc string, reach func(addr string)
 		t.vBuckets[i] = buildVBucket(names[i], reports, dc, reach)
 	}
 	t.noIDs = slices.ContainsFunc(reports, func(r *report) bool { return r.noIDs })
-	t.masters, t.near = inOrder(reports, dc, func(r *report) bool { return !r.slave })
+	t.masters, t.near = inOrder(reports, dc, func(r *report) bool { return !r.slave && !r.removed })
 	return t
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -258,4 +259,57 @@ func TestMemberGone(t *testing.T) {
 	c.learner.mu.Unlock()
 	allReplicas(t, c, 2)
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
+}
+
+// A node that its cluster has removed, and that runs on, is left: its calls go to the members, and
+// its list of members is not asked for while there are any.
+func TestNodeThatWasRemoved(t *testing.T) {
+	cl := newCluster(t, 3, 4)
+	cl.nodes[0].dc, cl.nodes[1].dc, cl.nodes[2].dc = "here", "far", "far"
+	cl.lead(cl.nodes[0])
+	c := ready(t, cl.addrs(), WithDC("here"))
+	ctx := testkit.Within(t, enough)
+	must[uint64](t)(c.Put(ctx, []byte("k"), []byte("v")))
+	iterate := func() {
+		t.Helper()
+		pairs := 0
+		for _, err := range c.Iterate(ctx, Range{}) {
+			if pairs++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if pairs != 1 {
+			t.Fatalf("%d pairs", pairs)
+		}
+	}
+	iterate()
+	cl.remove(cl.nodes[0], cl.nodes[1])
+	must[uint64](t)(c.Put(ctx, []byte("k"), []byte("v")))
+	must[Value](t)(c.Get(ctx, []byte("k")))
+	must[Value](t)(c.Get(ctx, []byte("k"), Sequential))
+	iterate()
+	testkit.Eventually(t, "no call goes to the node", func() bool {
+		top := c.topology.Load()
+		return len(top.masters) == 2 && top.vBuckets[0].leader.addr == cl.nodes[1].addr
+	})
+	method := serverpb.DKVCluster_ListNodes_FullMethodName
+	cl.sent(method)
+	c.learner.mu.Lock()
+	c.learner.listed = time.Time{}
+	c.learner.mu.Unlock()
+	testkit.Eventually(t, "a member lists the others", func() bool {
+		c.learner.probeSoon()
+		return cl.nodes[1].count(method)+cl.nodes[2].count(method) > 0
+	})
+	if n := cl.nodes[0].count(method); n > 0 {
+		t.Errorf("the node that was removed was asked for the members %d times", n)
+	}
+
+	// If there is no other one, it is asked, and says who was a member.
+	lone := ready(t, cl.nodes[0].addr)
+	must[uint64](t)(lone.Put(ctx, []byte("k"), []byte("v")))
+	fixed := open(t, cl.nodes[0].addr, WithFixedAddresses())
+	if _, err := fixed.Put(ctx, []byte("k"), nil); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown) || !strings.Contains(err.Error(), "removed") {
+		t.Errorf("of the only node: %v", err)
+	}
 }
