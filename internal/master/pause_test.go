@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -71,6 +72,22 @@ func TestPauseIsPartlyDone(t *testing.T) {
 	_, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, patience), nil)
 	text := status.Convert(err).Message()
 	if status.Code(err) != codes.Internal || mastertest.Reason(err) != kv.ReasonUnknown || !strings.HasPrefix(text, "1 of 3 vBuckets are done, the next failed; repeat the request: 1 of 2 vBuckets are done") || paused(c) != "PP-" {
+		t.Errorf("%s, %v, reason %q", paused(c), err, mastertest.Reason(err))
+	}
+}
+
+// TestPauseMayBePartlyDone has a node lose a vBucket after it has paused another one, and no
+// node own it until the caller waits no longer.
+func TestPauseMayBePartlyDone(t *testing.T) {
+	c := newCluster(t, 2, 2)
+	c.Own(0, 1)
+	c.Own(1, 1)
+	mastertest.Hook(&c.Nodes[1].Replicas[1].OnServe, func(context.Context) error {
+		c.Own(1, mastertest.NoOne)
+		return kv.Errorf(kv.NotOwner, "handed over")
+	})
+	_, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, 2*time.Second), nil)
+	if mastertest.Reason(err) != kv.ReasonUnknown || paused(c) != "P-" {
 		t.Errorf("%s, %v, reason %q", paused(c), err, mastertest.Reason(err))
 	}
 }

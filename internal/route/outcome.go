@@ -47,13 +47,16 @@ func (c Call) Explain(err error) error {
 	}
 }
 
-// partly is err after a request has taken effect on some vBuckets: it must not be mistaken
-// for one without effect.
+// partly is err after a request has taken effect on some vBuckets, or, if none is known to be
+// done, may have: it must not be mistaken for one without effect.
 func partly(err error, done, all int) error {
 	kind, cause := kv.Internal, err
 	if known := (*kv.Error)(nil); errors.As(err, &known) {
 		kind, cause = known.Kind, known // its text has no outcome yet
 	}
-	return WithOutcome(kv.UnknownOutcome(kind,
-		fmt.Errorf("%d of %d vBuckets are done, the next failed; repeat the request: %w", done, all, cause)))
+	what := fmt.Sprintf("%d of %d vBuckets are done", done, all)
+	if done == 0 {
+		what = fmt.Sprintf("some of %d vBuckets may be done", all)
+	}
+	return WithOutcome(kv.UnknownOutcome(kind, fmt.Errorf("%s, the next failed; repeat the request: %w", what, cause)))
 }

@@ -75,12 +75,14 @@ func (r *Router) AtOwners(ctx context.Context, k *Keyspace, c Call, req proto.Me
 	ctx, cancel := BeforeDeadline(ctx)
 	defer cancel()
 	left := slices.Clone(all)
+	begun := false // some may be done that a node was asked for and did not own all of by then
 	err = r.eachOwner(ctx, c, func() []VBucket { return left }, func(legs []Leg) (done bool, err error) {
 		for _, l := range legs {
 			if l.Owner.Self {
 				done, err = Local(doAll(ctx, &left, l, do))
 			} else {
 				done, err = c.Remote(r.Ask(ctx, l, c, req, new(serverpb.Status)))
+				begun = begun || isNotOwner(err) && len(l.VBuckets) > 1
 			}
 			if err != nil {
 				return done, err
@@ -89,7 +91,7 @@ func (r *Router) AtOwners(ctx context.Context, k *Keyspace, c Call, req proto.Me
 		}
 		return true, nil
 	})
-	if err != nil && len(left) < len(all) && !isNotOwner(err) { // the sender of a forwarded request repeats it
+	if err != nil && (begun || len(left) < len(all)) && !isNotOwner(err) { // the sender of a forwarded request repeats it
 		return partly(err, len(all)-len(left), len(all))
 	}
 	return err
