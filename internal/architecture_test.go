@@ -149,7 +149,7 @@ var mayImport = map[string][]string{
 	"internal/discovery":          {"internal/kv", "internal/auth", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/signal", "internal/sleep", "internal/discovery/record", "internal/era", "api/serverpb", "api/peerpb"},
 	"internal/discovery/record":   {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/replica/raft/lease", "internal/peer", "internal/standby", "api/peerpb"},
 	"internal/discovery/announce": {"internal/kv", "internal/peer", "internal/signal", "api/serverpb", "internal/crc", "internal/durable"},
-	"clients/go/dkv":              {"internal/kv", "internal/peer", "internal/signal", "api/serverpb"},
+	"clients/go/dkv":              {"internal/kv", "internal/era", "internal/peer", "internal/signal", "api/serverpb"},
 	"clients/go/dkv/admin":        {"api/serverpb"},
 	// They know no role.
 	"internal/conns":     {},

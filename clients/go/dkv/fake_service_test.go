@@ -288,7 +288,7 @@ func (n *fakeNode) GetReplicas(context.Context, *serverpb.GetReplicasRequest) (*
 }
 
 // WatchChanges sends the present changes, then a message without changes, and then each
-// new change.
+// new change, and messages without changes as servers do, more often.
 func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
 	n.mu.Lock()
 	before := n.before
@@ -335,6 +335,7 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 		}
 		select {
 		case <-changed:
+		case <-time.After(100 * time.Millisecond):
 		case <-s.Context().Done():
 			return nil
 		}

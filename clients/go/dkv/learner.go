@@ -197,12 +197,6 @@ func (l *learner) leadersKnown() bool {
 	return t != nil && t.allLed()
 }
 
-// mastersKnown reports whether a node is known that is a master.
-func (l *learner) mastersKnown() bool {
-	t := l.client.topology.Load()
-	return t != nil && len(t.masters) > 0
-}
-
 // record stores the result of a probe. It returns why the node is not used; nil if it is.
 func (l *learner) record(p *probe, r *report, err error) error {
 	l.mu.Lock()

@@ -3,6 +3,7 @@ package dkv
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -90,10 +91,11 @@ const (
 )
 
 // listFrom asks a node for the others if it is a master, in the background, unless that was
-// done within listEvery or a registry lists them. One that its cluster has removed lists who was
-// a member then: it is asked only while no member is known.
+// done within listEvery or a registry lists them. One that its cluster has removed, or that a
+// promotion has replaced, lists who was a member then: it is asked only while no master is known.
 func (l *learner) listFrom(ctx context.Context, n *node, r *report) {
-	if !r.master() || r.removed && l.mastersKnown() {
+	t := l.client.topology.Load()
+	if !r.master() || t != nil && len(t.masters) > 0 && !slices.Contains(t.masters, n) {
 		return
 	}
 	if !l.client.target.discovery && l.claimListing() {

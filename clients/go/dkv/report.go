@@ -3,6 +3,8 @@ package dkv
 import (
 	"cmp"
 	"slices"
+
+	"github.com/dkvdb/dkv/internal/era"
 )
 
 // report is what one node says of itself.
@@ -48,6 +50,7 @@ func build(reports []*report, names []string, dc string, reach func(addr string)
 		}
 	}
 	t := &topology{vBuckets: make([]vBucket, len(names))}
+	reports = withoutFormer(reports)
 	for i := range names {
 		t.vBuckets[i] = buildVBucket(names[i], reports, dc, reach)
 	}
@@ -91,6 +94,33 @@ func layoutOf(reports []*report) []part {
 	return best.parts
 }
 
+// withoutFormer leaves out the masters that a promotion has replaced: another node leads a
+// vBucket in a later era. They may not know that yet.
+func withoutFormer(reports []*report) []*report {
+	eras := make(map[string]uint64) // in which nodes lead, by vBucket
+	for _, r := range reports {
+		for i := range r.parts {
+			if p := &r.parts[i]; p.leads && era.Of(p.history) > eras[p.name] {
+				eras[p.name] = era.Of(p.history)
+			}
+		}
+	}
+	if len(eras) == 0 {
+		return reports // there was no promotion
+	}
+	return slices.DeleteFunc(reports, func(r *report) bool {
+		return !r.slave && slices.ContainsFunc(r.parts, func(p part) bool {
+			return p.history != "" && era.Of(p.history) < eras[p.name]
+		})
+	})
+}
+
+// before reports whether what a node knows of a vBucket is older than what another one does.
+// Terms of different eras cannot be compared.
+func (p *part) before(o *part) bool {
+	return cmp.Or(cmp.Compare(era.Of(p.history), era.Of(o.history)), cmp.Compare(p.term, o.term)) < 0
+}
+
 func (r *report) part(name string) *part {
 	for i := range r.parts {
 		if r.parts[i].name == name {
@@ -104,8 +134,9 @@ func buildVBucket(name string, reports []*report, dc string, reach func(addr str
 	out := vBucket{name: name}
 	var lead *part
 	for _, r := range reports {
-		// If two nodes say that they lead, the one of the greater term does.
-		if p := r.part(name); p != nil && p.leads && (lead == nil || p.term > lead.term) {
+		// If two nodes say that they lead, the one of the later era does, and in one era that
+		// of the greater term.
+		if p := r.part(name); p != nil && p.leads && (lead == nil || lead.before(p)) {
 			lead, out.leader, out.history = p, r.node, p.history
 		}
 	}
@@ -124,7 +155,7 @@ func buildVBucket(name string, reports []*report, dc string, reach func(addr str
 func leaderByFollowers(name string, reports []*report, reach func(addr string) *node) (*node, string) {
 	var newest *part
 	for _, r := range reports {
-		if p := r.part(name); p != nil && p.leader != "" && (newest == nil || p.term > newest.term) {
+		if p := r.part(name); p != nil && p.leader != "" && (newest == nil || newest.before(p)) {
 			newest = p
 		}
 	}

@@ -1,6 +1,7 @@
 package dkv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -289,9 +291,10 @@ func (f *follower) history(ctx context.Context) string {
 }
 
 // ask returns the history that nodes at fixed addresses say the vBucket has: that of its leader,
-// or the watch's own if any node still has that. Without a leader all have to answer.
+// or the watch's own if any node still has that. Without a leader all have to answer. Nodes
+// that a promotion has replaced do not count.
 func (f *follower) ask(ctx context.Context, nodes []*node) string {
-	found, silent := "", false
+	found, led, silent := "", "", false
 	for _, n := range nodes {
 		var resp serverpb.NodeStatusResponse
 		if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
@@ -300,18 +303,22 @@ func (f *follower) ask(ctx context.Context, nodes []*node) string {
 		}
 		for _, v := range resp.GetVBuckets() {
 			switch {
-			case v.GetVBucket() != f.name:
+			case v.GetVBucket() != f.name, era.Of(v.GetHistoryId()) < era.Of(cmp.Or(led, f.at.History)):
 			case v.GetIsLeader():
-				return v.GetHistoryId()
+				led = v.GetHistoryId()
 			case found != f.at.History:
 				found = v.GetHistoryId()
 			}
 		}
 	}
-	if silent {
+	switch {
+	case led != "":
+		return led
+	case silent:
 		return ""
+	default:
+		return found
 	}
-	return found
 }
 
 func (f *follower) explain(err error) error {
@@ -349,6 +356,9 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 		if f.cutOff(n, resp) {
 			return errorf(ErrUnavailable, "node %s has heard nothing of the leader for %d ms", n.addr, resp.GetAgeMillis())
 		}
+		if f.replaced() {
+			return errorf(ErrUnavailable, "a promotion has replaced node %s", n.addr)
+		}
 		silence.Reset(watchSilence)
 	}
 }
@@ -365,6 +375,13 @@ func (f *follower) cutOff(n *node, resp *serverpb.GetChangesResponse) bool {
 	}
 	leader := t.vBuckets[f.vBucket].leader
 	return leader != nil && leader != n && leader.reachable()
+}
+
+// replaced reports whether the vBucket has a leader of a later era than that of the watch: no
+// change will be added to what the watch follows, even if its node does not know that yet.
+func (f *follower) replaced() bool {
+	v := &f.client.topology.Load().vBuckets[f.vBucket]
+	return !f.client.opts.fixed && v.leader != nil && v.history != f.at.History && era.Of(v.history) > era.Of(f.at.History)
 }
 
 // deliver delivers the changes of a message and moves the position.

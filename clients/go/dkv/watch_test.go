@@ -206,6 +206,33 @@ func TestWatchReplaced(t *testing.T) {
 	w.want("k2")
 }
 
+// A promotion ends a watch, even at a former master that runs on and does not know of it. A node
+// of an earlier era ends none.
+func TestWatchAfterAPromotion(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	ctx := testkit.Within(t, enough)
+	w := watch(t, ctx, c, "", must[Cursor](t)(c.Position(ctx)))
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	w.want("k")
+	both := c.topology.Load().masters
+	cl.mu.Lock()
+	cl.nodes[1].own = "1-p"
+	cl.mu.Unlock()
+	cl.lead(cl.nodes[1])
+	w.fails(ErrTrimmed)
+
+	f := &follower{watcher: &watcher{client: c}, name: "default"}
+	for _, leads := range cl.nodes {
+		cl.lead(leads)
+		for own, want := range map[string]string{"1-p": "1-p", "2-q": ""} {
+			if f.at.History = own; f.ask(ctx, both) != want {
+				t.Errorf("of a watch in history %q: %q, want %q", own, f.ask(ctx, both), want)
+			}
+		}
+	}
+}
+
 // The watch waits for a node that is behind the one before it.
 func TestWatchAhead(t *testing.T) {
 	cl := newCluster(t, 1, 1)
