@@ -219,8 +219,12 @@ func (t *table) applyLayout(c *change) {
 	if c.kind == cutUp {
 		d.recorded = storedLayout(c.info)
 	}
-	if d.layout != d.recorded && d.layout.known() {
+	switch {
+	case d.layout == d.recorded:
+	case d.layout.known():
 		t.stage(layoutChange(d.name, d.layout))
+	default: // the database was released while the layout was stored
+		t.stage(change{kind: uncut, key: layoutKey(d.name)})
 	}
 	t.releaseDatabase(d)
 }

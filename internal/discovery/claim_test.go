@@ -241,6 +241,39 @@ func TestClaimsInOneWrite(t *testing.T) {
 	}
 }
 
+// TestReleaseWhileRowsAreStored: rows that are being stored when their database is released, new
+// or changed, do not give it back to the former holder.
+func TestReleaseWhileRowsAreStored(t *testing.T) {
+	row := func(node string, n uint64) *serverpb.RegionInfo {
+		return region("db/0/"+node+":1/dc1", secondary, cluster("ours"), vBuckets(2), term(n))
+	}
+	for _, known := range []bool{false, true} {
+		tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
+		now := time.Now()
+		if known {
+			tab.say(now, row("m1", 1), row("m2", 1))
+		}
+		tab.heartbeat(now, 0, row("m1", 2))
+		stored := tab.take()
+		tab.heartbeat(now, 0, row("m2", 2))
+		if _, _, err := tab.expel("db", now); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range stored.changes {
+			tab.apply(&c, now)
+		}
+		tab.mu.Lock()
+		tab.storeAll(now)
+		tab.mu.Unlock()
+		if d := tab.databases["db"]; len(tab.rows) > 0 || d.isHeld() || d.recorded.known() || len(d.groups) > 0 {
+			t.Errorf("known before: %v; %d rows of the former holder, layout %v, stored %v", known, len(tab.rows), d.layout, d.recorded)
+		}
+		if _, err := tab.heartbeat(now, 0, region("db/0/a:1/dc1", leader, cluster("theirs"), vBuckets(1<<3))); err != nil {
+			t.Errorf("known before: %v; %v", known, err)
+		}
+	}
+}
+
 // TestLayoutIsKept stores how a database is cut.
 func TestLayoutIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -144,8 +144,12 @@ func (t *table) applyHeard(c *change, now time.Time) {
 	if r == nil {
 		r = t.insert(c.info, now)
 	}
-	if t.claim(c.info, now); r.group.cluster != c.info.GetClusterID() && c.info.GetClusterID() != "" {
-		t.purgeNow(r, now) // another cluster has got the vBucket while the row was stored
+	barred := now.Before(r.group.database.barred[c.info.GetClusterID()])
+	if !barred {
+		t.claim(c.info, now)
+	}
+	if barred || r.group.cluster != c.info.GetClusterID() && c.info.GetClusterID() != "" {
+		t.purgeNow(r, now) // the database was released, or another cluster has got the vBucket, while the row was stored
 		return
 	}
 	g, dc := r.group, r.info.GetDcID()
