@@ -139,6 +139,8 @@ func (m *Machine) TrimChangelog(ret changelog.Retention) (more bool, err error) 
 	var b storage.Batch
 	b.DeleteRange(storage.Changelog, changelog.Key(floor), changelog.Key(keep))
 	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(keep))
+	m.staging.Lock()
+	defer m.staging.Unlock()
 	if err := m.engine.Write(&b, false); err != nil {
 		return false, m.fail(fmt.Errorf("trim changelog: %w", err))
 	}

@@ -34,6 +34,8 @@ func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 		return ErrClosed
 	}
 	defer m.gate.leave()
+	m.staging.Lock()
+	defer m.staging.Unlock()
 	state, effect := m.state, m.effect
 	switch err := m.replicateLarge(engine, c, logged, limit); {
 	case errors.Is(err, ErrUnread):

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -27,6 +28,10 @@ type Machine struct {
 	scratch  scratch
 	// effect is the index of the newest change, or above it if that is not known.
 	effect kv.Index
+
+	// staging is held by a staged write and by a trim: between the batches of a staged write
+	// an engine takes no other one, and its refusal would count as a failure of storage.
+	staging sync.Mutex
 
 	// broken is the storage error after which nothing more may be written.
 	broken atomic.Pointer[error]
