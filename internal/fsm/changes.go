@@ -22,7 +22,18 @@ type Changes struct {
 	// Former lists the histories before the current one, the oldest first.
 	Former  []Former
 	Changes []kv.Change
+	// Line is that of the state which they were read from.
+	Line *Line
 }
+
+// Line is what a state keeps while it grows, and when it is opened again after a failure. One
+// that takes its place is of another line, also if its history is the same: it may have come to
+// other changes under the same numbers, as a copy whose master has lost the end of its log.
+type Line struct{ _ byte } // each has an address of its own
+
+// Continue makes m the continuation of a machine that was closed, whose engine m has opened. It
+// comes before any other use of m.
+func (m *Machine) Continue(closed *Machine) { m.line = closed.line }
 
 // Changes returns the changes from index from on: at most limit of them (0: no limit), and no
 // more than maxBytes, but always one if there is one. The error is a kv.OutOfRange if from
@@ -35,7 +46,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return Changes{}, err
 	}
 	defer view.Close()
-	out := Changes{Newest: view.Index(), Clock: view.state.Clock, Identity: m.Identity(), Former: m.Lineage()}
+	out := Changes{Newest: view.Index(), Clock: view.state.Clock, Identity: m.Identity(), Former: m.Lineage(), Line: m.line}
 	err = view.read(func(r storage.Reader) error {
 		floor, err := layout.ReadFloor(r)
 		if err != nil {

@@ -20,6 +20,7 @@ type Machine struct {
 	gate   gate
 	views  views
 	base   kv.Index
+	line   *Line
 	bounds requests.Bounds
 	// Owned by the applying goroutine.
 	state    layout.State
@@ -79,7 +80,7 @@ func NewReplica(engine storage.Engine) (*Machine, error) {
 
 // open opens the machine. An empty engine gets the ids in fresh.
 func open(engine storage.Engine, fresh Identity, bounds requests.Bounds) (*Machine, error) {
-	m := &Machine{engine: engine, bounds: bounds}
+	m := &Machine{engine: engine, bounds: bounds, line: new(Line)}
 	m.gate.init()
 	if err := m.load(fresh); err != nil {
 		return nil, fmt.Errorf("load state: %w", err)

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // The watchdog may end a stream at the moment in which a message arrives, and nothing more is
@@ -27,5 +31,35 @@ func TestStreamOfAnEndedSessionHasNoError(t *testing.T) {
 	leave()
 	if passed, err := w.pass(ctx, stretch{}, nil); passed || err != nil {
 		t.Error(passed, err)
+	}
+}
+
+// TestLogGoesBackUnderAStream has the copy that a slave follows replaced by an earlier state of the
+// same history, as an operator orders when the masters have lost the end of their log, and come to
+// other changes within a moment: the stream does not go on as if nothing had happened.
+func TestLogGoesBackUnderAStream(t *testing.T) {
+	for name, upTo := range map[string]kv.Index{"shorter": 1, "as long": 5, "longer": 9} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				m := r.master("m1:1")
+				m.put("k", "1")
+				old, twin := r.twin("old:1", m), r.twin("m2:1", m)
+				s := r.slave(Fixed("m2:1"), streaming)
+				s.has(m)
+				for range 4 {
+					m.put("k", "2")
+				}
+				twin.sync(m)
+				s.has(m)
+				time.Sleep(time.Second)
+				twin.goBack(old, upTo)
+				time.Sleep(time.Minute)
+				s.equals(m)
+				if err := s.Healthy(); err == nil {
+					t.Errorf("it is healthy: %+v", s.Puller.Status())
+				}
+			})
+		})
 	}
 }

@@ -44,6 +44,8 @@ type feed struct {
 	share share
 
 	history string
+	// line is that of the state which is read; nil before the first read.
+	line *fsm.Line
 	// told is the number up to which the last message said that the receiver has
 	// everything; sent is when that message was begun.
 	told kv.Index
@@ -129,6 +131,10 @@ func (f *feed) begin(ctx context.Context, history string) error {
 	}
 }
 
+// errReplaced has a receiver compare what it has with what is here now: the new state may have
+// come to the same number by other changes.
+var errReplaced = kv.Errorf(kv.Unavailable, "the state here was replaced by another one meanwhile; continue from the last change, here or at another node")
+
 var errUnnamed = kv.Errorf(kv.Unavailable, "this node has no state to follow yet; retry, or ask another one")
 
 func otherHistory(theirs, here string) error {
@@ -150,9 +156,13 @@ func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 		return c, err
 	case c.History != f.history:
 		return c, otherHistory(f.history, c.History)
-	case len(c.Changes) > 0:
-		f.next = c.Changes[len(c.Changes)-1].Index + 1
-	default:
+	case f.line != nil && c.Line != f.line:
+		return c, errReplaced
+	}
+	f.line = c.Line
+	if n := len(c.Changes); n > 0 {
+		f.next = c.Changes[n-1].Index + 1
+	} else {
 		// A state that was reopened may lag by some entries for a moment.
 		f.next = max(f.next, c.Newest+1)
 	}

@@ -92,6 +92,7 @@ func (c *Store) Reopen(load Loader) error {
 		c.SetUnreadable(err)
 		return fmt.Errorf("storage does not open, and nothing can be read until it does: %w", err)
 	}
+	m.Continue(old)
 	c.replace(m)
 	return nil
 }
