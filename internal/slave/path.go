@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -63,7 +64,7 @@ func (t *tracker) link(at kv.Index, age time.Duration) (path []string, l Link) {
 	if t.s.Phase != Following || len(t.upstream.path) == 0 {
 		return nil, l
 	}
-	return t.upstream.path, Link{Lag: t.upstream.newest - min(t.upstream.newest, at), Age: max(age-t.upstream.age, 0)}
+	return t.upstream.path, Link{Lag: era.Distance(at, t.upstream.newest), Age: max(age-t.upstream.age, 0)}
 }
 
 // Path returns the nodes by which changes reach the followers of this copy, this node first.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -52,6 +53,18 @@ func TestPathOfAChain(t *testing.T) {
 		served.kill()
 		testkit.Eventually(t, "the second has no path", second.path())
 	})
+}
+
+// A promotion moves the numbers by a gap, which is no lag: see package era.
+func TestLinkLeavesOutGaps(t *testing.T) {
+	p := New(Options{})
+	p.status.following("m:1")
+	p.status.hearsFrom("m:1", upstream{path: []string{"m:1"}, newest: era.Gap + 7})
+	p.status.mu.Lock()
+	defer p.status.mu.Unlock()
+	if _, l := p.status.link(5, 0); l.Lag != 2 {
+		t.Errorf("%d changes behind, not 2", l.Lag)
+	}
 }
 
 // TestSlavesThatNameEachOther never follow each other for long, although operators have named
