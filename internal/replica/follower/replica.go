@@ -142,7 +142,7 @@ func (f *Replica) Failure() error {
 // which it is not read.
 func (f *Replica) reopen() error {
 	_, before := f.Position()
-	f.least.Store(before)
+	f.least.Store(max(f.least.Load(), before)) // it may fail again before it is back where it was
 	if err := f.state.Recover(fsm.NewReplica); err != nil {
 		return err
 	}

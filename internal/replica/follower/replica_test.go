@@ -19,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestFollowerBeginsEmpty(t *testing.T) {
@@ -196,6 +197,52 @@ func TestFollowerStorageFails(t *testing.T) {
 		}
 		f.mustFollow(src)
 		f.WantValue("a", "2")
+	})
+}
+
+// A state that fails once more before it is back where it was does not forget what was read.
+func TestFollowerStorageFailsTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		src.MustPut("a", "1")
+		f := newRig(t, replicatest.OnDisk)
+		f.mustReplace(src)
+		src.MustPut("a", "2")
+		_, at := f.Position()
+		part, err := src.Changes(t.Context(), at+1, 0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.MustPut("a", "3")
+		f.mustFollow(src)
+		f.WantValue("a", "3")
+		becomes := func(s replica.State) {
+			testkit.Eventually(t, string(s), func() bool { return f.Replica.State() == s })
+		}
+		reopened := func() {
+			f.FailWrites(storage.ErrNoSpace)
+			becomes(replica.Failed)
+			f.OnWrite(nil)
+			becomes(replica.Serving)
+			if _, now := f.Position(); now != at {
+				t.Fatalf("it was opened at %d; the test wants what is lost in a crash", now)
+			}
+		}
+		reopened()
+		follow := func() {
+			if err := f.Apply(t.Context(), at, part.Changes, part.Newest); err != nil {
+				t.Fatal(err)
+			}
+		}
+		follow()
+		reopened()
+		follow()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _, _, err = f.Replica.Get(ctx, []byte("a"), kv.ReadOptions{}) // not the value before
+		replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+		f.mustFollow(src)
+		f.WantValue("a", "3")
 	})
 }
 
