@@ -49,6 +49,10 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 		failure = snap.load(ctx)
 		return failure
 	})
+	if errors.Is(err, storage.ErrNoSpace) {
+		// More with each attempt: an engine may take more than what is sent.
+		s.needs = max(2*s.needs, snap.progress.Size, snap.progress.Bytes+snap.progress.Bytes/4, s.opts.State.Size())
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil
@@ -59,6 +63,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	case err != nil:
 		return localError{fmt.Errorf("bootstrap: %w", err)}
 	}
+	s.needs = 0
 	s.status.bootstrapped()
 	s.moved()
 	s.recovered()
@@ -280,11 +285,11 @@ func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
 	if err := s.grant.check(chunk, at); err != nil {
 		return err
 	}
+	s.progress.Size, s.progress.Index = chunk.GetSize(), chunk.GetChangeNumber()
 	if err := s.opts.State.Fits(chunk.GetSize()); err != nil {
 		return localError{fmt.Errorf("a snapshot of about %d MiB does not fit on the disk: %w", chunk.GetSize()>>20, err)}
 	}
 	s.id = chunk.GetSnapshotId()
-	s.progress.Size, s.progress.Index = chunk.GetSize(), chunk.GetChangeNumber()
 	if id.History == "" || id.History == chunk.GetHistoryId() {
 		s.status.heard(chunk.GetChangeNumber(), at, 0)
 	}
@@ -294,13 +299,14 @@ func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
 // errNoRoom means that the disk became full during a snapshot.
 var errNoRoom = errors.New("the disk has no space for the rest of the snapshot")
 
-// room returns errNoRoom if this many bytes do not fit on the disk. It ends the stream: a
+// room returns errNoRoom if this many bytes do not fit on the disk, unless the copy can be followed
+// instead of waiting. It ends the stream: a
 // slave that waits must not keep the master's state pinned, and the master drops the
 // snapshot after a while.
 func (s *snapshot) room(bytes uint64) error {
 	err := s.opts.State.Fits(bytes)
 	switch {
-	case errors.Is(err, storage.ErrNoSpace):
+	case errors.Is(err, storage.ErrNoSpace) && !s.grant.well:
 		s.status.failing(localError{err})
 		s.report("the disk is full; the snapshot waits for space", err)
 		return fmt.Errorf("%w: %w", errNoRoom, err)

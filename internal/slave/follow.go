@@ -155,7 +155,7 @@ func (s *session) watchOrders(ctx context.Context) error {
 				return errOrdered
 			}
 		case <-retry.C:
-			if _, is := s.opts.State.Ordered(); is && s.opts.State.Fits(s.opts.State.Size()) == nil {
+			if _, is := s.opts.State.Ordered(); is && s.opts.State.Fits(max(s.opts.State.Size(), s.needs)) == nil {
 				return errOrdered
 			}
 		case <-ctx.Done():

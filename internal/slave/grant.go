@@ -18,6 +18,9 @@ type grant struct {
 	// older admits a state whose index is below the copy's, as long as an operator's order
 	// stands.
 	older bool
+	// well means that the copy can be followed: a lack of room ends the load instead of holding
+	// it up.
+	well bool
 	// aside has the copy kept beside the new state.
 	aside bool
 }

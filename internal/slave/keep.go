@@ -171,11 +171,21 @@ func (s *session) obey(ctx context.Context, found finding) (done bool, err error
 			"master", s.source.Address, "own_cluster", id.Cluster, "for_cluster", order)
 		return false, nil
 	}
-	s.log.Warn("rebuilding the copy as ordered; it is kept until the new one is whole", "master", s.source.Address)
-	err = s.bootstrap(ctx, grant{cluster: found.id.Cluster, history: found.id.History, older: true})
-	if found.verdict == fit && errors.Is(err, storage.ErrNoSpace) {
+	well := found.verdict == fit
+	noRoom := func(err error) {
 		s.report("there is no room to rebuild the copy as ordered; it follows on until there is", err, "master", s.source.Address)
-		return false, nil
+	}
+	if well && s.needs > 0 {
+		if err := s.opts.State.Fits(s.needs); err != nil {
+			noRoom(err)
+			return false, nil
+		}
+	}
+	s.log.Warn("rebuilding the copy as ordered; it is kept until the new one is whole", "master", s.source.Address)
+	err = s.bootstrap(ctx, grant{cluster: found.id.Cluster, history: found.id.History, older: true, well: well})
+	if well && errors.Is(err, storage.ErrNoSpace) {
+		noRoom(err)
+		return true, nil // what the master has is looked at again: the load may have taken long
 	}
 	return true, err
 }

@@ -2,6 +2,7 @@ package slave
 
 import (
 	"context"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -182,6 +183,42 @@ func TestForcedRebuildNeedsRoom(t *testing.T) {
 		if _, is := s.Ordered(); is {
 			t.Error("the order stands")
 		}
+	})
+}
+
+// TestRebuildThatRunsOutOfRoom has a disk become full while a copy that is well is rebuilt as
+// ordered: the copy follows on, and is rebuilt when there is room.
+func TestRebuildThatRunsOutOfRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 12000, 2000)
+		var room atomic.Int64 // how many times there is still some
+		room.Store(math.MaxInt64)
+		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) {
+			o.State = &fullState{full: func() bool { return room.Add(-1) < 0 }}
+		})
+		s.has(m)
+		room.Store(6)
+		if _, err := s.Puller.Resync(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(r.t, "the disk is full", func() bool { return room.Load() < 0 })
+		m.put("more", "1")
+		s.has(m)
+		time.Sleep(10 * time.Minute)
+		if err := s.Healthy(); err != nil {
+			t.Error(err)
+		}
+		if _, is := s.Ordered(); !is || m.snapshots.Load() != 0 {
+			t.Errorf("ordered: %v, %d snapshots are being sent", is, m.snapshots.Load())
+		}
+		if st := s.Puller.Status(); st.Bytes > 100<<20 {
+			t.Errorf("it was tried again and again: %+v", st)
+		}
+		room.Store(math.MaxInt64)
+		testkit.Eventually(r.t, "it is rebuilt when there is room", func() bool { return s.Puller.Status().Bootstraps == 2 })
+		s.has(m)
 	})
 }
 

@@ -161,6 +161,9 @@ type Puller struct {
 	moving string
 	// ordered holds a token while an order has not been carried out.
 	ordered chan struct{}
+	// needs is how much room a state that was ordered needs at least, after it found too little;
+	// 0 if none has.
+	needs uint64
 	// shrunk counts what masters have sent compressed.
 	shrunk compress.Counter
 	// intake is what Progress returns of changes that are not applied yet.
