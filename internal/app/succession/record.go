@@ -31,12 +31,13 @@ func newRecord(n *node.Node, pool *peer.Pool, s Slave) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	after := n.Config.Replication.AutoPromoteAfter
+	lease := standby.LeaseOf(n.Config.Replication.AutoPromoteAfter)
 	return &record{
 		Candidate: witness.Candidate{
-			Registry: witness.NewClient(pool, n.Config.Discovery.Client.Addrs, standby.LeaseOf(after)),
+			Registry: witness.NewClient(pool, n.Config.Discovery.Client.Addrs, lease),
 			Database: n.Layout.Database,
 			Disk:     disk,
+			Lease:    lease,
 			Era:      func() uint64 { return eraOf(s) },
 		},
 		address: n.Info.Address,

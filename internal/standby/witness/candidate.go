@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,6 +18,9 @@ type Candidate struct {
 	Database string
 	// Disk is the id of its disk, by which the record names it.
 	Disk string
+	// Lease is how long the masters' leases last by its own configuration; the record may say
+	// something else.
+	Lease time.Duration
 	// Era is the era of its copy: it claims the one after that.
 	Era func() uint64
 
@@ -51,11 +55,11 @@ func (c *Candidate) see(res *peerpb.RecordResponse, err error) {
 }
 
 const (
-	// The registry is asked this many times within a lease, at least and at most this often.
-	asksPerLease      = 8
-	minPause          = 100 * time.Millisecond
-	maxPause          = 5 * time.Second
-	pauseWithoutLease = 5 * time.Second
+	// The registry is asked this many times within a lease, at least and at most this often: by a
+	// slave that the record names, and by another one. An entry counts as a grant, so that the
+	// other one hears of its own before the masters' last lease can have ended.
+	asksPerLease, looksPerLease = 8, 2
+	minPause, maxPause          = 100 * time.Millisecond, 5 * time.Second
 )
 
 // WatchForClaim returns the record when a claim may succeed: the record names the candidate,
@@ -65,16 +69,18 @@ func (c *Candidate) WatchForClaim(ctx context.Context) (*peerpb.Record, error) {
 	for {
 		res, err := c.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: c.Database})
 		c.see(res, err)
-		pause := pauseWithoutLease
-		if err == nil && c.named(res.GetRecord()) {
-			left := time.Duration(res.GetGrantedMillis()) * time.Millisecond
-			if left == 0 {
-				return res.GetRecord(), nil
-			}
-			length := time.Duration(res.GetRecord().GetLeaseMillis()) * time.Millisecond
-			pause = min(max(min(length/asksPerLease, left), minPause), maxPause)
+		record := res.GetRecord()
+		length := cmp.Or(time.Duration(record.GetLeaseMillis())*time.Millisecond, c.Lease)
+		pause := length / looksPerLease
+		switch left := time.Duration(res.GetGrantedMillis()) * time.Millisecond; {
+		case err != nil:
+			pause = min(pause, soon)
+		case c.named(record) && left == 0:
+			return record, nil
+		case c.named(record):
+			pause = min(length/asksPerLease, left)
 		}
-		if sleep.For(ctx, pause); ctx.Err() != nil {
+		if sleep.For(ctx, min(max(pause, minPause), maxPause)); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 	}

@@ -125,6 +125,44 @@ func TestClaimWithoutOperator(t *testing.T) {
 	})
 }
 
+// TestCandidateHearsInTime: a slave that is entered between two of its questions, or asks while the
+// registry answers nothing, replaces the masters as soon as the registry lets it.
+func TestCandidateHearsInTime(t *testing.T) {
+	const length = time.Second
+	enter := func(o *office) {
+		for i, r := range []*peerpb.Record{{}, {LeaseMillis: uint64(length.Milliseconds()), Standbys: []*peerpb.StandbyNode{{Disk: "d", Address: "s:1"}}}} {
+			r.Database, r.Era, r.Deployment = "db", 1, "masters"
+			if _, err := o.Book.Change(context.Background(), &peerpb.ChangeRecordRequest{Record: r, Expected: uint64(i)}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for name, happens := range map[string]func(o *office){
+		"entered between two questions": enter,
+		"the registry answers again": func(o *office) {
+			enter(o)
+			o.set(kv.Errorf(kv.Unavailable, "no owner"), 0)
+			time.Sleep(standby.Outlasts(length) - 1)
+			o.set(nil, 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffice()
+				c := &Candidate{Registry: o, Database: "db", Disk: "d", Lease: length, Era: func() uint64 { return 1 }}
+				var began time.Time
+				go func() { time.Sleep(minPause); began = time.Now(); happens(o) }()
+				if _, err := c.WatchForClaim(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began) - standby.Outlasts(length); took < 0 || took > length/looksPerLease {
+					t.Errorf("found %v after the last lease had ended", took)
+				}
+			})
+		})
+	}
+}
+
 // TestEnter: a node that is taken out while its entry is prepared is not entered, nor is one
 // that does not stand.
 func TestEnter(t *testing.T) {
