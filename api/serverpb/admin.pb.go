@@ -2750,6 +2750,9 @@ type NodeStatusResponse struct {
 	// What the record of the database in the registry means for this node, in a sentence; empty
 	// if it uses none.
 	Record string `protobuf:"bytes,120,opt,name=record,proto3" json:"record,omitempty"`
+	// The registry does not answer this master, which answers only with a lease of it: it should
+	// lead no vBucket.
+	RegistrySilent bool `protobuf:"varint,121,opt,name=registrySilent,proto3" json:"registrySilent,omitempty"`
 	// What a drill does to the node at this moment, in a sentence; empty for nothing.
 	Fault string `protobuf:"bytes,130,opt,name=fault,proto3" json:"fault,omitempty"`
 	// The version of the cluster, which says what its logs may contain, and the newest one
@@ -2907,6 +2910,13 @@ func (x *NodeStatusResponse) GetRecord() string {
 		return x.Record
 	}
 	return ""
+}
+
+func (x *NodeStatusResponse) GetRegistrySilent() bool {
+	if x != nil {
+		return x.RegistrySilent
+	}
+	return false
 }
 
 func (x *NodeStatusResponse) GetFault() string {
@@ -4074,7 +4084,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xb7\x05\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xdf\x05\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -4094,7 +4104,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"nextTiming\x18f \x01(\tR\n" +
 	"nextTiming\x12\x16\n" +
 	"\x06became\x18g \x01(\tR\x06became\x12\x16\n" +
-	"\x06record\x18x \x01(\tR\x06record\x12\x15\n" +
+	"\x06record\x18x \x01(\tR\x06record\x12&\n" +
+	"\x0eregistrySilent\x18y \x01(\bR\x0eregistrySilent\x12\x15\n" +
 	"\x05fault\x18\x82\x01 \x01(\tR\x05fault\x12&\n" +
 	"\x0eclusterVersion\x18h \x01(\rR\x0eclusterVersion\x12 \n" +
 	"\vunderstands\x18i \x01(\rR\vunderstands\x12%\n" +

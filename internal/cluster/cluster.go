@@ -82,6 +82,9 @@ type Options struct {
 	// SnapshotInterval is how often the state of each vBucket is made durable and its log cut;
 	// 0 means never by time.
 	SnapshotInterval time.Duration
+	// Aside reports whether this node can answer nothing for long as the leader of a vBucket, since
+	// the registry does not answer it; nil is never.
+	Aside func() bool
 	// Tasks is where the changes that take a while say how far they are; nil means nowhere.
 	Tasks *task.List
 	Log   *slog.Logger
@@ -100,6 +103,8 @@ type Cluster struct {
 	clock  *clock.Clock
 	tasks  *task.List
 	log    *slog.Logger
+	// aside is Options.Aside.
+	aside func() bool
 
 	snapshotInterval time.Duration
 
@@ -147,6 +152,7 @@ func New(opts Options) *Cluster {
 		clock:  opts.Clock,
 		tasks:  opts.Tasks,
 		log:    opts.Log,
+		aside:  opts.Aside,
 
 		snapshotInterval: opts.SnapshotInterval,
 
@@ -191,6 +197,7 @@ func (c *Cluster) run(ctx context.Context, stop func(error)) {
 	})
 	wg.Go(func() { c.compareClocks(ctx) })
 	wg.Go(func() { c.balance(ctx) })
+	wg.Go(func() { c.stepAside(ctx) })
 	wg.Go(func() { c.snapshotByTime(ctx) })
 	wg.Go(func() {
 		if err := c.self.InviteRest(ctx, c.standing); err != nil && ctx.Err() == nil {

@@ -61,9 +61,10 @@ type node struct {
 	id     uint64
 	rafts  []*fakeRaft
 	server *servertest.Server
-	// clock and log are what its Cluster has; starting may set them.
+	// clock, log and aside are what its Cluster has; starting may set them.
 	clock *clock.Clock
 	log   *slog.Logger
+	aside func() bool
 
 	mu sync.Mutex
 	// end is where the node's logs ended when it was started; 0 is far enough.
@@ -127,7 +128,7 @@ func (r *rig) start(id *bootstrap.Identity) error {
 		n.rafts = append(n.rafts, raft)
 		logs = append(logs, Log{VBucket: g.name, Raft: raft})
 	}
-	n.Cluster = New(Options{Identity: id, Logs: logs, Pool: pool, Terms: terms, Clock: n.clock, Log: n.log})
+	n.Cluster = New(Options{Identity: id, Logs: logs, Pool: pool, Terms: terms, Clock: n.clock, Log: n.log, Aside: n.aside})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

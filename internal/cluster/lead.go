@@ -240,7 +240,7 @@ func (c *Cluster) surplus() (Log, uint64) {
 	}
 	target, least := uint64(0), len(mine)-1
 	for _, p := range c.lastKnown().Peers {
-		if p.Voting && p.ID != c.self.Replica && c.answers(p.ID) && leads[p.ID] < least {
+		if p.Voting && p.ID != c.self.Replica && c.able(p.ID) && leads[p.ID] < least {
 			target, least = p.ID, leads[p.ID]
 		}
 	}

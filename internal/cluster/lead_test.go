@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,19 +173,21 @@ func TestSurplus(t *testing.T) {
 		owners   []uint64
 		reached  []uint64
 		nonVoter uint64
+		unheard  uint64
 		moves    int // the vBucket that goes
 		to       uint64
 	}{
-		{"leads all", []uint64{1, 1, 1, 1}, []uint64{2, 3}, 0, 0, 2},
-		{"to the one with the fewest", []uint64{1, 1, 1, 2}, []uint64{2, 3}, 0, 0, 3},
-		{"one more is no surplus", []uint64{2, 1, 3, 1}, []uint64{2, 3}, 0, 0, 0},
-		{"two more is", []uint64{2, 1, 1, 2}, []uint64{2, 3}, 0, 1, 3},
-		{"leads the fewest", []uint64{2, 2, 2, 1}, []uint64{2, 3}, 0, 0, 0},
-		{"leads no vBucket", []uint64{2, 2, 3, 3}, []uint64{2, 3}, 0, 0, 0},
-		{"the best does not answer", []uint64{1, 1, 1, 2}, []uint64{2}, 0, 0, 2},
-		{"no answer", []uint64{1, 1, 1, 1}, nil, 0, 0, 0},
-		{"the best has no vote", []uint64{1, 1, 1, 2}, []uint64{2, 3}, 3, 0, 2},
-		{"an election is under way", []uint64{1, 1, 1, 0}, []uint64{2, 3}, 0, 0, 0},
+		{"leads all", []uint64{1, 1, 1, 1}, []uint64{2, 3}, 0, 0, 0, 2},
+		{"to the one with the fewest", []uint64{1, 1, 1, 2}, []uint64{2, 3}, 0, 0, 0, 3},
+		{"one more is no surplus", []uint64{2, 1, 3, 1}, []uint64{2, 3}, 0, 0, 0, 0},
+		{"two more is", []uint64{2, 1, 1, 2}, []uint64{2, 3}, 0, 0, 1, 3},
+		{"leads the fewest", []uint64{2, 2, 2, 1}, []uint64{2, 3}, 0, 0, 0, 0},
+		{"leads no vBucket", []uint64{2, 2, 3, 3}, []uint64{2, 3}, 0, 0, 0, 0},
+		{"the best does not answer", []uint64{1, 1, 1, 2}, []uint64{2}, 0, 0, 0, 2},
+		{"no answer", []uint64{1, 1, 1, 1}, nil, 0, 0, 0, 0},
+		{"the best has no vote", []uint64{1, 1, 1, 2}, []uint64{2, 3}, 3, 0, 0, 2},
+		{"the registry does not answer the best", []uint64{1, 1, 1, 2}, []uint64{2, 3}, 0, 3, 0, 2},
+		{"an election is under way", []uint64{1, 1, 1, 0}, []uint64{2, 3}, 0, 0, 0, 0},
 	} {
 		r := newRig(t, 3, len(c.owners))
 		for i, owner := range c.owners {
@@ -196,7 +200,7 @@ func TestSurplus(t *testing.T) {
 		n := r.node(1)
 		seen := make(map[uint64]sighting)
 		for _, id := range c.reached {
-			seen[id] = sighting{}
+			seen[id] = sighting{status: &serverpb.NodeStatusResponse{RegistrySilent: id == c.unheard}}
 		}
 		n.seen.Store(&seen)
 		if _, err := n.membership(t.Context()); err != nil {
@@ -207,6 +211,40 @@ func TestSurplus(t *testing.T) {
 			t.Errorf("%s: %q goes to %d, not %q to %d", c.name, l.VBucket, to, r.groups[c.moves].name, c.to)
 		}
 	}
+}
+
+// TestLeadersLeaveANodeWithoutTheRegistry: what a node leads that the registry does not answer goes to
+// members that it answers, as long as there is one that is no more behind than others.
+func TestLeadersLeaveANodeWithoutTheRegistry(t *testing.T) {
+	r := newRig(t, 4, 5)
+	r.groups[4].leader = 2
+	n := r.node(1)
+	sees := func(silent ...uint64) {
+		seen := map[uint64]sighting{}
+		for _, id := range []uint64{2, 3, 4} {
+			seen[id] = sighting{status: &serverpb.NodeStatusResponse{RegistrySilent: slices.Contains(silent, id)}, behind: map[string]bool{"b1": id == 4}}
+		}
+		n.seen.Store(&seen)
+	}
+	sees(2, 3, 4)
+	n.handAllOver(t.Context())
+	r.expectOwners(1, 1, 1, 1, 2) // in vain
+	sees(2)
+	n.handAllOver(t.Context())
+	r.expectOwners(3, 3, 3, 4, 2)
+}
+
+// TestANodeStepsAside by itself while it has to.
+func TestANodeStepsAside(t *testing.T) {
+	var aside atomic.Bool
+	r := newRig(t, 2, 1, func(r *rig) { r.starting = func(n *node) { n.aside = aside.Load } })
+	n := r.node(1)
+	n.seen.Store(&map[uint64]sighting{2: {}})
+	testkit.Run(t, func(ctx context.Context) error { n.stepAside(ctx); return nil })
+	time.Sleep(3 * asideInterval)
+	r.expectOwners(1)
+	aside.Store(true)
+	testkit.Eventually(t, "the other one leads", func() bool { return r.groups[0].owner() == 2 })
 }
 
 // Moving surplus leaders ends, evenly, from whatever it begins with.

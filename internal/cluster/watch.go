@@ -158,11 +158,16 @@ func (c *Cluster) answers(id uint64) bool {
 	return seen
 }
 
-// fit reports whether a member could lead a vBucket at once: it has answered recently
-// and lags little.
-func (c *Cluster) fit(vBucket string, id uint64) bool {
+// able reports whether a member could lead as far as is known: it has answered recently, and the
+// registry answers it if it needs that.
+func (c *Cluster) able(id uint64) bool {
 	s, seen := (*c.seen.Load())[id]
-	return seen && !s.behind[vBucket]
+	return seen && !s.status.GetRegistrySilent()
+}
+
+// fit reports whether a member could lead a vBucket at once: it is able to, and lags little.
+func (c *Cluster) fit(vBucket string, id uint64) bool {
+	return c.able(id) && !(*c.seen.Load())[id].behind[vBucket]
 }
 
 // records returns the members that have announced their addresses, by replica id. A

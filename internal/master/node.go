@@ -46,6 +46,8 @@ type Node struct {
 	standing func(vBucket string) *serverpb.StandingSet
 	// record says what the record in the registry means for the node; nil if it uses none.
 	record func() string
+	// silent says whether the registry does not answer the node; nil if it needs no answers.
+	silent func() bool
 	// setLevel changes the levels of the node's log; nil if they are fixed.
 	setLevel func(*serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error)
 	tasks    *task.List
@@ -68,6 +70,9 @@ func (n *Node) ShowStanding(of func(vBucket string) *serverpb.StandingSet) { n.s
 
 // ShowRecord has the status show what the record in the registry means for the node.
 func (n *Node) ShowRecord(of func() string) { n.record = of }
+
+// ShowSilence has the status show whether the registry does not answer the node.
+func (n *Node) ShowSilence(is func() bool) { n.silent = is }
 
 // ShowTasks has the status show these tasks, and those of this service among them.
 func (n *Node) ShowTasks(tasks *task.List) { n.tasks = tasks }
@@ -103,6 +108,7 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	if n.record != nil {
 		resp.Record = n.record()
 	}
+	resp.RegistrySilent = n.silent != nil && n.silent()
 	n.addTiming(resp)
 	resp.ClusterVersion, resp.Understands = n.Versions()
 	for _, v := range n.keyspace.All() {

@@ -11,6 +11,14 @@ import (
 // to another address: a second address for one server.
 func Forward(t testing.TB, to string) string {
 	t.Helper()
+	address, _ := ForwardUntil(t, to)
+	return address
+}
+
+// ForwardUntil is Forward until cut is called: then all connections are closed, and no further
+// one is forwarded.
+func ForwardUntil(t testing.TB, to string) (address string, cut func()) {
+	t.Helper()
 	l := Listen(t)
 	f := &forwarder{to: to, conns: make(map[net.Conn]struct{})}
 	f.running.Go(func() {
@@ -27,7 +35,7 @@ func Forward(t testing.TB, to string) string {
 		f.cut()
 		f.running.Wait()
 	})
-	return l.Addr().String()
+	return l.Addr().String(), f.cut
 }
 
 // forwarder has a list of its connections, to close them at the end.

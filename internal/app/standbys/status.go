@@ -19,6 +19,7 @@ import (
 func (s *Standbys) Show(to interface {
 	ShowStanding(func(vBucket string) *serverpb.StandingSet)
 	ShowRecord(func() string)
+	ShowSilence(func() bool)
 }) {
 	if s == nil {
 		return
@@ -26,6 +27,7 @@ func (s *Standbys) Show(to interface {
 	to.ShowStanding(s.standing)
 	if s.record != nil {
 		to.ShowRecord(s.record.status)
+		to.ShowSilence(s.record.keeper.Silent)
 	}
 }
 

@@ -72,6 +72,8 @@ type Keeper struct {
 	gates []*Gate
 	// until is when the lease ends, by the clock; 0 before the first.
 	until atomic.Int64
+	// silent means that the last request got no answer.
+	silent atomic.Bool
 
 	mu sync.Mutex
 	// why is why there is no lease, record what the registry has answered last. newest is the
@@ -79,8 +81,6 @@ type Keeper struct {
 	why    error
 	record *peerpb.Record
 	newest uint64
-	// silent means that the last request got no answer.
-	silent bool
 	// asking are the questions that are under way, and answered is raised after each answer.
 	asking   sync.WaitGroup
 	answered signal.Signal
@@ -152,6 +152,14 @@ func (k *Keeper) closed() (*Gate, error) {
 	}
 	return nil, nil
 }
+
+// Silent reports whether the registry does not answer this node: it could answer nothing as the
+// owner of a log.
+func (k *Keeper) Silent() bool { return k.silent.Load() }
+
+// Lapsing reports whether the registry does not answer and the lease has ended, or is about to: a
+// node that the registry answers should own the logs.
+func (k *Keeper) Lapsing() bool { return k.Silent() && k.Remaining() < k.opts.Lease/share }
 
 // Record returns the record as the registry has answered it last; nil for none.
 func (k *Keeper) Record() *peerpb.Record {
@@ -267,7 +275,7 @@ func (k *Keeper) ask(ctx context.Context, self Masters) (*peerpb.Record, time.Du
 	res, err := k.opts.Registry.Renew(ctx, &peerpb.RenewRequest{
 		Database: k.opts.Database, Era: self.Era, Deployment: self.Deployment, Address: k.opts.Address,
 	})
-	k.silent = err != nil
+	k.silent.Store(err != nil)
 	if err != nil {
 		return k.Record(), 0, kv.Errorf(kv.Unavailable, "the registry grants no lease (auto-promote-after): %w", err)
 	}
@@ -282,7 +290,7 @@ func (k *Keeper) ask(ctx context.Context, self Masters) (*peerpb.Record, time.Du
 // probe asks without effect after a request that got no answer: a node that hears nothing while
 // it is heard would keep leases running that it cannot use, and the standby waiting.
 func (k *Keeper) probe(ctx context.Context) error {
-	if !k.silent {
+	if !k.silent.Load() {
 		return nil
 	}
 	if _, err := k.opts.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: k.opts.Database}); err != nil {

@@ -17,7 +17,7 @@ var errIdle = kv.Errorf(kv.Unavailable, "this node owns the log of no vBucket, s
 // idle looks at the record without asking for a lease.
 func (k *Keeper) idle(ctx context.Context, self Masters) error {
 	res, err := k.opts.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: k.opts.Database})
-	k.silent = err != nil
+	k.silent.Store(err != nil)
 	switch {
 	case err != nil:
 		return k.failed(k.Record(), errIdle)

@@ -155,3 +155,31 @@ func TestUnlistedIsWhatDoesNotStandInALog(t *testing.T) {
 		}
 	}
 }
+
+// TestSilenceOfTheRegistry is known of owners and of those that own nothing; an owner should hand its
+// logs over only once its lease is about to end.
+func TestSilenceOfTheRegistry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		owner, other := keeps(o, &log{owns: true}), keeps(o, &log{})
+		want := func(when string, silent, lapsing bool) {
+			t.Helper()
+			synctest.Wait()
+			if owner.Silent() != silent || other.Silent() != silent || owner.Lapsing() != lapsing {
+				t.Errorf("%s: silent %v and %v, lapsing %v", when, owner.Silent(), other.Silent(), owner.Lapsing())
+			}
+		}
+		testkit.Run(t, owner.Run)
+		testkit.Run(t, other.Run)
+		time.Sleep(2 * lasting)
+		want("while the registry answers", false, false)
+		o.set(kv.Errorf(kv.Unavailable, "no owner"), 0)
+		time.Sleep(lasting / 2)
+		want("before the lease ends", true, false)
+		time.Sleep(lasting / 2)
+		want("when it has ended", true, true)
+		o.set(nil, 0)
+		time.Sleep(2 * soon)
+		want("when the registry answers again", false, false)
+	})
+}

@@ -59,12 +59,22 @@ func (m *Member) Open(ctx context.Context) error {
 		Terms:    m.terms(),
 		Clock:    m.node.Clock,
 		Tasks:    &m.node.Tasks,
+		Aside:    m.aside(),
 
 		SnapshotInterval: m.node.Config.Nexus.SnapshotInterval,
 
 		Log: m.node.Log,
 	})
 	return m.node.Dir.Claim()
+}
+
+// aside returns what says that this node should lead nothing; nil if it needs no lease of the
+// registry.
+func (m *Member) aside() func() bool {
+	if k := m.standbys.Record(); k != nil {
+		return k.Lapsing
+	}
+	return nil
 }
 
 // enter finds out which member of which cluster this node is, which may take until others
