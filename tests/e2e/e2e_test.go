@@ -6,6 +6,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -84,7 +85,9 @@ func TestScripts(t *testing.T) {
 					kept = append(kept, v)
 				}
 			}
+			// Nor a registry at the file's addresses, as that of make cluster.
 			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"), "HOST="+host,
+				"DKV_DISCOVERY_SERVICE_CLIENT_DISCOVERY_SERVICE_ADDR="+net.JoinHostPort(host, "8001"),
 				fmt.Sprint("PRESENT=", command.NewestFormat), fmt.Sprint("NEXT=", command.NewestFormat+1))
 			s := newServers()
 			env.Defer(s.killAll)

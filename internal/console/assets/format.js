@@ -34,6 +34,12 @@ export function seconds(s) {
   return duration(s);
 }
 
+// secondsOf is how many seconds a duration in Go's notation has, like 1m2.5s.
+export function secondsOf(text) {
+  const units = { h: 3600, m: 60, s: 1, ms: 1e-3, "µs": 1e-6, ns: 1e-9 };
+  return [...text.matchAll(/([\d.]+)(h|ms|m|s|µs|ns)/g)].reduce((sum, [, n, unit]) => sum + Number(n) * units[unit], 0);
+}
+
 export function duration(s) {
   s = Math.floor(s);
   if (s < 60) return s + " s";

@@ -84,7 +84,7 @@ function take(sample, name, families, time) {
     if (!grown) continue;
     const op = opOf(sample, m.labels.op);
     op.count += grown;
-    if (m.labels.code !== "OK") op.errors += grown;
+    if (!fine.has(m.labels.code)) op.errors += grown;
     if (clientOps.has(m.labels.op)) sample.nodes.set(name, (sample.nodes.get(name) ?? 0) + grown);
   }
   const durations = new Map((last.families.get("dkv_request_duration_seconds") ?? []).map((m) => [m.labels.op, m.buckets]));
@@ -106,6 +106,12 @@ function opOf(sample, name) {
   if (!sample.ops.has(name)) sample.ops.set(name, { count: 0, errors: 0, buckets: new Map() });
   return sample.ops.get(name);
 }
+
+// fine are the results that are no errors: a stream that its receiver ends is canceled.
+const fine = new Set(["OK", "Canceled"]);
+
+// lasting are the streams that stay open, so that how long they took is no latency.
+export const lasting = new Set(["WatchChanges", "StreamChanges", "Confirm"]);
 
 // clientOps are what clients ask for; everything else is between nodes, or administration.
 export const clientOps = new Set(["Get", "MultiGet", "Iterate", "Put", "MultiPut", "Delete", "CompareAndSet", "Increment", "WatchChanges"]);

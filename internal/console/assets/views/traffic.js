@@ -3,8 +3,8 @@
 import { h } from "../dom.js";
 import { chart } from "../chart.js";
 import { Refused, get, of } from "../api.js";
-import { clock, count, rate, seconds } from "../format.js";
-import { clientOps, meters, quantile, steps, within } from "../meters.js";
+import { clock, count, rate, seconds, secondsOf } from "../format.js";
+import { clientOps, lasting, meters, quantile, steps, within } from "../meters.js";
 
 export const id = "traffic";
 export const title = "Traffic";
@@ -76,7 +76,7 @@ function table(name, sum, wanted, none) {
       h("thead", {}, h("tr", {}, h("th", {}, "Operation"), ["A second", "Errors", "p50", "p95", "p99"].map((t) => h("th", { class: "num" }, t)))),
       h("tbody", {}, ops.map(([op, o]) => h("tr", { key: op }, h("td", {}, op), h("td", { class: "num" }, rate(sum.span ? o.count / sum.span : undefined)),
         h("td", { class: "num" + (o.errors ? " bad-text" : "") }, o.errors ? `${count(o.errors)} (${((100 * o.errors) / o.count).toFixed(1)} %)` : "0"),
-        [0.5, 0.95, 0.99].map((q) => h("td", { class: "num" }, seconds(quantile(o.buckets, q))))))))));
+        [0.5, 0.95, 0.99].map((q) => h("td", { class: "num" }, lasting.has(op) ? "–" : seconds(quantile(o.buckets, q))))))))));
 }
 
 // slowRequests shows where the time of each went.
@@ -88,7 +88,7 @@ function slowRequests() {
         : h("div", { class: "scroll" }, h("table", {},
           h("thead", {}, h("tr", {}, ["At", "Node", "Operation", "Key"].map((t) => h("th", {}, t)), parts.map(([, t]) => h("th", { class: "num" }, t)), h("th", {}, "Result"))),
           h("tbody", {}, slow.rows.map((r) => h("tr", { key: r.id }, h("td", { title: r.time }, clock(r.time)), h("td", {}, r.node), h("td", {}, r.op), h("td", { class: "mono clip" }, r.key),
-            parts.map(([name]) => h("td", { class: "num" }, r[name] === "0s" ? "–" : r[name])), h("td", {}, r.code)))))));
+            parts.map(([name]) => h("td", { class: "num" }, !r[name] || r[name] === "0s" ? "–" : seconds(secondsOf(r[name])))), h("td", {}, r.code)))))));
 }
 
 function byNode(sum) {
