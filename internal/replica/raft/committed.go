@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -47,6 +48,8 @@ func (r *Replica) commit(m *fsm.Machine) kv.Index {
 	return m.Base() + max(applied, commit)
 }
 
+var errNotShown = errors.New("the log does not show the committed entries yet")
+
 // lastCommittedCommand returns the last entry up to commit that carries a command, or applied
 // if there is none after it. If the log does not show the entries, commit counts as a
 // command.
@@ -60,9 +63,13 @@ func (r *Replica) lastCommittedCommand(applied, commit uint64) uint64 {
 	var command uint64
 	err := r.host.Use(func(nh *dragonboat.NodeHost) error {
 		log, err := nh.GetLogReader(r.raft.Shard)
-		if err == nil {
-			command, err = lastCommand(log, applied+1, commit+1)
+		if err != nil {
+			return err
 		}
+		if _, last := log.GetRange(); commit > last {
+			return errNotShown // which Dragonboat would log as an error, too
+		}
+		command, err = lastCommand(log, applied+1, commit+1)
 		return err
 	})
 	if err != nil {

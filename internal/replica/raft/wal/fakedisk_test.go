@@ -25,9 +25,10 @@ type fakeDisk struct {
 	// negative for never.
 	left int
 	off  bool
-	// full lets no file be made, failing removals fail.
+	// full lets no file be made, failing removals fail, and noRoom writes find no room midway.
 	full    bool
 	failing int
+	noRoom  int
 	// writes counts those that were made durable.
 	writes int
 }
@@ -154,6 +155,11 @@ func (f *fakeFile) writeSync(parts [][]byte, at int64) error {
 	p := slices.Concat(parts...)
 	if at+int64(len(p)) > int64(len(f.data)) {
 		return fmt.Errorf("write of %d bytes at %d behind the end at %d", len(p), at, len(f.data))
+	}
+	if f.disk.noRoom > 0 {
+		f.disk.noRoom--
+		copy(f.data[at:], p[:len(p)/2])
+		return fmt.Errorf("write: %w", syscall.ENOSPC)
 	}
 	done, torn := f.disk.step()
 	switch {

@@ -320,6 +320,18 @@ func TestWaitsForRoom(t *testing.T) {
 	wantEntries(t, mustOpen(t, d.restart()), 1, append(entries(1, 1, 1, 10), entries(2, 1, 1, 20<<10)...))
 }
 
+// A write for which there is no room, in a segment that is there, waits and is done again whole.
+func TestWriteWaitsForRoom(t *testing.T) {
+	d := newFakeDisk(1)
+	l := mustOpen(t, d)
+	save(t, l, 1, pb.State{Term: 1}, entries(1, 1, 1, 10)...)
+	d.mu.Lock()
+	d.noRoom = 1
+	d.mu.Unlock()
+	save(t, l, 1, pb.State{Term: 1}, entries(2, 1, 1, 1000)...)
+	wantEntries(t, mustOpen(t, d.restart()), 1, append(entries(1, 1, 1, 10), entries(2, 1, 1, 1000)...))
+}
+
 // After a write has failed nothing is acknowledged: what is on the disk is not known.
 func TestFailedWriteIsFinal(t *testing.T) {
 	d := newFakeDisk(1)

@@ -28,7 +28,7 @@ type made struct {
 	err     error
 }
 
-// roomRetry is how often the log tries again to make a segment while there is no room for it.
+// roomRetry is how often the log tries again while there is no room on its disk.
 const roomRetry = time.Second
 
 // ErrFull is the error of a write that was not done because the disk is full and the log is about
@@ -106,22 +106,36 @@ func (l *Log) awaitSpare(c chan made) (made, error) {
 
 // makeSegment makes a segment's file. While there is no room for it, it waits: nothing can be
 // acknowledged, and nothing that was is lost.
-func (l *Log) makeSegment(number uint64, size int64) (*segment, error) {
-	for waited := false; ; waited = true {
+func (l *Log) makeSegment(number uint64, size int64) (s *segment, err error) {
+	err = l.waitingForRoom(func() error {
 		f, err := l.createFile(segmentName(number), size)
-		if err == nil {
-			size, err = f.size()
-			return newSegment(number, f, size), err
+		if err != nil {
+			return err
 		}
+		size, err = f.size()
+		s = newSegment(number, f, size)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("a segment of the Raft log in %s cannot be made: %w", l.opts.Dir, err)
+	}
+	return s, nil
+}
+
+// waitingForRoom does something that needs room on the disk, and does it again for as long as
+// there is none.
+func (l *Log) waitingForRoom(do func() error) error {
+	for waited := false; ; waited = true {
+		err := do()
 		if storage.Shortage(err) == nil {
-			return nil, fmt.Errorf("a segment of the Raft log in %s cannot be made: %w", l.opts.Dir, err)
+			return err
 		}
 		if !waited {
-			l.opts.Log.Error("the Raft log waits for room on its disk", "dir", l.opts.Dir, "bytes", size, "error", err)
+			l.opts.Log.Error("the Raft log waits for room on its disk", "dir", l.opts.Dir, "error", err)
 		}
 		select {
 		case <-l.stopWaiting:
-			return nil, fmt.Errorf("%w: %w", ErrFull, err)
+			return fmt.Errorf("%w: %w", ErrFull, err)
 		case <-time.After(roomRetry):
 		}
 	}

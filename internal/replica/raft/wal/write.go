@@ -179,7 +179,10 @@ func (l *Log) writeAt(s *segment, front []byte, parts [][]byte, length int64) er
 	}
 	begun := time.Now()
 	l.opts.Faults.Sync()
-	if err := s.file.writeSync(whole, s.end-int64(len(front))); err != nil {
+	// A file system that copies on write may have no room for what was made beforehand. What was
+	// not written is written again whole, so that it does not matter how much of it is there.
+	err := l.waitingForRoom(func() error { return s.file.writeSync(whole, s.end-int64(len(front))) })
+	if err != nil {
 		return fmt.Errorf("the Raft log cannot write to %s in %s: %w", segmentName(s.number), l.opts.Dir, err)
 	}
 	l.syncs.Observe(time.Since(begun))
