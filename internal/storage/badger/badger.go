@@ -28,6 +28,7 @@ type Engine struct {
 	commits   histogram.Histogram
 	closed    atomic.Bool
 	damage    atomic.Pointer[error] // what verification found
+	unflushed chan error            // why memory tables cannot be written to disk; see logger
 
 	writeMu sync.Mutex     // held by Write
 	failed  error          // why no more writes are accepted
@@ -49,7 +50,7 @@ func Open(opts Options) (*Engine, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("open badger engine: %w", err)
 	}
-	e := &Engine{opts: opts.withDefaults(), parts: make(map[string]int)}
+	e := &Engine{opts: opts.withDefaults(), parts: make(map[string]int), unflushed: make(chan error, 1)}
 	if err := e.open(); err != nil {
 		if e.db != nil {
 			_ = e.db.Close()
@@ -85,7 +86,7 @@ func (e *Engine) open() (err error) {
 			return err
 		}
 	}
-	if e.db, err = openManaged(e.opts.badger()); err != nil {
+	if e.db, err = openManaged(e.opts.badger(e.unflushed)); err != nil {
 		return err
 	}
 	newest, err := e.recoverStaged(e.db.MaxVersion())
@@ -187,12 +188,41 @@ func (e *Engine) Close() error {
 	if e.loading != nil {
 		e.loading.abandon()
 	}
-	err := e.db.Close()
-	if e.lock != nil {
-		err = errors.Join(err, e.lock.Close())
-	}
+	err := e.bounded(func() error {
+		err := e.db.Close()
+		if e.lock != nil {
+			err = errors.Join(err, e.lock.Close())
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("close badger engine: %w", mapped(err))
 	}
 	return nil
+}
+
+// flushTries is how often Badger, which tries once a second, may fail to write a memory table to
+// disk before its Close is not waited for any longer.
+const flushTries = 3
+
+// bounded calls end, which is Badger's Close and what comes after that. On a disk that takes
+// nothing any more, Badger never returns: it tries to write the memory table for ever. The log has
+// what that holds, so that nothing is lost without it. What end has not released then, it
+// releases if the disk ever takes the table, or with the process.
+func (e *Engine) bounded(end func() error) error {
+	select {
+	case <-e.unflushed: // of earlier on: Badger may have succeeded since
+	default:
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- end() }()
+	var last error
+	for range flushTries {
+		select {
+		case err := <-closed:
+			return err
+		case last = <-e.unflushed:
+		}
+	}
+	return fmt.Errorf("the memory table cannot be written to disk, and stays in the log alone: %w", last)
 }

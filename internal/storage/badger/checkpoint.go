@@ -47,7 +47,7 @@ func (e *Engine) Checkpoint(dir string) (err error) {
 func (e *Engine) copyTo(dir string, version uint64) (err error) {
 	opts := e.opts
 	opts.Dir, opts.Diskless, opts.BlockCacheBytes = dir, false, 1<<20
-	target, err := openManaged(opts.badger())
+	target, err := openManaged(opts.badger(nil))
 	if err != nil {
 		return err
 	}

@@ -386,7 +386,7 @@ func TestSpanOf(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
-	var l bdg.Logger = logger{slog.New(slog.NewTextHandler(&out, nil))}
+	var l bdg.Logger = logger{log: slog.New(slog.NewTextHandler(&out, nil))}
 	l.Debugf("quiet %d", 1)
 	l.Infof("quiet %d", 2)
 	l.Warningf("loud %d\n", 3)

@@ -10,11 +10,28 @@ import (
 )
 
 // logger lets Badger speak through slog.
-type logger struct{ log *slog.Logger }
+type logger struct {
+	log *slog.Logger
+	// unflushed gets why a memory table could not be written to disk, unless nobody has taken the
+	// last such error yet. Nothing but the log says it.
+	unflushed chan error
+}
 
 var _ bdg.Logger = logger{}
 
-func (l logger) Errorf(format string, args ...any)   { l.say(slog.LevelError, format, args) }
+func (l logger) Errorf(format string, args ...any) {
+	l.say(slog.LevelError, format, args)
+	if !strings.HasPrefix(format, "error flushing memtable to disk") || len(args) == 0 {
+		return
+	}
+	if err, is := args[0].(error); is {
+		select {
+		case l.unflushed <- err:
+		default:
+		}
+	}
+}
+
 func (l logger) Warningf(format string, args ...any) { l.say(slog.LevelWarn, format, args) }
 
 // Infof logs at debug level: it reports every table and compaction.

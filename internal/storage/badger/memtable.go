@@ -54,11 +54,11 @@ func (e *Engine) settleMemtables() error {
 	if logged > e.opts.MemtableBytes {
 		larger := e.opts
 		larger.MemtableBytes = logged
-		db, err := openManaged(larger.badger())
+		db, err := openManaged(larger.badger(e.unflushed))
 		if err != nil {
 			return err
 		}
-		if err := db.Close(); err != nil { // which writes the memory tables into tables on disk
+		if err := e.bounded(db.Close); err != nil { // which writes the memory tables into tables on disk
 			return fmt.Errorf("write logs of larger memory tables: %w", mapped(err))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/badger"
@@ -234,4 +235,46 @@ func TestLongKey(t *testing.T) {
 	}
 	put(t, e, string(long[1:]), []byte("v"))
 	wantValue(t, e, string(long[1:]), []byte("v"))
+}
+
+// TestCloseOnADiskThatTakesNothing takes the folder away, so that no table can be made, as on a
+// disk that has become read-only: Badger tries it for ever, and a node that is told to stop must
+// end all the same. The log has what is in memory.
+func TestCloseOnADiskThatTakesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "engine")
+	e := mustOpen(t, badger.Options{Dir: dir})
+	put(t, e, "k", []byte("v"))
+	away := dir + "-away"
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- e.Close() }()
+	select {
+	case err := <-closed:
+		if err == nil || !strings.Contains(err.Error(), "stays in the log alone") {
+			t.Errorf("Close: %v, want that the memory table could not be written", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("Close does not return")
+	}
+	if _, err := badger.Open(badger.Options{Dir: away}); !errors.Is(err, storage.ErrLocked) {
+		t.Errorf("Open while Badger still tries: %v, want ErrLocked", err)
+	}
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	for { // until Badger has written the table after all
+		again, err := badger.Open(badger.Options{Dir: dir})
+		if errors.Is(err, storage.ErrLocked) {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		wantValue(t, again, "k", []byte("v"))
+		return
+	}
 }

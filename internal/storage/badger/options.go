@@ -171,11 +171,12 @@ func (o Options) txnLimits() (bytes, ops int) {
 	return largest - 64<<10, largest/nodeBytes - 64
 }
 
-// badger translates the options. What is in memory only is not encrypted.
-func (o Options) badger() bdg.Options {
+// badger translates the options. What is in memory only is not encrypted. unflushed may be nil;
+// see logger.
+func (o Options) badger(unflushed chan error) bdg.Options {
 	opts := bdg.DefaultOptions(o.Dir).
 		WithInMemory(o.Diskless).
-		WithLogger(logger{o.Logger}).
+		WithLogger(logger{o.Logger, unflushed}).
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // one writer at a time
 		WithNumVersionsToKeep(1).
