@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -160,4 +161,12 @@ func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
 		return nil, &Error{Status: http.StatusBadRequest, Text: "the body is not JSON"}
 	}
 	return body, nil
+}
+
+// Decode reads the body of a call. A member that into does not have is an error: without one that
+// is misspelt, the call would do something else than was asked for.
+func Decode(body json.RawMessage, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }

@@ -38,7 +38,10 @@ func (a *Admin) noCopy(context.Context, *role.Services, json.RawMessage) (any, e
 }
 
 func pauseWrites(paused bool) role.Action {
-	return func(ctx context.Context, s *role.Services, _ json.RawMessage) (any, error) {
+	return func(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+		if err := noBody(body); err != nil {
+			return nil, err
+		}
 		_, err := s.Node.SetPaused(ctx, paused)
 		return nil, err
 	}
@@ -90,7 +93,7 @@ func takeBackup(ctx context.Context, s *role.Services, body json.RawMessage) (an
 	var request struct {
 		Path string `json:"path"`
 	}
-	if err := json.Unmarshal(body, &request); err != nil || request.Path == "" {
+	if err := ops.Decode(body, &request); err != nil || request.Path == "" {
 		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir`)
 	}
 	_, err := s.Backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
@@ -102,7 +105,7 @@ func restoreBackup(ctx context.Context, s *role.Services, body json.RawMessage) 
 	var request struct {
 		Path string `json:"path"`
 	}
-	if err := json.Unmarshal(body, &request); err != nil || request.Path == "" {
+	if err := ops.Decode(body, &request); err != nil || request.Path == "" {
 		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir`)
 	}
 	_, err := s.Backup.Restore(ctx, &serverpb.RestoreRequest{RestorePath: request.Path})
@@ -126,7 +129,7 @@ type nodeRequest struct {
 func changeNode(change func(ctx context.Context, s *role.Services, r nodeRequest) error) role.Action {
 	return func(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
 		var r nodeRequest
-		if err := json.Unmarshal(body, &r); err != nil || r.URL == "" {
+		if err := ops.Decode(body, &r); err != nil || r.URL == "" {
 			return nil, badBody(`the body must be {"node_url": "http://HOST:PORT"}, the node's Raft address`)
 		}
 		return nil, change(ctx, s, r)
@@ -154,7 +157,10 @@ func transferLeadership(ctx context.Context, s *role.Services, body json.RawMess
 	return nil, err
 }
 
-func stepDown(ctx context.Context, s *role.Services, _ json.RawMessage) (any, error) {
+func stepDown(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	if err := noBody(body); err != nil {
+		return nil, err
+	}
 	_, err := s.Membership.StepDown(ctx, nil)
 	return nil, err
 }
@@ -176,10 +182,15 @@ func decode(body json.RawMessage, into any, shape string) error {
 	if len(body) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(body, into); err != nil {
+	if err := ops.Decode(body, into); err != nil {
 		return badBody(shape)
 	}
 	return nil
+}
+
+// noBody rejects the body of a call that takes none: it would have been meant to narrow the call.
+func noBody(body json.RawMessage) error {
+	return decode(body, &struct{}{}, "this call takes no body: it is about all that the node holds; leave the body out")
 }
 
 func badBody(shape string) error { return &ops.Error{Status: 400, Text: shape} }

@@ -82,18 +82,32 @@ func TestEverythingSaysWhyTheNodeIsNotOpen(t *testing.T) {
 func TestBodiesThatAreNotUnderstood(t *testing.T) {
 	options := document(condition.Node{}).Options(Access{Gatherer: prometheus.NewRegistry()})
 	for path, bodies := range map[string][]string{
-		"/admin/backup":                      {"", "{}", `{"path": 1}`},
+		"/admin/backup":                      {"", "{}", `{"path": 1}`, `{"path": "a", "vbucket": "1"}`},
 		"/admin/restore":                     {"", "{}", `{"path": 1}`},
-		"/admin/cluster/add":                 {"", "{}", `{"node_url": 1}`},
+		"/admin/cluster/add":                 {"", "{}", `{"node_url": 1}`, `{"node_url": "http://a:1", "nonvoting": true}`},
 		"/admin/cluster/remove":              {"", "{}"},
-		"/admin/cluster/transfer-leadership": {`{"target": 1}`},
-		"/admin/reset-clock":                 {`{"time": "noon"}`},
+		"/admin/cluster/transfer-leadership": {`{"target": 1}`, `{"taget": "http://a:1"}`},
+		"/admin/reset-clock":                 {`{"time": "noon"}`, `{"tiem": "2026-01-01T00:00:00Z"}`},
+		"/admin/promote":                     {`{"plannned": true}`},
+		"/admin/raft/snapshot":               {`{"vBuckets": "1"}`},
+		"/admin/log-level":                   {`{"level": "debug", "components": "replica/raft"}`},
 	} {
 		for _, body := range bodies {
 			var bad *ops.Error
 			if _, err := options.Actions[path](t.Context(), json.RawMessage(body)); !errors.As(err, &bad) || bad.Status != 400 || !strings.HasPrefix(bad.Text, "the body must be {") {
 				t.Errorf("%s with %q: %v", path, body, err)
 			}
+		}
+	}
+}
+
+// TestCallsWithoutABodyRejectOne: whoever sends one means a part of what the call is about.
+func TestCallsWithoutABodyRejectOne(t *testing.T) {
+	options := document(condition.Node{}).Options(Access{Gatherer: prometheus.NewRegistry()})
+	for _, path := range []string{"/admin/pause-writes", "/admin/resume-writes", "/admin/raft/step-down"} {
+		var bad *ops.Error
+		if _, err := options.Actions[path](t.Context(), json.RawMessage(`{"vbucket": "1"}`)); !errors.As(err, &bad) || bad.Status != 400 || !strings.HasPrefix(bad.Text, "this call takes no body") {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/ops"
 )
 
 // logLevels is the answer to a change of the log's levels: those that are in use.
@@ -22,7 +23,7 @@ func (a *Admin) logLevel(_ context.Context, _ *role.Services, body json.RawMessa
 		Level     string `json:"level"`
 		Component string `json:"component"`
 	}
-	if err := json.Unmarshal(body, &request); err != nil || request.Level == "" && request.Component == "" {
+	if err := ops.Decode(body, &request); err != nil || request.Level == "" && request.Component == "" {
 		return nil, badBody(shape)
 	}
 	levels, err := role.SetLogLevel(a.Node.Log, &serverpb.SetLogLevelRequest{Level: request.Level, Component: request.Component})

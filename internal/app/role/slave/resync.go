@@ -16,7 +16,7 @@ func resync(ctx context.Context, s *role.Services, body json.RawMessage) (any, e
 		Force   bool   `json:"force"`
 	}
 	if len(body) > 0 {
-		if err := json.Unmarshal(body, &request); err != nil {
+		if err := ops.Decode(body, &request); err != nil {
 			return nil, &ops.Error{Status: 400, Text: `the body must be {"vbucket": "NAME", "force": false}, or empty for all that wait for it`}
 		}
 	}
@@ -30,7 +30,7 @@ func cancelResync(ctx context.Context, s *role.Services, body json.RawMessage) (
 		VBucket string `json:"vbucket"`
 	}
 	if len(body) > 0 {
-		if err := json.Unmarshal(body, &request); err != nil {
+		if err := ops.Decode(body, &request); err != nil {
 			return nil, &ops.Error{Status: 400, Text: `the body must be {"vbucket": "NAME"}, or empty for all that have an order`}
 		}
 	}
