@@ -105,7 +105,7 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 	a := &app{node: n, part: part, role: roleOf(n), metrics: telemetry.NewRegistry(version.Get())}
 	n.Clock = a.role.NewClock(clock.Options{MaxJump: cfg.Ops.MaxClockJump, Wall: p.Wall, Elapsed: lease.SystemClock{}.Now, Log: log})
 	if err := n.OpenFolder(p.WrapEngine); err != nil {
-		return nil, err
+		return nil, node.StartError(err)
 	}
 	a.guard = a.newGuard()
 	if a.audit, err = a.openAuditLog(); err != nil {
@@ -173,7 +173,7 @@ func (a *app) newHTTP() (err error) {
 // open opens the role and makes the services over its replicas.
 func (a *app) open(ctx context.Context) error {
 	if err := a.role.Open(ctx); err != nil {
-		return err
+		return node.StartError(err)
 	}
 	var err error
 	if a.services, err = role.NewServices(a.node, a.role); err != nil {

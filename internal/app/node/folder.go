@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/dkvdb/dkv/internal/auth/identify"
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -154,6 +155,20 @@ func (n *Node) Claim() error {
 
 // OpenError is the error of storage that does not open, with what to do about it.
 func OpenError(err error) error { return fmt.Errorf("open storage: %w%s", err, advice(err)) }
+
+// StartError is the error of a start, with what to do about a disk that takes nothing, unless it
+// says that itself.
+func StartError(err error) error {
+	switch text := err.Error(); {
+	case strings.Contains(text, "make room "), strings.Contains(text, "restore "):
+		return err
+	case storage.Shortage(err) == storage.ErrNoSpace:
+		return fmt.Errorf("%w; make room on that file system and start again", err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; dmesg says why that file system cannot be written to; repair it, mount it for writing and start again", err)
+	}
+	return err
+}
 
 // advice is what to do about storage that does not open, if the error does not say it
 // itself.

@@ -3,8 +3,12 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/config"
@@ -82,5 +86,24 @@ func TestVBucketThatDoesNotOpen(t *testing.T) {
 	}
 	if err := n.Close(); err != nil || closed.Load() != opened.Load() {
 		t.Errorf("%d of %d are closed, %v", closed.Load(), opened.Load(), err)
+	}
+}
+
+// TestStartOnADiskThatTakesNothing: the error of a start says what to do about the disk, once.
+func TestStartOnADiskThatTakesNothing(t *testing.T) {
+	path := func(errno syscall.Errno) error { return &fs.PathError{Op: "open", Path: "/x/node.json", Err: errno} }
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("identity file: %w", path(syscall.ENOSPC)), "; make room on that file system and start again"},
+		{OpenError(path(syscall.ENOSPC)), "; make room on the file system of db-folder and start again"},
+		{path(syscall.EROFS), "; dmesg says why that file system cannot be written to; repair it, mount it for writing and start again"},
+		{path(syscall.EACCES), ": permission denied"},
+	} {
+		got := StartError(c.err)
+		if !strings.HasSuffix(got.Error(), c.want) || strings.Count(got.Error(), "start again") > 1 || !errors.Is(got, c.err) {
+			t.Errorf("%v", got)
+		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -94,7 +95,7 @@ type Dir struct {
 // storage.ErrLocked if another process has the folder open.
 func Open(path string, id Identity) (*Dir, error) {
 	if err := durable.MkdirAll(path); err != nil {
-		return nil, fmt.Errorf("create db-folder: %w; choose a folder that this user may write to", err)
+		return nil, fmt.Errorf("create db-folder: %w", advised(err, "choose a folder that this user may write to"))
 	}
 	lock, err := acquire(filepath.Join(path, lockFile))
 	if err != nil {
@@ -110,7 +111,7 @@ func Open(path string, id Identity) (*Dir, error) {
 func acquire(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%w; check its owner and permissions", err)
+		return nil, advised(err, "check its owner and permissions")
 	}
 	if err := durable.Lock(f); err != nil {
 		f.Close()
@@ -120,6 +121,15 @@ func acquire(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// advised adds what to do about a folder that cannot be used, unless the disk itself takes
+// nothing: other advice is for that.
+func advised(err error, what string) error {
+	if storage.Shortage(err) != nil || errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, what)
 }
 
 // check compares the marker with the configuration of the node.

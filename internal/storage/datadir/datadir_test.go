@@ -3,10 +3,12 @@ package datadir
 import (
 	"bufio"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -230,6 +232,20 @@ func TestUnusablePaths(t *testing.T) {
 	mkdir(t, filepath.Join(marked, "dkv.json"))
 	if _, err := Open(marked, mine); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {
 		t.Errorf("dkv.json is a folder: error %v", err)
+	}
+}
+
+// TestDiskThatTakesNothing: an owner that may write to the folder is not told to look at that.
+func TestDiskThatTakesNothing(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT} {
+		err := &fs.PathError{Op: "open", Path: "/x/LOCK", Err: errno}
+		if got := advised(err, "check its owner and permissions"); got != error(err) {
+			t.Errorf("%v", got)
+		}
+	}
+	err := &fs.PathError{Op: "open", Path: "/x/LOCK", Err: syscall.EACCES}
+	if got := advised(err, "check its owner"); got.Error() != "open /x/LOCK: permission denied; check its owner" || !errors.Is(got, fs.ErrPermission) {
+		t.Errorf("%v", got)
 	}
 }
 
