@@ -106,6 +106,10 @@ func TestTimeToLive(t *testing.T) {
 			t.Errorf("%v expires at %d, want from %d to %d", args, ts, before+90, after+91)
 		}
 	}
+	expect(t, dkvctl(t, f.addr, "-set", "longest", "v", "-ttl", "9223372036"), outcome{stdout: "OK\n"})
+	if ts := f.pairs["longest"].ExpireTS; ts < before+9223372036 || ts > before+9223372036+60 {
+		t.Errorf("a key that lives for 292 years expires at %d", ts)
+	}
 	expect(t, dkvctl(t, f.addr, "-set", "forever", "v"), outcome{stdout: "OK\n"})
 	if ts := f.pairs["forever"].ExpireTS; ts != 0 {
 		t.Errorf("a key without -ttl expires at %d", ts)

@@ -106,8 +106,12 @@ func (s *session) sayRejects(ctx context.Context) {
 	if len(row.VBuckets) == 0 {
 		return // it has none, or does not say
 	}
-	if worst := row.worstFirst()[0]; worst.State == serving && worst.Reason != "" {
+	switch worst := row.worstFirst()[0]; {
+	case worst.Reason == "":
+	case worst.State == serving:
 		fmt.Fprintln(s.stderr, "warning: it serves reads, but rejects writes: "+oneLine(worst.Reason))
+	default:
+		fmt.Fprintln(s.stderr, oneLine("warning: it serves reads, but vBucket "+worst.Name+" is "+worst.condition()+": "+worst.Reason))
 	}
 }
 

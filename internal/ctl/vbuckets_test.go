@@ -86,6 +86,11 @@ func TestHealthWhileWritesAreRejected(t *testing.T) {
 	if got := dkvctl(t, f.addr, "-status"); got.code != exitOK || !strings.Contains(got.stdout, "rejecting writes: the disk is nearly full\n") {
 		t.Errorf("%+v", got)
 	}
+	f.of[0].State, f.of[0].Reason = "failed", "storage failed, only reads are served: read-only file system"
+	if got := dkvctl(t, f.addr, "-health"); got.code != exitOK || got.stderr != "warning: it serves reads, but vBucket 0 is failed: storage failed, only reads are served: read-only file system\n" {
+		t.Errorf("%+v", got)
+	}
+	f.of[0].State = "serving"
 	f.of[0].Mode = "stream" // a slave always does
 	if got := dkvctl(t, f.addr, "-health"); got.code != exitOK || got.stderr != "" {
 		t.Errorf("%+v", got)

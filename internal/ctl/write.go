@@ -25,7 +25,7 @@ func (s *session) expireTS() uint64 {
 	if s.TTL == 0 {
 		return 0
 	}
-	return uint64(time.Now().Add(s.TTL + time.Second - time.Nanosecond).Unix())
+	return uint64(time.Now().Add(s.TTL).Add(time.Second - time.Nanosecond).Unix())
 }
 
 func runSet(ctx context.Context, s *session, args []string) error {

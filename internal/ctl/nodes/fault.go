@@ -54,6 +54,9 @@ var reachFaults = []fault{{
 }, {
 	signs:  []string{"i/o timeout", "no route to host", "network is unreachable"},
 	advice: says("is the host up, and does a firewall between here and there drop the connection?"),
+}, { // this side has closed a connection on which nothing came
+	signs:  []string{"use of closed network connection", "context deadline exceeded"},
+	advice: says("it takes connections and says nothing: is its process stopped, or its machine overloaded?"),
 }}
 
 var clearFaults = []fault{{
