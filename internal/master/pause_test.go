@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +47,31 @@ func TestPauseReachesOwners(t *testing.T) {
 	mastertest.MustPut(t, c.Nodes[1], "a", "1")
 }
 
+// TestPauseChangesVBucketsAtTheSameTime: each waits for an fsync, and a thousand in turn would take
+// longer than dkvctl waits.
+func TestPauseChangesVBucketsAtTheSameTime(t *testing.T) {
+	c := newCluster(t, 3, 5)
+	var begun sync.WaitGroup
+	begun.Add(5)
+	for v := range 5 {
+		c.Own(v, 0)
+		mastertest.Hook(&c.Nodes[0].Replicas[v].OnServe, func(ctx context.Context) error {
+			begun.Done()
+			all := make(chan struct{})
+			go func() { begun.Wait(); close(all) }()
+			select {
+			case <-all:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}
+	if _, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, patience), nil); err != nil || paused(c) != "PPPPP" {
+		t.Errorf("%s, %v", paused(c), err)
+	}
+}
+
 // TestPauseFollowsOwner has a vBucket handed over between the look for its owner
 // and the request.
 func TestPauseFollowsOwner(t *testing.T) {
@@ -71,7 +97,7 @@ func TestPauseIsPartlyDone(t *testing.T) {
 	})
 	_, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, patience), nil)
 	text := status.Convert(err).Message()
-	if status.Code(err) != codes.Internal || mastertest.Reason(err) != kv.ReasonUnknown || !strings.HasPrefix(text, "1 of 3 vBuckets are done, the next failed; repeat the request: 1 of 2 vBuckets are done") || paused(c) != "PP-" {
+	if status.Code(err) != codes.Internal || mastertest.Reason(err) != kv.ReasonUnknown || !strings.HasPrefix(text, "1 of 3 vBuckets are done, another one failed; repeat the request: 1 of 2 vBuckets are done") || paused(c) != "PP-" {
 		t.Errorf("%s, %v, reason %q", paused(c), err, mastertest.Reason(err))
 	}
 }
@@ -89,6 +115,23 @@ func TestPauseMayBePartlyDone(t *testing.T) {
 	_, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, 2*time.Second), nil)
 	if mastertest.Reason(err) != kv.ReasonUnknown || paused(c) != "P-" {
 		t.Errorf("%s, %v, reason %q", paused(c), err, mastertest.Reason(err))
+	}
+}
+
+// TestPauseWithSeveralErrors: if one vBucket may have been paused, the error does not say that
+// nothing was.
+func TestPauseWithSeveralErrors(t *testing.T) {
+	c := newCluster(t, 2, 3)
+	for v, err := range []error{
+		kv.Errorf(kv.Exhausted, "no room"),
+		kv.UnknownOutcome(kv.Internal, errors.New("the disk is gone")),
+		kv.Errorf(kv.Exhausted, "no room"),
+	} {
+		mastertest.Hook(&c.Nodes[0].Replicas[v].OnServe, func(context.Context) error { return err })
+	}
+	_, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, patience), nil)
+	if mastertest.Reason(err) != kv.ReasonUnknown || status.Code(err) != codes.Internal {
+		t.Errorf("%v, reason %q", err, mastertest.Reason(err))
 	}
 }
 

@@ -58,5 +58,5 @@ func partly(err error, done, all int) error {
 	if done == 0 {
 		what = fmt.Sprintf("some of %d vBuckets may be done", all)
 	}
-	return WithOutcome(kv.UnknownOutcome(kind, fmt.Errorf("%s, the next failed; repeat the request: %w", what, cause)))
+	return WithOutcome(kv.UnknownOutcome(kind, fmt.Errorf("%s, another one failed; repeat the request: %w", what, cause)))
 }

@@ -3,10 +3,13 @@ package route
 import (
 	"context"
 	"slices"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // AtOwner answers a unary request at the node that owns v: with here on this node, or by
@@ -97,15 +100,33 @@ func (r *Router) AtOwners(ctx context.Context, k *Keyspace, c Call, req proto.Me
 	return err
 }
 
-// doAll serves a leg on this node, and removes from left what is done.
+// ownersAtOnce is how many vBuckets of a leg a request changes at a time: each mostly waits for an
+// fsync, which a log does together for many, and a thousand in turn would take seconds.
+const ownersAtOnce = 32
+
+// doAll serves a leg on this node, and removes from left what is done. Of several errors it
+// returns one with an unknown outcome, if there is one: the others may have had no effect.
 func doAll(ctx context.Context, left *[]VBucket, l Leg, do func(context.Context, VBucket) error) error {
+	var mu sync.Mutex // held for left and failed
+	var failed error
+	var g errgroup.Group
+	g.SetLimit(ownersAtOnce)
 	for _, v := range l.VBuckets {
-		if err := do(ctx, v); err != nil {
-			return WithOutcome(err)
-		}
-		*left = without(*left, v)
+		g.Go(func() error {
+			err := do(ctx, v)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				*left = without(*left, v)
+			case failed == nil, kv.OutcomeOf(err) == kv.Unknown:
+				failed = WithOutcome(err)
+			}
+			return nil
+		})
 	}
-	return nil
+	_ = g.Wait() // its functions return no errors
+	return failed
 }
 
 func without(from []VBucket, gone ...VBucket) []VBucket {
