@@ -74,8 +74,13 @@ func TestReplicateLargeThatCannotBeGivenUp(t *testing.T) {
 type exclusiveEngine struct {
 	*stagingEngine
 	staging bool
-	// written holds an element for each other batch.
-	written chan struct{}
+	// written holds an element for each other batch, viewed for each view.
+	written, viewed chan struct{}
+}
+
+func (e *exclusiveEngine) NewView() (storage.View, error) {
+	defer func() { e.viewed <- struct{}{} }()
+	return e.stagingEngine.NewView()
 }
 
 func (e *exclusiveEngine) BeginStaged() (storage.Staged, error) {
@@ -121,6 +126,7 @@ func TestTrimDuringLargeChange(t *testing.T) {
 	engine := &exclusiveEngine{
 		stagingEngine: &stagingEngine{Engine: cloneEngine(t, start.engine, func(*storage.Batch) error { return nil }), t: t, limit: limit},
 		written:       make(chan struct{}, 1),
+		viewed:        make(chan struct{}, 100),
 	}
 	m, err := NewReplica(engine)
 	if err != nil {
@@ -140,6 +146,7 @@ func TestTrimDuringLargeChange(t *testing.T) {
 			_, err := m.TrimChangelog(changelog.Retention{MaxBytes: 1})
 			trimmed <- err
 		}()
+		<-engine.viewed // it has decided what to trim
 		select {
 		case <-engine.written:
 			t.Error("another batch came between those of a staged write")
