@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -418,6 +419,60 @@ func TestHungLeader(t *testing.T) {
 	}
 	if got := []byte(cl.pairs()["n"]); len(got) != 8 || got[7] != 1 {
 		t.Errorf("the counter is %v", got)
+	}
+}
+
+// Calls whose time ends at a leader that does not answer have the nodes be asked who leads now,
+// so that the next ones need not wait for the next round.
+func TestCallsThatEndInVainAskWhoLeads(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	cl.nodes[0].fail(func(ctx context.Context, method string) error {
+		if method == getMethod {
+			<-ctx.Done()
+		}
+		return nil
+	}, nil)
+	for _, level := range []Level{Linearizable, Sequential} {
+		if level == Sequential {
+			cl.nodes[1].stop()
+			testkit.Eventually(t, "one replica is left", func() bool { return len(c.topology.Load().vBuckets[0].replicas) == 1 })
+		}
+		asked := c.learner.probeNow.Changed()
+		if _, err := c.Get(testkit.Within(t, 30*time.Millisecond), []byte("k"), level); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		select {
+		case <-asked:
+		default:
+			t.Errorf("level %d: no one asks who leads", level)
+		}
+	}
+}
+
+// Calls with little time do not all wait for a connection to a leader that is out of reach: the
+// masters forward the next ones.
+func TestLeaderOutOfReachOfShortCalls(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	dark := cl.nodes[0].addr
+	c := open(t, cl.nodes[1].addr, WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		if addr == dark {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}))
+	testkit.Eventually(t, "the leader is named", func() bool {
+		t := c.topology.Load()
+		return t != nil && t.vBuckets[0].leader.name() == dark
+	})
+	for _, limit := range []time.Duration{connectTime / 10, connectTime * 9 / 10} {
+		if _, err := c.Get(testkit.Within(t, limit), []byte("k")); !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	if cl.nodes[1].count(getMethod) == 0 {
+		t.Error("no call went to the other master")
 	}
 }
 

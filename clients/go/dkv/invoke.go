@@ -110,11 +110,14 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 	for pause := firstPause; err != nil; pause = nextPause(pause) {
 		a.count++
 		out := a.note(n, err)
-		if !a.mayRepeat(out, err, n) || !a.hasTime(ctx, err) {
-			return a.finalError(ctx, out)
-		}
-		if out.Kind != ErrExhausted { // a limit says nothing about who serves what
+		again := a.mayRepeat(out, err, n) && a.hasTime(ctx, err)
+		switch {
+		case out.Kind == ErrExhausted, errors.Is(err, context.Canceled): // says nothing about who serves what
+		case again, out.Kind == ErrUnavailable: // also at the end of a call: the next ones shall know more
 			a.client.learner.probeSoon()
+		}
+		if !again {
+			return a.finalError(ctx, out)
 		}
 		if a.client.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))) != nil {
 			return a.finalError(ctx, out)

@@ -83,12 +83,14 @@ func (n *node) stream(ctx context.Context, method string, req any) (*peer.Stream
 	return s, n.note(err)
 }
 
-// connect waits until a connection is open or has failed. Its error is a kv.Error.
+// connect waits until a connection is open or has failed. Its error is a kv.Error. A node that
+// is not reached in time counts as down, also if the caller's time was short: the next calls try
+// another one.
 func (n *node) connect(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	err := n.peer.Load().Reach(limited)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		n.down.Store(now())
 	}
 	return err
