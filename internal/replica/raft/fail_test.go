@@ -13,6 +13,7 @@ import (
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/statemachine"
 
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -260,5 +261,41 @@ func TestRaftComesBackUnderAStalledRead(t *testing.T) {
 	full.wantAt(index, "k", "w")
 	if _, err := view.MultiGet([][]byte{[]byte("k")}); err == nil {
 		t.Error("the view goes on")
+	}
+}
+
+// A read that waits for storage to be reopened does not show the earlier state that is found
+// then.
+func TestRaftReadMeetsAReopenedState(t *testing.T) {
+	c := newCluster(t, 3)
+	index := c.put("k", "v")
+	n := c.follower()
+	n.wantAt(index, "k", "v")
+	old := n.state.Machine()
+	n.fault.Store(&errTestFull)
+	if err := n.Snapshot(t.Context()); err == nil {
+		t.Error("a snapshot of a state that cannot be synced")
+	}
+	testkit.Eventually(t, "the replica has failed", func() bool { return n.State() == replica.Failed })
+	reads, reopened, done := make(chan *fsm.Machine, 2), make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, err := n.read(testkit.Within(t, patience), kv.ReadOptions{MinIndex: index}, func(m *fsm.Machine) error {
+			reads <- m
+			<-reopened
+			if m == old {
+				return fsm.ErrClosed
+			}
+			return nil
+		})
+		done <- err
+	}()
+	<-reads
+	defer n.holdWrites()() // it stays at the earlier state
+	n.fault.Store(nil)
+	testkit.Eventually(t, "the state is reopened", func() bool { return n.state.Machine() != old })
+	close(reopened)
+	replicatest.WantError(t, <-done, kv.Unavailable, kv.NotApplied)
+	if m := <-reads; m.Applied() >= index {
+		t.Errorf("it was reopened at %d; the test wants what is lost in a crash", m.Applied())
 	}
 }

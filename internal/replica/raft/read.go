@@ -42,9 +42,14 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 		return kv.ReadInfo{}, err
 	}
 	info, err := r.state.With(ctx, f)
+	if err == nil && info.Index < max(opts.MinIndex, r.floor.Load()) {
+		return kv.ReadInfo{}, errEarlier // it was reopened in between
+	}
 	info.Age = age
 	return info, err
 }
+
+var errEarlier = kv.Errorf(kv.Unavailable, "the state is being brought up to where it was; retry, or ask another node")
 
 // readNewest reads a state that contains every acknowledged write. Under the lease that is
 // the local one; without a lease a majority is asked first. Both are checked again after
