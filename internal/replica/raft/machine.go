@@ -112,6 +112,7 @@ func (s *machine) apply(entries []statemachine.Entry) error {
 	m := s.state.Load()
 	s.r.followStaging(m)
 	s.r.state.Advance(m.Applied())
+	s.r.filled(m)
 	if unread != nil {
 		return unread
 	}

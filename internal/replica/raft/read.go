@@ -37,6 +37,9 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	if err := r.state.AwaitIndex(ctx, opts.MinIndex); err != nil {
 		return kv.ReadInfo{}, err
 	}
+	if r.empty.Load() && r.state.Machine().Identity().History == "" {
+		return kv.ReadInfo{}, errNoState
+	}
 	age, err := r.fresh(ctx, opts.MaxAge)
 	if err != nil {
 		return kv.ReadInfo{}, err
@@ -47,6 +50,19 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	}
 	info.Age = age
 	return info, err
+}
+
+// errNoState keeps a member that was added from being read before it has a state: it would
+// answer that there are no keys.
+var errNoState = kv.Errorf(kv.Unavailable, "this node was added to the cluster and has no data yet; retry when it has caught up, or ask another node")
+
+// filled ends that nothing can be read, once m has the state that the log has made, or a
+// snapshot.
+func (r *Replica) filled(m *fsm.Machine) {
+	if r.empty.Load() && m.Identity().History != "" {
+		r.empty.Store(false)
+		r.state.SetUnreadable(nil)
+	}
 }
 
 var errEarlier = kv.Errorf(kv.Unavailable, "the state is being brought up to where it was; retry, or ask another node")

@@ -86,6 +86,8 @@ type Replica struct {
 	clock   lease.Clock
 	// applier applies the log; nil while nothing may be applied.
 	applier atomic.Pointer[machine]
+	// empty reports that the replica was added to a log of which it has nothing yet.
+	empty atomic.Bool
 	// build is the state that a restore will end with, while it is being built.
 	build atomic.Pointer[restoreBuild]
 	// floor is the least index of a state that may be read: one as new as that was read
@@ -174,6 +176,10 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
+	}
+	if len(opts.Members) == 0 && m.Identity().History == "" {
+		r.empty.Store(true)
+		r.state.SetUnreadable(errNoState)
 	}
 	r.keeper = lease.New(group{r}, lease.Options{
 		Length:  h.LeaseLength(),

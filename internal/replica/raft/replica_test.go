@@ -196,6 +196,25 @@ func TestRaftGrowsAndShrinks(t *testing.T) {
 	c.want("k", "w")
 }
 
+// A member that was added says nothing about keys before it has any of the log.
+func TestRaftAddedMemberHasNothingToRead(t *testing.T) {
+	c := newCluster(t, 1)
+	index := c.put("k", "v")
+	joined := c.add(2, true)
+	joined.start()
+	<-joined.Served()
+	_, _, _, err := joined.Get(t.Context(), []byte("k"), kv.ReadOptions{})
+	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	if joined.Readable() {
+		t.Error("a member without a state is readable")
+	}
+	c.reconfigure("added", func(owner *node, m replica.Membership) error {
+		return owner.Add(t.Context(), joined.id, joined.addr, m.Version)
+	})
+	testkit.Eventually(t, "it can be read", joined.Readable)
+	joined.wantAt(index, "k", "v")
+}
+
 // A disk that fails takes one member out, and nothing that was acknowledged.
 func TestRaftStorageFailure(t *testing.T) {
 	c := newCluster(t, 3, func(c *cluster) { c.every, c.keep = 20, 5 })

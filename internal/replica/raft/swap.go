@@ -31,6 +31,7 @@ func (r *Replica) recover(ctx context.Context, in io.Reader, old *fsm.Machine) (
 		return nil, err
 	}
 	r.followStaging(m)
+	r.filled(m)
 	r.stats.snapshotsReceived.Add(1)
 	r.opts.Log.Info("caught up by a snapshot", "vbucket", r.opts.VBucket, "index", m.Applied(), "was", old.Applied())
 	return m, nil
