@@ -64,7 +64,7 @@ final class BearerToken extends CallCredentials {
                 header = new Header(token);
                 last = header;
             }
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | Error e) { // gRPC would wait for the token until the deadline
             applier.fail(Status.UNAUTHENTICATED.withDescription("the source of tokens failed").withCause(e));
             return;
         }

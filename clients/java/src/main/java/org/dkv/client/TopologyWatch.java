@@ -116,7 +116,7 @@ final class TopologyWatch implements AutoCloseable {
             } catch (StatusRuntimeException e) {
                 rejected(address, e.getStatus());
                 registries.failed(address);
-            } catch (RuntimeException e) {
+            } catch (RuntimeException | Error e) { // such as a lack of memory, which may end
                 if (connections.isClosed()) {
                     return;
                 }

@@ -103,6 +103,10 @@ class BearerTokenTest {
             throw new IllegalStateException("no vault");
         }, SecurityLevel.NONE, "127.0.0.1");
         assertEquals("no vault", broken.failure.getCause().getMessage());
+        Applied unlinked = send(() -> {
+            throw new NoClassDefFoundError("vault/Client");
+        }, SecurityLevel.NONE, "127.0.0.1");
+        assertEquals("vault/Client", unlinked.failure.getCause().getMessage());
     }
 
     @Test

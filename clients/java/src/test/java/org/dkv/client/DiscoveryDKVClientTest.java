@@ -10,10 +10,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dkv.serverpb.Admin;
+import io.grpc.InsecureChannelCredentials;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Status;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -234,6 +237,24 @@ class DiscoveryDKVClientTest {
                 });
                 registry.set(row(a, LEADER), row(b, PRIMARY_FOLLOWER));
             }
+        }
+    }
+
+    /** Such as a lack of memory, which other threads may end. */
+    @Test
+    void anErrorDoesNotEndTheWatch() throws Exception {
+        registry.set(row(a, LEADER));
+        AtomicInteger tries = new AtomicInteger();
+        Connections connections = new Connections(options.build(), address -> {
+            if (tries.incrementAndGet() < 3) {
+                throw new OutOfMemoryError("a test has none");
+            }
+            return Connection.to(address, null, options.build(), InsecureChannelCredentials.create(), null);
+        });
+        try (TopologyWatch watch = new TopologyWatch(connections, List.of(host.address()), "db", null)) {
+            Eventually.holds("the node is known", () -> watch.topology().owners("default").equals(List.of(a.address())));
+        } finally {
+            connections.close();
         }
     }
 
