@@ -13,15 +13,22 @@ import java.util.function.Supplier;
 final class Caller {
     /** The least remaining time in which another attempt is worthwhile. */
     private static final long LEAST_ATTEMPT_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
-    /** How long a write that may have been applied is repeated: half the time for which servers know its result. */
-    private static final long REPEAT_WITHIN_NANOS = TimeUnit.MINUTES.toNanos(5);
+    /**
+     * How long a write that may have been applied is repeated, whatever ended the attempts after that: half the time for
+     * which servers know its result.
+     */
+    static final long REPEAT_WITHIN_NANOS = TimeUnit.MINUTES.toNanos(5);
+    /** After how long an attempt without an answer shows that the node may hang. */
+    private static final long SILENCE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
     private final Connections connections;
     private final CallMetrics metrics;
+    private final long repeatWithin;
 
-    Caller(Connections connections, CallMetrics metrics) {
+    Caller(Connections connections, CallMetrics metrics, long repeatWithinNanos) {
         this.connections = connections;
         this.metrics = metrics;
+        this.repeatWithin = repeatWithinNanos;
     }
 
     /** One attempt of a call. */
@@ -70,6 +77,8 @@ final class Caller {
         private final long timeout;
         private Backoff backoff;
         private int attempts;
+        /** How many removed nodes have answered in a row. */
+        private int removed;
         private boolean mayBeApplied;
         private Failure last;
         private String lastAddress;
@@ -121,13 +130,23 @@ final class Caller {
                             Status.UNAVAILABLE.withDescription("no node is known that serves the request"));
                 } else {
                     SentProbe probe = new SentProbe();
+                    Connection connection = connections.get(address);
+                    long began = System.nanoTime();
                     try {
-                        T response = attempt.on(connections.get(address), options(probe), mayBeApplied);
+                        if (mayBeApplied && !connection.knowsIds(timeOfAttempt())) {
+                            throw finalError(
+                                    last.adding("not repeated: node " + address + " knows no ids of writes"), lastAddress);
+                        }
+                        T response = attempt.on(connection, options(probe), mayBeApplied);
+                        connection.answered();
                         metrics.ended(rpc.name(), Status.Code.OK, System.nanoTime() - start);
                         return response;
                     } catch (StatusRuntimeException e) {
                         cause = e;
                         failure = Failure.of(e, rpc.mutates(), probe.sent());
+                        if (failure.unanswered() && System.nanoTime() - began >= SILENCE_NANOS) {
+                            connection.unanswered();
+                        }
                         if (!probe.sent() && last != null && e.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED) {
                             failure = last; // says why there is no connection
                         }
@@ -145,8 +164,22 @@ final class Caller {
         }
 
         private CallOptions options(SentProbe probe) {
-            return CallOptions.DEFAULT.withDeadlineAfter(remaining(), TimeUnit.NANOSECONDS)
+            return CallOptions.DEFAULT.withDeadlineAfter(timeOfAttempt(), TimeUnit.NANOSECONDS)
                     .withStreamTracerFactory(probe);
+        }
+
+        /**
+         * Returns how long an attempt may take. A part of the time is left for the next node, since this one may hang; a
+         * repeat must not arrive when servers have forgotten the result.
+         */
+        private long timeOfAttempt() {
+            long time = mayBeApplied ? Math.min(remaining(), toRepeat() + repeatWithin) : remaining();
+            return repeatable && attempts + 1 < route.size() ? time / 4 * 3 : time;
+        }
+
+        /** Returns for how long a write that may have been applied may still be repeated. */
+        private long toRepeat() {
+            return repeatWithin - (System.nanoTime() - start);
         }
 
         /** Reports whether to make another attempt, after the pause that it needs. */
@@ -156,18 +189,20 @@ final class Caller {
             }
             if (failure.limited()) {
                 // Any node would answer the same: a limit is the caller's own, or the cluster's.
-                return failure.retryAfterNanos() < remaining() && pause(failure.retryAfterNanos());
+                long left = mayBeApplied ? Math.min(remaining(), toRepeat()) : remaining();
+                return failure.retryAfterNanos() < left && pause(failure.retryAfterNanos());
             }
-            if (!failure.transientFailure() && !failure.otherCluster()) {
+            removed = failure.removedNode() ? removed + 1 : 0;
+            if (!failure.transientFailure() && !failure.otherCluster() && !failure.removedNode()) {
                 return false;
             }
             if (address != null) {
                 route.failed(address);
             }
-            if (failure.otherCluster() && attempts >= route.size()) {
+            if (failure.otherCluster() && attempts >= route.size() || removed >= Math.max(1, route.size())) {
                 return false; // no node belongs to the client's cluster
             }
-            if (failure.mayBeApplied() && (!repeatable || System.nanoTime() - start > REPEAT_WITHIN_NANOS)) {
+            if (mayBeApplied && (!repeatable || toRepeat() <= 0)) {
                 return false;
             }
             boolean untried = attempts < route.size();

@@ -1,7 +1,6 @@
 package org.dkv.client;
 
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.List;
 
 /** The addresses that one call tries, in order of preference and then again from the first. */
@@ -11,15 +10,23 @@ final class Candidates implements Route {
 
     /** Makes the order of a call; addresses that are known not to answer come last. */
     Candidates(List<String> preferred, Connections connections) {
-        List<String> order = preferred;
-        for (String address : preferred) {
-            if (connections.failing(address)) {
-                order = new ArrayList<>(preferred);
-                order.sort(Comparator.comparing(connections::failing)); // stable
-                break;
+        List<String> live = null;
+        List<String> failing = null;
+        for (int i = 0; i < preferred.size(); i++) {
+            String address = preferred.get(i);
+            boolean fails = connections.failing(address); // asked once: it changes at any time
+            if (fails && failing == null) {
+                live = new ArrayList<>(preferred.subList(0, i));
+                failing = new ArrayList<>();
+            }
+            if (failing != null) {
+                (fails ? failing : live).add(address);
             }
         }
-        this.addresses = order;
+        if (failing != null) {
+            live.addAll(failing);
+        }
+        this.addresses = failing == null ? preferred : live;
     }
 
     @Override

@@ -1,5 +1,7 @@
 package org.dkv.client;
 
+import com.google.protobuf.Empty;
+import dkv.serverpb.DKVNodeGrpc;
 import io.grpc.CallCredentials;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
@@ -10,15 +12,23 @@ import io.grpc.ClientInterceptors;
 import io.grpc.ConnectivityState;
 import io.grpc.ManagedChannel;
 import io.grpc.MethodDescriptor;
+import io.grpc.StatusRuntimeException;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
 import io.grpc.netty.shaded.io.netty.channel.ChannelOption;
+import io.grpc.stub.ClientCalls;
 import java.util.concurrent.TimeUnit;
 
 /** A connection to one address, which is opened again whenever it breaks. */
 final class Connection {
-    /** How long a connection in use may be silent before it is probed, and how long the probe may take. */
+    /**
+     * How long a connection in use may be silent before it is probed; gRPC allows no less. How long the probe may take,
+     * and on Linux all that is sent until the other host confirms it: less than calls may take by default, so that they
+     * can go to another node when a host is lost.
+     */
     private static final long KEEPALIVE_SECONDS = 10;
-    private static final long KEEPALIVE_TIMEOUT_SECONDS = 5;
+    static final long KEEPALIVE_TIMEOUT_SECONDS = 3;
+    /** How long a node is avoided that has left a call without an answer. */
+    private static final long AVOIDED_NANOS = TimeUnit.SECONDS.toNanos(10);
     /** What a stream may receive before it is read, in bytes; gRPC raises it on slow networks. */
     private static final int INITIAL_WINDOW = 64 << 10;
     /** The largest message in bytes; more than any server sends. */
@@ -26,6 +36,11 @@ final class Connection {
 
     private final ManagedChannel channel;
     private final Channel calls;
+    /** Whether the node is known to recognise a repeated write by its id. */
+    private volatile boolean knowsIds;
+    /** Whether a call was left without an answer, and when the last one was. */
+    private volatile boolean silent;
+    private volatile long silentAt;
 
     /** Takes over a channel. */
     Connection(ManagedChannel channel, CallCredentials caller) {
@@ -70,14 +85,55 @@ final class Connection {
         return calls;
     }
 
-    /** Reports whether the last attempt to connect failed. */
+    /** Reports whether the last attempt to connect failed, or the node has left a call without an answer of late. */
     boolean failing() {
+        return unconnected() || silent && System.nanoTime() - silentAt < AVOIDED_NANOS;
+    }
+
+    private boolean unconnected() {
         return channel.getState(false) == ConnectivityState.TRANSIENT_FAILURE;
+    }
+
+    /**
+     * Reports whether the node recognises a repeated write by its id, which those of the earlier system do not: they
+     * have no service for a node's status either. It is asked once.
+     *
+     * @throws StatusRuntimeException if it does not answer
+     */
+    boolean knowsIds(long timeoutNanos) {
+        if (!knowsIds) {
+            CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(timeoutNanos, TimeUnit.NANOSECONDS);
+            try {
+                ClientCalls.blockingUnaryCall(
+                        calls, DKVNodeGrpc.getGetNodeStatusMethod(), options, Empty.getDefaultInstance());
+                knowsIds = true;
+            } catch (StatusRuntimeException e) {
+                Failure failure = Failure.of(e, false, true);
+                if (failure.transientFailure()) {
+                    throw e;
+                }
+                knowsIds = failure.explained(); // it may be that this caller may not ask
+            }
+        }
+        return knowsIds;
+    }
+
+    /** Records that a call had no answer for long: the node may hang, which does not break the connection. */
+    void unanswered() {
+        silentAt = System.nanoTime();
+        silent = true;
+    }
+
+    /** Records that a call had an answer. */
+    void answered() {
+        if (silent) {
+            silent = false;
+        }
     }
 
     /** Connects at once if it waits after a failure. */
     void connectNow() {
-        if (failing()) {
+        if (unconnected()) {
             channel.resetConnectBackoff();
         }
     }

@@ -217,8 +217,8 @@ public final class ConnectionOptions {
 
         /**
          * Sets whether each write carries an id by which servers recognise a retry. A write whose outcome is unknown is
-         * then repeated and still applied once. True by default. Turn it off for servers that do not know such ids and
-         * would apply a repeated write twice; then only writes that certainly had no effect are repeated.
+         * then repeated and still applied once. True by default. If it is off, only writes that certainly had no effect
+         * are repeated; so it is with nodes of the earlier system, which do not know such ids.
          */
         public Builder idempotentRetries(boolean on) {
             this.idempotentRetries = on;
@@ -281,7 +281,8 @@ public final class ConnectionOptions {
 
         /**
          * Sets the name that the certificates of all nodes must contain, instead of that of their addresses, and that
-         * calls carry as their authority.
+         * calls carry as their authority. A {@link ShardedDKVClient} without TLS uses the names of its sets of nodes by
+         * default.
          */
         public Builder authority(String name) {
             this.authority = text(name, "authority").trim();

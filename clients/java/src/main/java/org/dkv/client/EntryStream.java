@@ -23,10 +23,11 @@ final class EntryStream implements DKVEntryIterator {
     /**
      * Starts an iteration and waits for its first pairs.
      *
-     * @param patience how long to wait for the next pairs, in nanoseconds
+     * @param timeout how long to wait for these, in nanoseconds
+     * @param patience how long to wait for each of the next pairs, in nanoseconds
      */
-    static EntryStream open(Caller caller, Api.IterateRequest request, Route route, long patience) {
-        return caller.retry(Rpc.ITERATE, request, true, route, patience, (connection, options, repeat) -> {
+    static EntryStream open(Caller caller, Api.IterateRequest request, Route route, long timeout, long patience) {
+        return caller.retry(Rpc.ITERATE, request, true, route, timeout, (connection, options, repeat) -> {
             EntryStream s = new EntryStream(
                     request, patience, new ServerStream<>(connection.calls(), Rpc.ITERATE.method(), request));
             s.fill(options.getDeadline().timeRemaining(TimeUnit.NANOSECONDS));

@@ -9,9 +9,12 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import java.io.IOException;
+import java.util.ArrayList;
 import java.util.Base64;
+import java.util.List;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 import javax.net.ssl.SSLException;
 
 /** The end of a failed attempt: its status, whether the request was applied, and whether a retry may help. */
@@ -26,22 +29,35 @@ final class Failure {
     private static final String NOT_OWNER = "NOT_OWNER";
     /** The node belongs to another cluster than the client; another node may belong to the right one. */
     private static final String OTHER_CLUSTER = "OTHER_CLUSTER";
+    /** The cluster has removed the node; another node serves the request. */
+    private static final String REMOVED = "NODE_REMOVED";
     /** The metadata of a stream that the server ended because its reader was too slow: where to resume. */
     private static final String STALLED = "STREAM_STALLED";
     private static final String RESUME_KEY = "startKey";
     /** The time after which a request may be made again, if the server does not say. */
     private static final long NEVER = Long.MAX_VALUE;
+    /** How gRPC's texts begin that are about a reset stream. */
+    private static final List<String> RESETS = List.of("RST_STREAM closed stream", "Abrupt GOAWAY closed");
     private static final Set<String> WITHOUT_EFFECT = Set.of(NOT_APPLIED, NOT_OWNER, OTHER_CLUSTER);
+
+    /**
+     * The codes by which gRPC or a proxy rejects a request before a node sees it. A node that means one of them
+     * explains the outcome.
+     */
+    private static final Set<Status.Code> NEVER_SERVED = Set.of(
+            Status.Code.UNAUTHENTICATED, Status.Code.PERMISSION_DENIED, Status.Code.UNIMPLEMENTED,
+            Status.Code.RESOURCE_EXHAUSTED);
 
     private final Status status;
     private final boolean mayBeApplied;
-    private final boolean otherCluster;
+    /** What the server says; empty if it says nothing. */
+    private final List<String> reasons;
     private final long retryAfterNanos;
 
-    private Failure(Status status, boolean mayBeApplied, boolean otherCluster, long retryAfterNanos) {
+    private Failure(Status status, boolean mayBeApplied, List<String> reasons, long retryAfterNanos) {
         this.status = status;
         this.mayBeApplied = mayBeApplied;
-        this.otherCluster = otherCluster;
+        this.reasons = reasons;
         this.retryAfterNanos = retryAfterNanos;
     }
 
@@ -52,19 +68,16 @@ final class Failure {
      * @param sent whether it may have left this process
      */
     static Failure of(StatusRuntimeException e, boolean mutates, boolean sent) {
-        String reason = reason(e);
-        return new Failure(
-                explained(asBroken(e.getStatus())), mutates && sent && !WITHOUT_EFFECT.contains(reason),
-                reason.equals(OTHER_CLUSTER), retryAfter(e));
+        List<String> reasons =
+                explanations(e).stream().map(ErrorInfo::getReason).collect(Collectors.toUnmodifiableList());
+        Status status = asBroken(e.getStatus());
+        boolean withoutEffect = reasons.isEmpty()
+                ? NEVER_SERVED.contains(status.getCode()) : WITHOUT_EFFECT.contains(reasons.get(0));
+        return new Failure(explained(status), mutates && sent && !withoutEffect, reasons, retryAfter(e));
     }
 
     static Failure before(Status status) {
-        return new Failure(status, false, false, NEVER);
-    }
-
-    /** Returns what the server says about the request's outcome; empty if it says nothing. */
-    private static String reason(StatusRuntimeException e) {
-        return explanation(e).getReason();
+        return new Failure(status, false, List.of(), NEVER);
     }
 
     /**
@@ -72,7 +85,8 @@ final class Failure {
      * otherwise null.
      */
     static byte[] resumeKey(StatusRuntimeException e) {
-        ErrorInfo info = explanation(e);
+        List<ErrorInfo> infos = explanations(e);
+        ErrorInfo info = infos.isEmpty() ? ErrorInfo.getDefaultInstance() : infos.get(0);
         if (!info.getReason().equals(STALLED)) {
             return null;
         }
@@ -84,54 +98,53 @@ final class Failure {
         }
     }
 
-    /** Returns the server's explanation of an error; empty if there is none. */
-    private static ErrorInfo explanation(StatusRuntimeException e) {
-        ErrorInfo info = detail(e, ErrorInfo.getDefaultInstance());
-        return DOMAIN.equals(info.getDomain()) ? info : ErrorInfo.getDefaultInstance();
+    /** Returns a server's explanations of an error: first that of the outcome, then what else there is to know. */
+    private static List<ErrorInfo> explanations(StatusRuntimeException e) {
+        return details(e, ErrorInfo.class).stream()
+                .filter(info -> DOMAIN.equals(info.getDomain())).collect(Collectors.toUnmodifiableList());
     }
 
     /** Returns when the server says that a request may be made again, in nanoseconds; NEVER if it does not. */
     private static long retryAfter(StatusRuntimeException e) {
-        RetryInfo info = detail(e, RetryInfo.getDefaultInstance());
-        if (!info.hasRetryDelay()) {
+        List<RetryInfo> infos = details(e, RetryInfo.class);
+        if (infos.isEmpty() || !infos.get(0).hasRetryDelay()) {
             return NEVER;
         }
+        RetryInfo info = infos.get(0);
         long seconds = Math.max(0, Math.min(info.getRetryDelay().getSeconds(), TimeUnit.DAYS.toSeconds(1)));
         return TimeUnit.SECONDS.toNanos(seconds) + Math.max(0, info.getRetryDelay().getNanos());
     }
 
-    /** Returns the first detail of an error of a type; the default if there is none. */
-    @SuppressWarnings("unchecked")
-    private static <M extends Message> M detail(StatusRuntimeException e, M byDefault) {
-        com.google.rpc.Status full = StatusProto.fromThrowable(e);
-        if (full == null) {
-            return byDefault;
-        }
-        for (Any detail : full.getDetailsList()) {
-            if (detail.is(byDefault.getClass())) {
-                try {
-                    return (M) detail.unpack(byDefault.getClass());
-                } catch (InvalidProtocolBufferException broken) {
-                    return byDefault;
+    /** Returns the details of an error of one type. Those that cannot be decoded, by whomever sent, explain nothing. */
+    private static <M extends Message> List<M> details(StatusRuntimeException e, Class<M> type) {
+        List<M> out = new ArrayList<>();
+        try {
+            com.google.rpc.Status full = StatusProto.fromThrowable(e);
+            if (full != null) {
+                for (Any detail : full.getDetailsList()) {
+                    if (detail.is(type)) {
+                        out.add(detail.unpack(type));
+                    }
                 }
             }
+        } catch (InvalidProtocolBufferException | IllegalArgumentException broken) {
+            return List.of();
         }
-        return byDefault;
+        return out;
     }
 
     /**
-     * Returns UNAVAILABLE for a connection that broke just as a request was written, which gRPC reports as UNKNOWN. An
-     * UNKNOWN that a server sends has no cause here.
+     * Returns UNAVAILABLE for a connection that broke just as a request was written, which gRPC reports as UNKNOWN, and
+     * for a stream that the other side has reset, of which gRPC makes codes that nodes use as well. An UNKNOWN that a
+     * server sends has no cause here.
      */
     private static Status asBroken(Status status) {
-        if (status.getCode() == Status.Code.UNKNOWN) {
-            for (Throwable t = status.getCause(); t != null; t = t.getCause()) {
-                if (t instanceof IOException) {
-                    return Status.UNAVAILABLE.withDescription(status.getDescription()).withCause(status.getCause());
-                }
-            }
+        boolean broken = status.getDescription() != null && RESETS.stream().anyMatch(status.getDescription()::startsWith);
+        for (Throwable t = status.getCause(); t != null && status.getCode() == Status.Code.UNKNOWN; t = t.getCause()) {
+            broken |= t instanceof IOException;
         }
-        return status;
+        return broken
+                ? Status.UNAVAILABLE.withDescription(status.getDescription()).withCause(status.getCause()) : status;
     }
 
     /** Adds the text of the cause, such as "Connection refused: /127.0.0.1:8080", to a status that does not say it. */
@@ -164,6 +177,11 @@ final class Failure {
         return null;
     }
 
+    /** Returns the same failure with more text. */
+    Failure adding(String text) {
+        return new Failure(adding(status, text), mayBeApplied, reasons, retryAfterNanos);
+    }
+
     Status status() {
         return status;
     }
@@ -191,7 +209,22 @@ final class Failure {
 
     /** Reports whether the node belongs to another cluster than the client. */
     boolean otherCluster() {
-        return otherCluster;
+        return !reasons.isEmpty() && reasons.get(0).equals(OTHER_CLUSTER);
+    }
+
+    /** Reports whether the node has been removed from its cluster, and the request had no effect. */
+    boolean removedNode() {
+        return !mayBeApplied && reasons.contains(REMOVED);
+    }
+
+    /** Reports whether a node has explained the outcome, as those of the earlier system do not. */
+    boolean explained() {
+        return !reasons.isEmpty();
+    }
+
+    /** Reports whether the time ended without a word from the node. */
+    boolean unanswered() {
+        return status.getCode() == Status.Code.DEADLINE_EXCEEDED && reasons.isEmpty();
     }
 
     /** Reports whether the node was reached but the TLS handshake failed, which waiting does not help. */

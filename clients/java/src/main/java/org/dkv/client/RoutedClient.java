@@ -23,7 +23,7 @@ abstract class RoutedClient implements DKVClient {
 
     RoutedClient(Connections connections, ConnectionOptions options) {
         this.connections = connections;
-        this.caller = new Caller(connections, new CallMetrics(options));
+        this.caller = new Caller(connections, new CallMetrics(options), Caller.REPEAT_WITHIN_NANOS);
         this.ids = options.isIdempotentRetries() ? new RequestIds() : null;
         this.readTimeout = TimeUnit.MILLISECONDS.toNanos(options.getReadTimeout());
         this.writeTimeout = TimeUnit.MILLISECONDS.toNanos(options.getWriteTimeout());
@@ -272,12 +272,23 @@ abstract class RoutedClient implements DKVClient {
                 .toArray(KV.Bytes[]::new);
     }
 
+    /** Returns how much of the read timeout is left for a call that began then, in nanoseconds. */
+    final long timeToReadSince(long begun) {
+        return readTimeout - (System.nanoTime() - begun);
+    }
+
     /** Reads several keys by one call. */
     final List<Api.KVPair> multiGetVia(Route route, Api.ReadConsistency consistency, List<ByteString> keys) {
+        return multiGetVia(route, consistency, keys, readTimeout);
+    }
+
+    /** As {@link #multiGetVia(Route, Api.ReadConsistency, List)}, within a part of the read timeout. */
+    final List<Api.KVPair> multiGetVia(
+            Route route, Api.ReadConsistency consistency, List<ByteString> keys, long timeout) {
         Api.MultiGetRequest request =
                 Api.MultiGetRequest.newBuilder().addAllKeys(keys).setReadConsistency(consistency)
                         .setCluster(keys.isEmpty() ? 0 : clusterOf(keys.get(0))).build();
-        return caller.call(Rpc.MULTI_GET, request, () -> request, route, readTimeout).getKeyValuesList();
+        return caller.call(Rpc.MULTI_GET, request, () -> request, route, timeout).getKeyValuesList();
     }
 
     @Override
@@ -311,7 +322,12 @@ abstract class RoutedClient implements DKVClient {
 
     /** Iterates over the keys of one node. Until that sends something, a failure is retried at another one. */
     final DKVEntryIterator iterateVia(Route route, Api.IterateRequest request) {
-        return EntryStream.open(caller, request, route, readTimeout);
+        return iterateVia(route, request, readTimeout);
+    }
+
+    /** As {@link #iterateVia(Route, Api.IterateRequest)}; the first pairs must come within a part of the read timeout. */
+    final DKVEntryIterator iterateVia(Route route, Api.IterateRequest request, long timeout) {
+        return EntryStream.open(caller, request, route, timeout, readTimeout);
     }
 
     @Override

@@ -9,6 +9,7 @@ import dkv.serverpb.Api;
 import io.grpc.Status;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
 
 class ConnectionOptionsTest {
@@ -28,6 +29,12 @@ class ConnectionOptionsTest {
         assertEquals(100, o.getReadTimeout());
         assertEquals(200, o.getWriteTimeout());
         assertEquals(5000, o.getConnectTimeout());
+    }
+
+    /** gRPC also has the kernel break a connection after that time whose other side confirms nothing. */
+    @Test
+    void lostHostsAreFoundBeforeCallsGiveUp() {
+        assertTrue(TimeUnit.SECONDS.toMillis(Connection.KEEPALIVE_TIMEOUT_SECONDS) < ConnectionOptions.DEFAULT_TIMEOUT_MILLIS);
     }
 
     @Test

@@ -3,11 +3,14 @@ package org.dkv.client;
 import com.google.protobuf.Any;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Duration;
+import com.google.protobuf.Empty;
 import com.google.protobuf.Message;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
+import dkv.serverpb.Admin;
 import dkv.serverpb.Api;
 import dkv.serverpb.DKVGrpc;
+import dkv.serverpb.DKVNodeGrpc;
 import io.grpc.BindableService;
 import io.grpc.Metadata;
 import io.grpc.Server;
@@ -43,12 +46,14 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
 
     final List<Message> requests = new CopyOnWriteArrayList<>();
     final List<Metadata> headers = new CopyOnWriteArrayList<>();
+    final List<String> authorities = new CopyOnWriteArrayList<>();
     private final TreeMap<ByteString, Api.KVPair> data;
     private final Map<Api.RequestID, Message> answers = new HashMap<>();
     private final Server server;
     private volatile Fault fault = (request, apply) -> apply.get();
     private volatile boolean batched = true;
     private volatile String cluster;
+    private volatile boolean earlier;
 
     FakeNode() {
         this(0, InsecureServerCredentials.create());
@@ -71,11 +76,13 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
                 .forAddress(address, credentials)
                 .maxInboundMessageSize(1 << 20)
                 .addService(this)
+                .addService(new NodeStatus())
                 .intercept(new ServerInterceptor() {
                     @Override
                     public <Q, R> ServerCall.Listener<Q> interceptCall(
                             ServerCall<Q, R> call, Metadata h, ServerCallHandler<Q, R> next) {
                         headers.add(h);
+                        authorities.add(call.getAuthority());
                         return next.startCall(call, h);
                     }
                 });
@@ -87,6 +94,24 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
+    }
+
+    /** Answers what a node is, unless it is one of the earlier system. */
+    private final class NodeStatus extends DKVNodeGrpc.DKVNodeImplBase {
+        @Override
+        public void getNodeStatus(Empty q, StreamObserver<Admin.NodeStatusResponse> out) {
+            if (earlier) {
+                out.onError(Status.UNIMPLEMENTED.asRuntimeException());
+                return;
+            }
+            out.onNext(Admin.NodeStatusResponse.getDefaultInstance());
+            out.onCompleted();
+        }
+    }
+
+    /** Becomes a node of the earlier system, which knows no ids of requests. */
+    void ofEarlierSystem() {
+        earlier = true;
     }
 
     /** Makes another node with the same keys. */
@@ -130,10 +155,10 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
         batched = false;
     }
 
-    static StatusRuntimeException error(Status.Code code, String reason) {
+    static StatusRuntimeException error(Status.Code code, String... reasons) {
         com.google.rpc.Status.Builder status =
-                com.google.rpc.Status.newBuilder().setCode(code.value()).setMessage("fault " + reason);
-        if (reason != null) {
+                com.google.rpc.Status.newBuilder().setCode(code.value()).setMessage("fault " + String.join(" ", reasons));
+        for (String reason : reasons) {
             status.addDetails(Any.pack(ErrorInfo.newBuilder().setDomain("dkv").setReason(reason).build()));
         }
         return StatusProto.toStatusRuntimeException(status.build());
@@ -178,7 +203,7 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
 
     private Message once(Api.RequestID id, Supplier<? extends Message> apply) {
         synchronized (data) {
-            if (id == null || id.getClientId() == 0) {
+            if (id == null || id.getClientId() == 0 || earlier) {
                 return apply.get();
             }
             Api.RequestID key = id.toBuilder().clearAcked().clearRepeat().build();

@@ -10,7 +10,6 @@ import com.google.protobuf.Message;
 import dkv.serverpb.Api;
 import io.grpc.Status;
 import java.net.InetSocketAddress;
-import java.nio.channels.ClosedChannelException;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -42,7 +41,7 @@ class RetryTest {
     }
 
     /** Fails the first requests, after having applied them or not. */
-    private AtomicInteger failFirst(int times, boolean apply, Status.Code code, String reason) {
+    private AtomicInteger failFirst(int times, boolean apply, Status.Code code, String... reasons) {
         AtomicInteger seen = new AtomicInteger();
         node.onRequest((q, doIt) -> {
             if (seen.incrementAndGet() > times) {
@@ -51,7 +50,7 @@ class RetryTest {
             if (apply) {
                 doIt.get();
             }
-            throw FakeNode.error(code, reason);
+            throw FakeNode.error(code, reasons);
         });
         return seen;
     }
@@ -106,7 +105,7 @@ class RetryTest {
             DKVException e = assertThrows(DKVUnauthenticatedException.class, () -> c.put("k", "v"));
             assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome());
             assertEquals(1, seen.get());
-            seen = failFirst(1, false, Status.Code.PERMISSION_DENIED, null);
+            seen = failFirst(1, false, Status.Code.PERMISSION_DENIED);
             assertThrows(DKVPermissionDeniedException.class, () -> c.get(LINEARIZABLE, "k"));
             assertEquals(1, seen.get());
         }
@@ -114,23 +113,12 @@ class RetryTest {
 
     @Test
     void readsAreRepeated() {
-        failFirst(3, false, Status.Code.UNAVAILABLE, null);
+        failFirst(3, false, Status.Code.UNAVAILABLE);
         try (DKVClient c = client(node.address())) {
             assertEquals("", c.get(LINEARIZABLE, "k"));
             assertFalse(c.iterate("").hasNext());
         }
         assertEquals(5, node.requests.size());
-    }
-
-    /** gRPC has no better name for a connection that breaks while a request is written. */
-    @Test
-    void aConnectionThatBrokeIsUnavailable() {
-        Status closed = Status.UNKNOWN.withDescription("channel closed");
-        Failure broken = Failure.of(closed.withCause(new ClosedChannelException()).asRuntimeException(), true, true);
-        assertTrue(broken.transientFailure());
-        assertTrue(broken.mayBeApplied());
-        assertEquals(Status.Code.UNAVAILABLE, broken.status().getCode());
-        assertFalse(Failure.of(closed.asRuntimeException(), true, true).transientFailure(), "a server says so");
     }
 
     @Test
@@ -181,13 +169,56 @@ class RetryTest {
         assertEquals(2, node.requests.size());
     }
 
+    /** It would apply a repeated write twice, whatever id it carries. */
+    @Test
+    void nodesOfTheEarlierSystemGetNoRepeats() {
+        node.ofEarlierSystem();
+        try (DKVClient c = client(node.address())) {
+            AtomicInteger seen = new AtomicInteger();
+            node.onRequest((q, apply) -> {
+                Message answer = apply.get();
+                if (q instanceof Api.CompareAndSetRequest && seen.incrementAndGet() == 1) {
+                    throw FakeNode.error(Status.Code.UNAVAILABLE);
+                }
+                return answer;
+            });
+            DKVException e = assertThrows(DKVException.class, () -> c.incrementAndGet(COUNTER));
+            assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+            assertTrue(e.getMessage().contains("knows no ids"), e.getMessage());
+            assertEquals(1, seen.get());
+            assertEquals(2, c.incrementAndGet(COUNTER));
+            failFirst(2, false, Status.Code.UNAVAILABLE, "NOT_APPLIED");
+            c.put("k", "v");
+        }
+    }
+
+    /** The attempts after one that may have been applied do not reach the node, until servers may have forgotten it. */
+    @Test
+    void whatServersMayHaveForgottenIsNotRepeated() {
+        AtomicInteger seen = new AtomicInteger();
+        node.onRequest((q, apply) -> {
+            throw FakeNode.error(Status.Code.UNAVAILABLE, seen.getAndIncrement() == 0 ? "OUTCOME_UNKNOWN" : "NOT_APPLIED");
+        });
+        try (Connections connections = new Connections(null, options.build())) {
+            Caller caller = new Caller(connections, new CallMetrics(options.build()), TimeUnit.SECONDS.toNanos(1));
+            Api.PutRequest put = Api.PutRequest.newBuilder().setKey(Bytes.key("k")).build();
+            Route route = new Candidates(List.of(node.address()), connections);
+            long begun = System.nanoTime();
+            DKVException e = assertThrows(
+                    DKVException.class, () -> caller.call(Rpc.PUT, put, () -> put, route, TimeUnit.SECONDS.toNanos(20)));
+            assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+            assertTrue(seen.get() > 1, "it was repeated at first");
+            assertTrue(System.nanoTime() - begun < TimeUnit.SECONDS.toNanos(15), "it was repeated for too long");
+        }
+    }
+
     @Test
     void countersAreExactThroughLostAnswers() {
         AtomicInteger n = new AtomicInteger();
         node.onRequest((q, apply) -> {
             Message answer = apply.get();
             if (n.incrementAndGet() % 3 == 0) {
-                throw FakeNode.error(Status.Code.UNAVAILABLE, null);
+                throw FakeNode.error(Status.Code.UNAVAILABLE);
             }
             return answer;
         });
@@ -329,6 +360,7 @@ class RetryTest {
         try (DKVClient c = client(node.address())) {
             DKVException e = assertThrows(DKVException.class, () -> c.put(COUNTER, new byte[2 << 20]));
             assertEquals(Status.Code.RESOURCE_EXHAUSTED, e.getGrpcStatus().getCode(), e.getMessage());
+            assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome(), "the node has not read it");
         }
     }
 
@@ -398,7 +430,7 @@ class RetryTest {
             }
         };
         Api.PutRequest put = Api.PutRequest.newBuilder().setKey(Bytes.key("k")).build();
-        Caller caller = new Caller(connections, new CallMetrics(options.build()));
+        Caller caller = new Caller(connections, new CallMetrics(options.build()), Caller.REPEAT_WITHIN_NANOS);
         DKVException e = assertThrows(
                 DKVException.class, () -> caller.call(Rpc.PUT, put, () -> put, closing, TimeUnit.SECONDS.toNanos(20)));
         assertEquals(Status.Code.CANCELLED, e.getGrpcStatus().getCode());
@@ -422,7 +454,7 @@ class RetryTest {
         try (DKVClient c = client(node.address())) {
             c.put("k", "v");
             node.onRequest((q, apply) -> {
-                throw FakeNode.error(Status.Code.DATA_LOSS, null);
+                throw FakeNode.error(Status.Code.DATA_LOSS);
             });
             DKVException e = assertThrows(DKVException.class, () -> c.iterate(""));
             assertEquals(Status.Code.DATA_LOSS, e.getGrpcStatus().getCode());
