@@ -42,7 +42,9 @@ final class Connections implements AutoCloseable {
         ChannelCredentials tls =
                 options.tls() ? new TlsFiles(options).credentials() : InsecureChannelCredentials.create();
         CallCredentials caller = options.token() == null ? null : new BearerToken(options.token());
-        return address -> Connection.to(address, authority, options, tls, caller);
+        return address -> Connection.to(
+                HostPort.targetOf(address), authority != null ? authority : HostPort.authorityOf(address), options, tls,
+                caller);
     }
 
     private void retire(Connection c) {

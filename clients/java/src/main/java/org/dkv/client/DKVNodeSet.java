@@ -1,8 +1,6 @@
 package org.dkv.client;
 
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Collections;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -49,13 +47,6 @@ public final class DKVNodeSet {
 
     List<String> addresses() {
         return Arrays.stream(nodes).map(DKVNode::address).collect(Collectors.toUnmodifiableList());
-    }
-
-    /** Returns all addresses, beginning with that of another node each time. */
-    List<String> rotated() {
-        List<String> all = new ArrayList<>(addresses());
-        Collections.rotate(all, -Math.floorMod(next.getAndIncrement(), nodes.length));
-        return all;
     }
 
     void check(String where) {

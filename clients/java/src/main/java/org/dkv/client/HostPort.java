@@ -45,6 +45,31 @@ final class HostPort {
         return valid(address) || SCHEMES.stream().anyMatch(address::startsWith);
     }
 
+    /**
+     * Returns how to reach an address by calls that carry another authority: {@code authority@host:port}. An authority
+     * that cannot be the name of a virtual host is left out.
+     */
+    static String named(String authority, String address) {
+        return validName(authority) ? authority + '@' + address : address;
+    }
+
+    /** Returns the authority in an address that {@link #named} has made; null if there is none. */
+    static String authorityOf(String address) {
+        int at = address.indexOf('@');
+        return at > 0 && validName(address.substring(0, at)) && valid(address.substring(at + 1))
+                ? address.substring(0, at) : null;
+    }
+
+    /** Returns an address without the authority that {@link #named} has added. */
+    static String targetOf(String address) {
+        String authority = authorityOf(address);
+        return authority == null ? address : address.substring(authority.length() + 1);
+    }
+
+    private static boolean validName(String name) {
+        return !name.isEmpty() && name.length() < MAX_LENGTH && name.chars().allMatch(HostPort::inName);
+    }
+
     private static boolean validPort(String port) {
         if (port.isEmpty() || port.length() > 5 || !port.chars().allMatch(c -> c >= '0' && c <= '9')) {
             return false;

@@ -11,6 +11,7 @@ final class MergedEntries implements DKVEntryIterator {
     private final List<DKVEntryIterator> sources = new ArrayList<>();
     private final PriorityQueue<Head> heads =
             new PriorityQueue<>(Comparator.comparing(h -> h.entry.key(), Bytes::compare));
+    private DKVException failure;
 
     private static final class Head {
         private final DKVEntryIterator source;
@@ -36,6 +37,7 @@ final class MergedEntries implements DKVEntryIterator {
             }
         } catch (DKVException e) {
             close(); // the rest would have gaps
+            failure = e;
             if (e.getResumeKey() != null) { // it is one source's; the others have not got as far
                 e.resumableAt(pending == null ? null : pending.key().toByteArray());
             }
@@ -45,12 +47,15 @@ final class MergedEntries implements DKVEntryIterator {
 
     @Override
     public boolean hasNext() {
+        if (failure != null) {
+            throw failure; // an end would look like the end of the keys
+        }
         return !heads.isEmpty();
     }
 
     @Override
     public DKVEntry next() {
-        Head least = heads.poll();
+        Head least = hasNext() ? heads.poll() : null;
         if (least == null) {
             throw new NoSuchElementException("the iteration has no more keys");
         }
@@ -60,6 +65,7 @@ final class MergedEntries implements DKVEntryIterator {
 
     @Override
     public void close() {
+        failure = null;
         heads.clear();
         sources.forEach(DKVEntryIterator::close);
     }

@@ -1,5 +1,7 @@
 package org.dkv.client;
 
+import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -17,6 +19,13 @@ final class Ring implements Route {
     @Override
     public String next() {
         return addresses.get(current.get());
+    }
+
+    /** Returns all addresses, the one in use first. */
+    List<String> all() {
+        List<String> out = new ArrayList<>(addresses);
+        Collections.rotate(out, -current.get());
+        return out;
     }
 
     /** Moves to the next address, unless another caller already did. */

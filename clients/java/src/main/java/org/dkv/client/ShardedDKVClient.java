@@ -5,15 +5,22 @@ import static dkv.serverpb.Api.ReadConsistency.LINEARIZABLE;
 import com.google.protobuf.ByteString;
 import dkv.serverpb.Api;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.Collectors;
 
 /**
  * A client of several clusters, each of which has a part of the keyspace. Writes and linearizable reads go to the
  * masters of a key's shard, sequential reads to its slaves if there are any, and to the masters if no slave answers.
+ *
+ * <p>Calls carry the name of the set of nodes that they go to as their authority, by which a proxy such as Envoy can
+ * tell the sets apart behind one address. With TLS, or with an {@linkplain ConnectionOptions.Builder#authority authority}
+ * in the options, they do not.
  *
  * <p>A put of several keys or a linearizable {@code multiGet} across shards throws {@link UnsupportedOperationException}.
  * Iterations need a {@link ShardProvider} that lists its shards, such as {@link KeyHashBasedShardProvider}; each
@@ -22,6 +29,8 @@ import java.util.concurrent.ConcurrentHashMap;
 public final class ShardedDKVClient extends RoutedClient {
     private final ShardProvider provider;
     private final Map<DKVShard, ShardNodes> shards = new ConcurrentHashMap<>();
+    /** Not with TLS: the certificate has to contain the authority. */
+    private final boolean setsAreAuthorities;
 
     /** Makes a client with the default options; it connects with the first call. */
     public ShardedDKVClient(ShardProvider provider) {
@@ -43,6 +52,7 @@ public final class ShardedDKVClient extends RoutedClient {
             throw new IllegalArgumentException("shard provider is null");
         }
         this.provider = provider;
+        this.setsAreAuthorities = options.authority() == null && !options.tls();
     }
 
     private ShardNodes nodesOf(ByteString key) {
@@ -99,7 +109,8 @@ public final class ShardedDKVClient extends RoutedClient {
             return multiGetVia(only(parts, "multiGet").readers(), consistency, keys);
         }
         Map<ByteString, Api.KVPair> found = new HashMap<>();
-        parts.forEach((nodes, part) -> multiGetVia(nodes.readers(), consistency, part)
+        long begun = System.nanoTime();
+        parts.forEach((nodes, part) -> multiGetVia(nodes.readers(), consistency, part, timeToReadSince(begun))
                 .forEach(pair -> found.put(pair.getKey(), pair)));
         List<Api.KVPair> out = new ArrayList<>(found.size());
         for (ByteString key : keys) {
@@ -118,9 +129,10 @@ public final class ShardedDKVClient extends RoutedClient {
                     "the shard provider does not list its shards; iterate with a client per shard");
         }
         MergedEntries merged = new MergedEntries();
+        long begun = System.nanoTime();
         try {
             for (DKVShard shard : ((KeyHashBasedShardProvider) provider).shards()) {
-                merged.add(iterateVia(nodesOf(shard).readers(), request));
+                merged.add(iterateVia(nodesOf(shard).readers(), request, timeToReadSince(begun)));
             }
         } catch (RuntimeException e) {
             merged.close();
@@ -133,14 +145,21 @@ public final class ShardedDKVClient extends RoutedClient {
     private final class ShardNodes {
         private final DKVShard shard;
         private final Ring masters;
-        private final DKVNodeSet slaves;
+        private final List<String> slaves;
+        private final AtomicInteger turn = new AtomicInteger();
 
         ShardNodes(DKVShard shard) {
             this.shard = shard;
             boolean any = shard.has(DKVNodeType.MASTER) || shard.has(DKVNodeType.UNKNOWN);
-            this.masters = any
-                    ? new Ring(shard.getNodesByType(DKVNodeType.MASTER, DKVNodeType.UNKNOWN).addresses()) : null;
-            this.slaves = shard.has(DKVNodeType.SLAVE) ? shard.getNodesByType(DKVNodeType.SLAVE) : null;
+            this.masters = any ? new Ring(addresses(DKVNodeType.MASTER, DKVNodeType.UNKNOWN)) : null;
+            this.slaves = shard.has(DKVNodeType.SLAVE) ? addresses(DKVNodeType.SLAVE) : null;
+        }
+
+        private List<String> addresses(DKVNodeType... types) {
+            DKVNodeSet set = shard.getNodesByType(types);
+            return set.addresses().stream()
+                    .map(address -> setsAreAuthorities ? HostPort.named(set.getName(), address) : address)
+                    .collect(Collectors.toUnmodifiableList());
         }
 
         Route masters() {
@@ -156,9 +175,10 @@ public final class ShardedDKVClient extends RoutedClient {
             if (slaves == null) {
                 return masters();
             }
-            List<String> order = slaves.rotated();
+            List<String> order = new ArrayList<>(slaves);
+            Collections.rotate(order, -Math.floorMod(turn.getAndIncrement(), order.size()));
             if (masters != null) {
-                order.add(masters.next());
+                order.addAll(masters.all());
             }
             return new Candidates(order, connections());
         }

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.grpc.Status;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.EnumMap;
@@ -94,6 +95,85 @@ class ShardedDKVClientTest {
         assertEquals("v", client.get(SEQUENTIAL, "k"));
     }
 
+    /** Nothing tells the set of masters of which one is lost but these reads. */
+    @Test
+    void everyMasterAnswersWhereSlavesDoNot() {
+        DKVNodeSet dead = new DKVNodeSet("slaves", Set.of(unused()));
+        DKVNodeSet some = new DKVNodeSet("masters", Set.of(unused(), masters.get(0).node()));
+        DKVShard shard = new DKVShard("s", Map.of(DKVNodeType.SLAVE, dead, DKVNodeType.MASTER, some));
+        for (int i = 0; i < 8; i++) { // each client begins with one of the masters
+            try (DKVClient c = new ShardedDKVClient(
+                    new KeyHashBasedShardProvider(new ShardConfiguration(new DKVShard[] {shard})),
+                    ConnectionOptions.builder().requestTimeout(5_000).build())) {
+                assertEquals("", c.get(SEQUENTIAL, "k"));
+            }
+        }
+    }
+
+    private static DKVNode unused() {
+        String address = Addresses.next();
+        int colon = address.lastIndexOf(':');
+        return new DKVNode(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)));
+    }
+
+    /** A proxy has one address for many sets of nodes, and tells them apart by the authority. */
+    @Test
+    void namesOfSetsAreAuthorities() {
+        FakeNode proxy = masters.get(0);
+        DKVShard shard = new DKVShard("s", Map.of(
+                DKVNodeType.MASTER, new DKVNodeSet("shard0-masters", Set.of(proxy.node())),
+                DKVNodeType.SLAVE, new DKVNodeSet("shard0-slaves", Set.of(proxy.node()))));
+        KeyHashBasedShardProvider one = new KeyHashBasedShardProvider(new ShardConfiguration(new DKVShard[] {shard}));
+        try (DKVClient c = new ShardedDKVClient(one)) {
+            c.put("k", "v");
+            c.get(SEQUENTIAL, "k");
+            c.get(LINEARIZABLE, "k");
+            c.iterate("").next();
+        }
+        assertEquals(List.of("shard0-masters", "shard0-slaves", "shard0-masters", "shard0-slaves"), proxy.authorities);
+        proxy.authorities.clear();
+        try (DKVClient c = new ShardedDKVClient(one, ConnectionOptions.builder().authority("other").build())) {
+            c.put("k", "v");
+        }
+        assertEquals(List.of("other"), proxy.authorities);
+        proxy.authorities.clear();
+        DKVShard spaced = new DKVShard("s", Map.of(
+                DKVNodeType.MASTER, new DKVNodeSet("all the masters", Set.of(proxy.node()))));
+        try (DKVClient c = new ShardedDKVClient(
+                new KeyHashBasedShardProvider(new ShardConfiguration(new DKVShard[] {spaced})))) {
+            c.put("k", "v");
+        }
+        assertEquals(List.of(proxy.address()), proxy.authorities, "no host has such a name");
+    }
+
+    /** The time limit is that of the call, however many shards it asks. */
+    @Test
+    void shardsShareTheTimeOfACall() {
+        slaves.forEach(slave -> slave.onRequest((q, apply) -> {
+            slowly();
+            return apply.get();
+        }));
+        masters.forEach(master -> master.onRequest((q, apply) -> {
+            slowly();
+            return apply.get();
+        }));
+        try (DKVClient c = new ShardedDKVClient(provider, ConnectionOptions.builder().requestTimeout(1_200).build())) {
+            DKVException e = assertThrows(DKVException.class, () -> c.multiGet(SEQUENTIAL, KEYS));
+            assertEquals(Status.Code.DEADLINE_EXCEEDED, e.getGrpcStatus().getCode());
+            e = assertThrows(DKVException.class, () -> c.iterate(""));
+            assertEquals(Status.Code.DEADLINE_EXCEEDED, e.getGrpcStatus().getCode());
+        }
+    }
+
+    /** Takes so long that one shard is in time, and three are not. */
+    private static void slowly() {
+        try {
+            Thread.sleep(700);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt(); // the server is being stopped
+        }
+    }
+
     @Test
     void sequentialMultiGetGathersInTheOrderOfTheKeys() {
         for (String key : KEYS) {
@@ -133,6 +213,22 @@ class ShardedDKVClientTest {
         List<String> seen = new ArrayList<>();
         client.iterate("key05", "key").forEachRemaining(e -> seen.add(e.getKeyAsString()));
         assertEquals(Arrays.asList(KEYS).subList(5, KEYS.length), seen);
+    }
+
+    /** The shards that are left are not all keys, however often one asks. */
+    @Test
+    void iterationsThatLostAShardStayBroken() {
+        for (String key : KEYS) {
+            client.put(key, "v");
+        }
+        slaves.get(1).stallAt = provider.provideShards(KEYS).entrySet().stream()
+                .filter(e -> e.getKey().getName().equals("shard1")).findFirst().orElseThrow().getValue().get(2);
+        DKVEntryIterator it = client.iterate("");
+        DKVException broken = assertThrows(DKVException.class, () -> it.forEachRemaining(e -> { }));
+        assertEquals(broken, assertThrows(DKVException.class, it::hasNext));
+        assertEquals(broken, assertThrows(DKVException.class, it::next));
+        it.close();
+        assertEquals(false, it.hasNext());
     }
 
     @Test
