@@ -63,16 +63,39 @@ func (f *Founder) unsealHere(ctx context.Context, o *order) error {
 	return nil
 }
 
+// leave ends the seals of a promotion that was given up, before another one begins, as far as its
+// nodes answer: the other one takes over which are left, since some may never come back. The seals of
+// this slave's copies must end. A slave that replaces masters without an operator waits for no other node.
+func (f *Founder) leave(ctx context.Context, o *order) error {
+	if err := f.unsealOwn(ctx); err != nil || o.Standby {
+		return err
+	}
+	if err := f.release(ctx); err != nil {
+		f.opts.Log.Warn("not all seals of an earlier promotion have ended; they are ended later", "nodes", f.record.mayBeSealed(), "error", err)
+	}
+	return context.Cause(ctx)
+}
+
+// unsealOwn ends the seals of this slave's copies by a promotion that is given up.
+func (f *Founder) unsealOwn(ctx context.Context) error {
+	for _, l := range f.record.left() {
+		if err := f.opts.Copies.Unseal(ctx, l.ID); err != nil {
+			return fmt.Errorf("unseal this slave's copies: %w", err)
+		}
+	}
+	return nil
+}
+
 // release ends the seals of a promotion that is given up, and of those before it, and forgets
 // it once all have ended.
 func (f *Founder) release(ctx context.Context) error {
+	if err := f.unsealOwn(ctx); err != nil {
+		return err
+	}
 	r := *f.record
 	var errs []error
 	var left []Left
 	for _, l := range r.left() {
-		if err := f.opts.Copies.Unseal(ctx, l.ID); err != nil {
-			return fmt.Errorf("unseal this slave's copies: %w", err)
-		}
 		var stopped, slaves, masters error
 		l.Stopped, stopped = unsealed(ctx, l.ID, l.Stopped, f.opts.Masters.Resume)
 		l.Slaves, slaves = unsealed(ctx, l.ID, l.Slaves, f.opts.Set.Unseal)

@@ -119,6 +119,32 @@ func TestStandbyClaimsTheEra(t *testing.T) {
 	}
 }
 
+// What an earlier promotion has sealed at nodes that are gone for good keeps no later one from being
+// decided without force, which would not wait for the masters' leases. Without an operator it is not
+// even waited for.
+func TestNodesThatAreGoneHoldNoLaterPromotionUp(t *testing.T) {
+	for _, standby := range []bool{false, true} {
+		w, dir := &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
+		lapsed(w, given)
+		left := promotion.Record{ID: "p", Step: promotion.Abandoning, Era: 1, History: "1-aa", Masters: []string{"m:1"}, Cuts: map[string]promotion.Cut{"default": {Former: former}}}
+		if err := left.Write(dir); err != nil {
+			t.Fatal(err)
+		}
+		w.slaveSeal = "p"
+		_, asked, ran := w.promote(t, dir, promotion.Request{Standby: standby})
+		if asked != nil || !errors.Is(ran, promotion.ErrDecided) {
+			t.Fatal(asked, ran)
+		}
+		if r := recordOf(t, dir); r.Force || len(r.Earlier) != 1 || r.Earlier[0].ID != "p" || !slices.Equal(r.Earlier[0].Masters, left.Masters) {
+			t.Errorf("%+v", r)
+		}
+		again := slices.Contains(w.calls[1+slices.Index(w.calls, "unseal master"):], "unseal master") // beside the try at the start
+		if again == standby {
+			t.Errorf("standby %v: %v", standby, w.calls)
+		}
+	}
+}
+
 // A standby whose claim never will be given follows its masters again, and seals none.
 func TestRejectedClaimEndsTheSeal(t *testing.T) {
 	w, dir := &world{applied: 7, written: 9}, t.TempDir()

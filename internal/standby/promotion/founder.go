@@ -317,8 +317,8 @@ func (f *Founder) begin(ctx context.Context, o *order) error {
 		// Masters may serve again, and this copy may follow another history by now: no seal
 		// counts that was made before. The new one has another id, so that what is still on
 		// its way for the former cannot end its seals.
-		if err := f.release(ctx); err != nil && !o.Force && !o.Standby {
-			return kv.Errorf(kv.Unavailable, "an earlier promotion of this node was given up, and not all of its seals have ended: %w; try again when those nodes are back, or promote with -force", err)
+		if err := f.leave(ctx, o); err != nil {
+			return err
 		}
 	}
 	r := f.fresh(o.Request)
