@@ -58,24 +58,42 @@ func (s *session) printText(step, text string, era uint64) error {
 	})
 }
 
-// masterPause is how long to wait before a node is asked again whether it serves.
-const masterPause = 100 * time.Millisecond
+const (
+	// masterPause is how long to wait before a node is asked again whether it serves.
+	masterPause = 100 * time.Millisecond
+	// acceptPatience is how long a master may take until it accepts mutations: it gets its lease of the
+	// registry, and waits for a slave that could stand by, which may never come.
+	acceptPatience = 3 * time.Second
+)
 
-// awaitMaster waits until the promoted node, which opens its data again, is a master.
+// awaitMaster waits until the promoted node, which opens its data again, is a master, and a moment
+// until it accepts mutations.
 func (s *session) awaitMaster(ctx context.Context, era uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	var last error
+	var led time.Time
+	done := ""
 	for {
 		res, err := s.getNodeStatus(ctx)
 		if err == nil && leads(res) {
-			return s.printText("done", s.doneText(res.GetAddress(), era), era)
+			if led.IsZero() {
+				led = time.Now()
+			}
+			why := rejection(res)
+			done = s.doneText(res.GetAddress(), era, why)
+			if why == "" || time.Since(led) > acceptPatience {
+				return s.printText("done", done, era)
+			}
 		}
 		if err != nil {
 			last = err
 		}
 		select {
 		case <-ctx.Done():
+			if done != "" {
+				return s.printText("done", done, era)
+			}
 			return fmt.Errorf("the promotion is decided, but the node does not serve yet: %w; see dkvctl -status and its log", errors.Join(ctx.Err(), last))
 		case <-time.After(masterPause):
 		}
@@ -92,11 +110,27 @@ func leads(res *serverpb.NodeStatusResponse) bool {
 	return len(res.GetVBuckets()) > 0 && res.GetRole() != "slave"
 }
 
-func (s *session) doneText(address string, era uint64) string {
-	if len(s.With) > 0 {
-		return fmt.Sprintf("%s are the masters of era %d and accept mutations", strings.Join(append([]string{address}, s.With...), ", "), era)
+// rejection says why a master accepts no mutations of a vBucket that it leads; empty if it does.
+func rejection(res *serverpb.NodeStatusResponse) string {
+	for _, v := range res.GetVBuckets() {
+		if v.GetIsLeader() && v.GetReason() != "" {
+			return v.GetReason()
+		}
 	}
-	return fmt.Sprintf("%s is the master of era %d and accepts mutations", address, era)
+	return ""
+}
+
+// doneText says what a promotion has made of the nodes, and why they accept no mutations; empty if
+// they do.
+func (s *session) doneText(address string, era uint64, rejection string) string {
+	who, is, accepts := address, "is the master", "accepts"
+	if len(s.With) > 0 {
+		who, is, accepts = strings.Join(append([]string{address}, s.With...), ", "), "are the masters", "accept"
+	}
+	if rejection != "" {
+		return fmt.Sprintf("%s %s of era %d; at %s mutations are rejected at present: %s", who, is, era, address, rejection)
+	}
+	return fmt.Sprintf("%s %s of era %d and %s mutations", who, is, era, accepts)
 }
 
 func runRejoin(ctx context.Context, s *session, args []string) error {

@@ -46,6 +46,8 @@ type Node struct {
 	standing func(vBucket string) *serverpb.StandingSet
 	// record says what the record in the registry means for the node; nil if it uses none.
 	record func() string
+	// refusal says why the owner of a vBucket's log answers no mutation; nil says nothing.
+	refusal func(vBucket string) string
 	// silent says whether the registry does not answer the node; nil if it needs no answers.
 	silent func() bool
 	// setLevel changes the levels of the node's log; nil if they are fixed.
@@ -73,6 +75,10 @@ func (n *Node) ShowRecord(of func() string) { n.record = of }
 
 // ShowSilence has the status show whether the registry does not answer the node.
 func (n *Node) ShowSilence(is func() bool) { n.silent = is }
+
+// ShowRefusal has the status show why the owner of a vBucket's log answers no mutation, although the
+// log accepts them.
+func (n *Node) ShowRefusal(of func(vBucket string) string) { n.refusal = of }
 
 // ShowTasks has the status show these tasks, and those of this service among them.
 func (n *Node) ShowTasks(tasks *task.List) { n.tasks = tasks }
@@ -117,6 +123,9 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		status := n.vBucketStatus(s)
 		if n.standing != nil && status.GetIsLeader() {
 			status.Standing = n.standing(v.Name)
+		}
+		if n.refusal != nil && status.GetIsLeader() && status.GetReason() == "" {
+			status.Reason = n.refusal(v.Name)
 		}
 		resp.VBuckets = append(resp.VBuckets, status)
 	}

@@ -20,15 +20,37 @@ func (s *Standbys) Show(to interface {
 	ShowStanding(func(vBucket string) *serverpb.StandingSet)
 	ShowRecord(func() string)
 	ShowSilence(func() bool)
+	ShowRefusal(func(vBucket string) string)
 }) {
 	if s == nil {
 		return
 	}
 	to.ShowStanding(s.standing)
+	to.ShowRefusal(s.refusal)
 	if s.record != nil {
 		to.ShowRecord(s.record.status)
 		to.ShowSilence(s.record.keeper.Silent)
 	}
+}
+
+// refusal says why this node answers no mutation of a vBucket whose log it owns, although it serves;
+// empty if it does.
+func (s *Standbys) refusal(vBucket string) string {
+	i := slices.IndexFunc(s.logs, func(l *confirm.Log) bool { return l.VBucket() == vBucket })
+	if i < 0 {
+		return ""
+	}
+	if r, is := s.replicas[i].(interface{ Sealed() string }); is && r.Sealed() != "" {
+		return "a promotion has sealed the log, until that is decided or given up"
+	}
+	err := s.logs[i].Refusal()
+	if err == nil && s.record != nil {
+		err = s.record.keeper.Refusal(i)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // standing is the standing set of a vBucket; nil if nothing is waited for.

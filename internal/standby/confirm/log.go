@@ -204,6 +204,16 @@ func (l *Log) promise(want kv.Ack) (level kv.Ack, pending bool, err error) {
 	}
 }
 
+// Refusal returns why no answer is given at present, as long as the standing set stays as it is; nil
+// if answers are given, or wait.
+func (l *Log) Refusal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	_, _, err := l.promise(kv.AckDefault)
+	return err
+}
+
 // unleased is why nothing is answered if the log and the node do not agree on leases.
 func (l *Log) unleased() error {
 	if l.set.Leased {

@@ -141,6 +141,9 @@ func (k *Keeper) Fault() error {
 	return err
 }
 
+// Refusal returns why a log, by its position, has no lease; nil if it has.
+func (k *Keeper) Refusal(i int) error { return k.gates[i].held() }
+
 // closed returns the first log that stays without the lease, and why; nil if there is none.
 func (k *Keeper) closed() (*Gate, error) {
 	for _, g := range k.gates {
