@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -28,16 +29,20 @@ type tx struct {
 	standbys *layout.Opaque
 }
 
-// current is a key's value as storage.Data holds it, expired or not.
+// current is a key's value as storage.Data holds it, expired or not. The value itself is there
+// only if it is no longer than an entry of the batch may find it.
 type current struct {
 	value    []byte
+	size     int // of the value
 	expireTS uint64
 	found    bool
+	// longest is the length up to which the value is kept when it is read.
+	longest int
 }
 
-// begin begins a batch and reads the old values that the entries depend on, all with one
-// MultiGet. If they depend on none, as plain puts into a keyspace without expiring keys, it
-// reads nothing.
+// begin begins a batch and reads the old values that the entries depend on, with as few
+// MultiGets as there can be. If they depend on none, as plain puts into a keyspace without
+// expiring keys, it reads nothing.
 func (m *Machine) begin(entries []Entry) (*tx, error) {
 	m.scratch.batch.Reset()
 	tx := &tx{m: m, batch: &m.scratch.batch, effects: m.scratch.effects}
@@ -52,7 +57,14 @@ func (m *Machine) begin(entries []Entry) (*tx, error) {
 			}
 		}
 	}
-	return tx, tx.read(keys)
+	tx.know(keys)
+	for i := range entries {
+		if c := entries[i].Command; c != nil && len(c.Mutations) > 0 && (c.Kind == command.CompareAndSet || c.Kind == command.Increment) {
+			cur := tx.known[string(c.Mutations[0].Key)]
+			cur.longest = max(cur.longest, len(c.Expect), counterBytes)
+		}
+	}
+	return tx, tx.readFrom(m.engine, keys)
 }
 
 func (m *Machine) needsOldValues(entries []Entry) bool {
@@ -76,34 +88,57 @@ func (m *Machine) needsOldValues(entries []Entry) bool {
 	return false
 }
 
-// read fills known with the current values of keys.
-func (tx *tx) read(keys [][]byte) error { return tx.readFrom(tx.m.engine, keys) }
-
 // multiGetter reads the old values for a batch.
 type multiGetter interface {
 	MultiGet(storage.Space, [][]byte) ([][]byte, error)
 }
 
+// know makes known what readFrom fills.
+func (tx *tx) know(keys [][]byte) {
+	s := &tx.m.scratch
+	s.keys = keys
+	olds := s.reserve(len(keys))
+	tx.known = s.known
+	for i, key := range keys {
+		if tx.known[string(key)] == nil {
+			tx.known[string(key)] = &olds[i]
+		}
+	}
+}
+
+// readFrom fills known with the current values of keys. They may come to far more than the
+// memory holds: what is not needed of them is dropped before more are read.
 func (tx *tx) readFrom(old multiGetter, keys [][]byte) error {
-	m := tx.m
-	stored, err := old.MultiGet(storage.Data, keys)
+	for from := 0; from < len(keys); {
+		stored, err := old.MultiGet(storage.Data, keys[from:])
+		if err != nil {
+			return err
+		}
+		all := len(stored) == len(keys)
+		for i := range stored {
+			if err := tx.known[string(keys[from+i])].read(stored[i], all); err != nil {
+				return fmt.Errorf("key %q: %w", keys[from+i], err)
+			}
+		}
+		from += len(stored)
+	}
+	return nil
+}
+
+// read takes what is needed of a stored value. Unless the values of all keys are there
+// together it is copied: it lies in the same memory as others, which are not kept.
+func (c *current) read(stored []byte, all bool) error {
+	if stored == nil {
+		return nil
+	}
+	value, expireTS, err := layout.SplitData(stored)
 	if err != nil {
 		return err
 	}
-	m.scratch.keys = keys
-	olds := m.scratch.reserve(len(keys))
-	tx.known = m.scratch.known
-	for i, key := range keys {
-		if tx.known[string(key)] != nil {
-			continue
-		}
-		tx.known[string(key)] = &olds[i]
-		if stored[i] == nil {
-			continue
-		}
-		olds[i].found = true
-		if olds[i].value, olds[i].expireTS, err = layout.SplitData(stored[i]); err != nil {
-			return fmt.Errorf("key %q: %w", key, err)
+	c.found, c.size, c.expireTS, c.value = true, len(value), expireTS, nil
+	if len(value) <= c.longest {
+		if c.value = value; !all {
+			c.value = bytes.Clone(value)
 		}
 	}
 	return nil

@@ -45,16 +45,19 @@ func (tx *tx) live(key []byte) (current, bool) {
 func (tx *tx) matches(key, expect []byte) bool {
 	cur, live := tx.live(key)
 	if len(expect) == 0 {
-		return !live || len(cur.value) == 0
+		return !live || cur.size == 0
 	}
-	return live && string(cur.value) == string(expect)
+	return live && cur.size == len(expect) && string(cur.value) == string(expect)
 }
+
+// counterBytes is the length of a counter.
+const counterBytes = 8
 
 func (tx *tx) increment(m kv.Mutation, delta int64) (int64, command.Code) {
 	cur, live := tx.live(m.Key)
 	var counter int64
-	if live && len(cur.value) > 0 {
-		if len(cur.value) != 8 {
+	if live && cur.size > 0 {
+		if cur.size != counterBytes {
 			return 0, command.NotACounter
 		}
 		counter = int64(binary.BigEndian.Uint64(cur.value))
@@ -89,7 +92,7 @@ func (tx *tx) set(m kv.Mutation) {
 	}
 	if cur != nil {
 		tx.reindex(m.Key, cur, m.ExpireTS)
-		*cur = current{value: m.Value, expireTS: m.ExpireTS, found: true}
+		*cur = current{value: m.Value, size: len(m.Value), expireTS: m.ExpireTS, found: true}
 	}
 	layout.PutData(tx.batch, m.Key, m.Value, m.ExpireTS)
 	tx.effects = append(tx.effects, m)

@@ -25,28 +25,36 @@ func (m *Machine) Get(key []byte, now kv.Clock) (kv.Pair, bool, error) {
 	return pair, live, m.note(err)
 }
 
+// ErrTooMuch means that the values of keys are too large to be read at once. A view reads
+// them in several parts.
+var ErrTooMuch = errors.New("the values are too large to be read at once")
+
 // MultiGet returns the pairs of the keys that exist as of now, in the order of keys, all from
-// one state.
+// one state; or ErrTooMuch.
 func (m *Machine) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
 	if !m.gate.enter() {
 		return nil, ErrClosed
 	}
 	defer m.gate.leave()
 	stored, err := m.engine.MultiGet(storage.Data, keys)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, m.note(err)
+	case len(stored) < len(keys):
+		return nil, ErrTooMuch
 	}
 	pairs, err := livePairs(keys, stored, now)
 	return pairs, m.note(err)
 }
 
+// livePairs returns the pairs of the first keys, whose values were read.
 func livePairs(keys, stored [][]byte, now kv.Clock) ([]kv.Pair, error) {
-	pairs := make([]kv.Pair, 0, len(keys))
-	for i, key := range keys {
+	pairs := make([]kv.Pair, 0, len(stored))
+	for i := range stored {
 		if stored[i] == nil {
 			continue
 		}
-		p, live, err := parsePair(key, stored[i], now)
+		p, live, err := parsePair(keys[i], stored[i], now)
 		if err != nil {
 			return nil, err
 		}

@@ -176,12 +176,21 @@ func (v *View) Get(key []byte, now kv.Clock) (pair kv.Pair, found bool, err erro
 // MultiGet reads keys like Machine.MultiGet, from the view's state.
 func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
 	var pairs []kv.Pair
+	var tooMuch error
 	err := v.read(func(r storage.Reader) error {
 		stored, err := r.MultiGet(storage.Data, keys)
-		if err == nil {
-			pairs, err = livePairs(keys, stored, now)
+		switch {
+		case err != nil:
+			return err
+		case len(stored) < len(keys):
+			tooMuch = ErrTooMuch
+			return nil
 		}
+		pairs, err = livePairs(keys, stored, now)
 		return err
 	})
+	if err == nil {
+		err = tooMuch
+	}
 	return pairs, v.m.note(err)
 }

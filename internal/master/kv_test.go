@@ -3,13 +3,17 @@ package master
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 func TestFoundTellsMissingFromEmpty(t *testing.T) {
@@ -215,6 +219,39 @@ func TestMultiGet(t *testing.T) {
 		for i, p := range resp.GetKeyValues() {
 			if string(p.GetKey()) != fmt.Sprintf("k%03d", 2*i) || string(p.GetValue()) != fmt.Sprint("v", 2*i) {
 				t.Fatalf("pair %d is %v", i, p)
+			}
+		}
+	}
+}
+
+// TestMultiGetOfLargeValues: those that are too large to be read at once are read in parts, at
+// whatever level, with small ones before, between and behind them.
+func TestMultiGetOfLargeValues(t *testing.T) {
+	r := newRig(t, func(_ *local.Options, l *Limits) {
+		*l = Limits{Key: 1 << 10, Value: 2 << 20, Batch: 3 << 20, Response: 32 << 20}
+	})
+	value := func(i int) string {
+		if i%3 == 0 {
+			return fmt.Sprint("small", i)
+		}
+		return strings.Repeat(string(rune('a'+i)), storage.MultiGetBytes/3)
+	}
+	var keys [][]byte
+	for i := range 20 {
+		r.MustPut(fmt.Sprint("k", i), value(i))
+		keys = append(keys, fmt.Append(nil, "k", i), fmt.Append(nil, "absent", i))
+	}
+	for _, level := range []serverpb.ReadConsistency{serverpb.ReadConsistency_SEQUENTIAL, serverpb.ReadConsistency_LINEARIZABLE} {
+		for _, more := range []int{0, viewChunk} {
+			asked := slices.Concat(keys, slices.Repeat(keys[:1], more))
+			resp, err := r.MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: asked, ReadConsistency: level}, grpc.MaxCallRecvMsgSize(64<<20))
+			if err != nil || len(resp.GetKeyValues()) != 20+more {
+				t.Fatalf("%v, %d keys: %d pairs, %v", level, len(asked), len(resp.GetKeyValues()), err)
+			}
+			for i, p := range resp.GetKeyValues()[:20] {
+				if string(p.GetKey()) != fmt.Sprint("k", i) || string(p.GetValue()) != value(i) {
+					t.Fatalf("%v: pair %d is of %q, with %d bytes", level, i, p.GetKey(), len(p.GetValue()))
+				}
 			}
 		}
 	}

@@ -2,10 +2,12 @@ package master
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
@@ -73,30 +75,36 @@ func answerable(ctx context.Context, opts kv.ReadOptions) (context.Context, cont
 const viewChunk = 64
 
 // readKeys hands the pairs of keys to add, in order and from one state, chunk by chunk if
-// they are many.
+// they are many or large.
 func readKeys(ctx context.Context, v route.VBucket, keys [][]byte, opts kv.ReadOptions, add func([]kv.Pair) error) (kv.ReadInfo, error) {
 	if len(keys) <= viewChunk {
 		pairs, info, err := v.MultiGet(ctx, keys, opts)
-		if err != nil {
+		if err == nil {
+			return info, add(pairs)
+		}
+		if !errors.Is(err, fsm.ErrTooMuch) {
 			return info, err
 		}
-		return info, add(pairs)
 	}
 	view, info, err := v.View(ctx, opts)
 	if err != nil {
 		return info, err
 	}
 	defer view.Close()
-	for len(keys) > 0 {
+	for n := viewChunk; len(keys) > 0; {
 		if err := ctx.Err(); err != nil {
 			return info, replica.ReadError(err)
 		}
-		chunk := keys[:min(len(keys), viewChunk)]
-		keys = keys[len(chunk):]
+		chunk := keys[:min(len(keys), n)]
 		pairs, err := view.MultiGet(chunk)
+		if errors.Is(err, fsm.ErrTooMuch) { // never of a single key
+			n = max(len(chunk)/8, 1)
+			continue
+		}
 		if err != nil {
 			return info, replica.ReadError(err)
 		}
+		keys, n = keys[len(chunk):], min(2*n, viewChunk)
 		if err := add(pairs); err != nil {
 			return info, err
 		}

@@ -45,6 +45,10 @@ func (s Space) String() string {
 	}
 }
 
+// MultiGetBytes bounds what a MultiGet reads: a few kilobytes of keys may name
+// more than the memory holds. It exceeds this by less than one value.
+const MultiGetBytes = 4 << 20
+
 // Reader reads one state of an engine. All methods are safe for concurrent
 // use. Key and value slices that are returned belong to the caller, unless a
 // method says otherwise; slices passed in are not kept.
@@ -53,7 +57,9 @@ type Reader interface {
 	// present key is never nil.
 	Get(s Space, key []byte) (value []byte, found bool, err error)
 	// MultiGet returns a value for each key, in order; nil if the key is
-	// absent. All are read from one state.
+	// absent. All are read from one state. Once the values have more than
+	// MultiGetBytes it reads no further ones: there are fewer values than keys
+	// then, but one at least.
 	MultiGet(s Space, keys [][]byte) ([][]byte, error)
 	// Iterate walks the keys of r in order. The iterator sees one state: the
 	// one at the time of the call.

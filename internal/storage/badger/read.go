@@ -72,11 +72,15 @@ func (e *Engine) multiGetAt(version uint64, s storage.Space, keys [][]byte) ([][
 	defer txn.Discard()
 	values := make([][]byte, len(keys))
 	var stored []byte
+	size := 0
 	for i, key := range keys {
 		var err error
 		stored = appendKey(stored[:0], s, key)
 		if values[i], _, err = get(txn, stored); err != nil {
 			return nil, err
+		}
+		if size += len(values[i]); size > storage.MultiGetBytes {
+			return values[:i+1], nil
 		}
 	}
 	return values, nil

@@ -71,6 +71,7 @@ func TestBrokenEnginesFail(t *testing.T) {
 		"nil for an empty value":      {faults{nilForEmpty: true}, []string{"EmptyValue"}},
 		"returns its own memory":      {faults{sharedMemory: true}, []string{"ResultsBelongToTheCaller"}},
 		"MultiGet in the wrong order": {faults{sortsMultiGet: true}, []string{"MultiGet"}},
+		"MultiGet of any size":        {faults{readsAll: true}, []string{"MultiGetIsBounded"}},
 		"cuts large values":           {faults{losesLargeValues: true}, []string{"LargeKeysAndValues", "LargeValueReplaced"}},
 		"serves when closed":          {faults{servesWhenClosed: true}, []string{"Close"}},
 		"checkpoints nothing":         {faults{emptyCheckpoint: true}, []string{"Checkpoint", "CheckpointWhileWriting"}},

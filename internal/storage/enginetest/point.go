@@ -3,6 +3,7 @@ package enginetest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -16,6 +17,7 @@ func pointChecks() []check {
 		{"LargeKeysAndValues", checkLarge},
 		{"LargeValueReplaced", checkLargeReplaced},
 		{"MultiGet", checkMultiGet},
+		{"MultiGetIsBounded", checkMultiGetBound},
 		{"ResultsBelongToTheCaller", checkOwnership},
 		{"SpacesAreIsolated", checkSpaces},
 		{"ValueParts", checkValueParts},
@@ -187,6 +189,42 @@ func checkMultiGet(t T, f Factory) {
 			got, err := r.MultiGet(storage.Data, none)
 			if err != nil || len(got) != 0 {
 				t.Fatalf("%s: MultiGet of no keys = %v, %v", name, got, err)
+			}
+		}
+	}
+}
+
+// checkMultiGetBound: a few keys may name more than the memory holds, in any order.
+func checkMultiGetBound(t T, f Factory) {
+	x := open(t, f)
+	const size, many = storage.MultiGetBytes / 4, 12
+	var keys [][]byte
+	for i := range many {
+		keys = append(keys, fmt.Appendf(nil, "k%02d", i))
+		x.put(storage.Data, string(keys[i]), string(pattern(uint64(i), size)))
+	}
+	backwards := slices.Clone(keys)
+	slices.Reverse(backwards)
+	mixed := [][]byte{keys[11], []byte("absent"), keys[3], keys[3], keys[7], keys[0], keys[9], keys[11], []byte("k"), keys[1]}
+	for name, r := range map[string]storage.Reader{"engine": x.engine, "view": x.view()} {
+		for _, asked := range [][][]byte{keys, backwards, mixed} {
+			for rest := asked; len(rest) > 0; {
+				got, err := r.MultiGet(storage.Data, rest)
+				if err != nil || len(got) == 0 || len(got) > len(rest) {
+					t.Fatalf("%s: MultiGet of %q: %d values, %v", name, rest, len(got), err)
+				}
+				total := 0
+				for i, v := range got {
+					want, found, err := r.Get(storage.Data, rest[i])
+					if err != nil || found != (v != nil) || !bytes.Equal(v, want) {
+						t.Fatalf("%s: MultiGet[%d] of %q has %d bytes, want %d, %v", name, i, rest, len(v), len(want), err)
+					}
+					total += len(v)
+				}
+				if total >= storage.MultiGetBytes+2*size || total <= storage.MultiGetBytes && len(got) < len(rest) {
+					t.Fatalf("%s: MultiGet of %d keys has %d values of %d bytes", name, len(rest), len(got), total)
+				}
+				rest = rest[len(got):]
 			}
 		}
 	}

@@ -219,8 +219,12 @@ func (s *state) get(space storage.Space, key []byte) ([]byte, bool) {
 
 func (s *state) multiGet(space storage.Space, keys [][]byte) [][]byte {
 	values := make([][]byte, len(keys))
+	size := 0
 	for i, key := range keys {
 		values[i], _ = s.get(space, key)
+		if size += len(values[i]); size > storage.MultiGetBytes {
+			return values[:i+1]
+		}
 	}
 	return values
 }

@@ -137,6 +137,7 @@ dkv_opened dkv_open(const char* dir, const dkv_options* options,
   if (s.ok() && !(s = Create(missing, db.get())).ok()) Close(db.get());
   if (!s.ok()) return {dkv::CodeOf(s), dkv::MessageOf(s), nullptr};
   db->read.verify_checksums = true;
+  db->read.value_size_soft_limit = DKV_MULTI_GET_BYTES;
   // What recovery found is in sorted files by now.
   db->durable = db->db->GetLatestSequenceNumber();
   return {DKV_OK, nullptr, db.release()};

@@ -97,15 +97,15 @@ func TestValuesOfEverySize(t *testing.T) {
 			}
 			check(when, i, v)
 		}
-		values, err := e.MultiGet(storage.Data, append(keys, []byte("absent")))
+		values, err := e.MultiGet(storage.Data, append([][]byte{[]byte("absent")}, keys...))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range keys {
-			check(when, i, values[i])
+			check(when, i, values[1+i])
 		}
-		if last := values[len(keys)]; last != nil {
-			t.Fatalf("%s: absent key has a value of %d bytes", when, len(last))
+		if absent := values[0]; absent != nil {
+			t.Fatalf("%s: absent key has a value of %d bytes", when, len(absent))
 		}
 		for _, rng := range []storage.Range{{}, {Reverse: true}, {Bulk: true}} {
 			it := e.Iterate(storage.Data, rng)

@@ -1,10 +1,13 @@
 // Reading: single keys, many keys at once, and walks in blocks of pairs.
 #include "shim_internal.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "rocksdb/snapshot.h"
 
 using dkv::CodeOf;
 using dkv::MessageOf;
@@ -113,10 +116,30 @@ dkv_multi_value dkv_multi_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
     slices[i] = Slice(keys, key_lens[i]);
     keys += key_lens[i];
   }
-  db->db->MultiGet(ReadAt(db, snapshot, &scratch), db->cfs[cf], n,
-                   slices.data(), found->values.data(), statuses.data());
-  dkv_multi_value result = {DKV_OK, nullptr, 0, nullptr};
-  for (size_t i = 0; i < n; i++) {
+  const ReadOptions& read = ReadAt(db, snapshot, &scratch);
+  db->db->MultiGet(read, db->cfs[cf], n, slices.data(), found->values.data(),
+                   statuses.data());
+  dkv_multi_value result = {DKV_OK, nullptr, 0, 0, nullptr};
+  // RocksDB stops at the limit, in an order of its own. Then the keys are read
+  // again one by one, up to the limit and from one state.
+  const bool cut = std::any_of(statuses.begin(), statuses.end(),
+                               [](const Status& s) { return s.IsAborted(); });
+  ReadOptions again;
+  std::unique_ptr<rocksdb::ManagedSnapshot> pinned;
+  if (cut) {
+    again = read;
+    if (snapshot == nullptr) {
+      pinned = std::make_unique<rocksdb::ManagedSnapshot>(db->db.get());
+      again.snapshot = pinned->snapshot();
+    }
+    for (PinnableSlice& value : found->values) value.Reset();
+  }
+  for (size_t i = 0; i < n && result.size <= DKV_MULTI_GET_BYTES; i++) {
+    if (cut) {
+      statuses[i] =
+          db->db->Get(again, db->cfs[cf], slices[i], &found->values[i]);
+    }
+    result.count = i + 1;
     const Status& s = statuses[i];
     if (s.IsNotFound()) {
       value_lens[i] = -1;
@@ -131,6 +154,7 @@ dkv_multi_value dkv_multi_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
     value_lens[i] = static_cast<int64_t>(found->values[i].size());
     result.size += found->values[i].size();
   }
+  found->values.resize(result.count);
   if (result.size > 0) result.rest = found.release();
   return result;
 }

@@ -55,6 +55,9 @@ func (r *reader) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	return value, true, nil
 }
 
+// The bound that the shim knows is that of the interface.
+const _ = uint(C.DKV_MULTI_GET_BYTES-storage.MultiGetBytes) + uint(storage.MultiGetBytes-C.DKV_MULTI_GET_BYTES)
+
 // MultiGet implements storage.Reader. The values share one allocation.
 func (r *reader) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
 	if err := r.check(s); err != nil {
@@ -71,6 +74,7 @@ func (r *reader) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
 	if err := statusError(m.code, m.message); err != nil {
 		return nil, err
 	}
+	values, lens = values[:m.count], lens[:m.count]
 	all := make([]byte, int(m.size))
 	if m.rest != nil {
 		C.dkv_values_take(m.rest, bytesPointer(all))

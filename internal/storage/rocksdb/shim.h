@@ -137,12 +137,17 @@ typedef struct {
   int code;
   char* message;
   size_t size;       // of all values together
+  size_t count;      // of keys that were looked up, from the first one on
   dkv_values* rest;  // set if size is not 0: take it
 } dkv_multi_value;
 
+// DKV_MULTI_GET_BYTES is storage.MultiGetBytes.
+enum { DKV_MULTI_GET_BYTES = 4 << 20 };
+
 // dkv_multi_get looks up n keys, which lie one behind the other in keys, in one
 // state. value_lens[i] becomes the length of the i-th value, -1 if the key
-// is absent.
+// is absent. Once the values have more than DKV_MULTI_GET_BYTES it looks up no
+// further ones: count says how many there are.
 dkv_multi_value dkv_multi_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
                               size_t n, const char* keys,
                               const uint32_t* key_lens, int64_t* value_lens);
