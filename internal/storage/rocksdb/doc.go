@@ -59,6 +59,11 @@
 // 32 KiB for the end of the log. Its track_and_verify_wals_in_manifest has been
 // known, in this version, to report logs as missing that are not.
 //
+// A file that is missing, or a manifest that ends early, is to RocksDB a database with fewer
+// keys. Those that there are at Open and at Close are listed, see inventory.go: a copy that was
+// cut short, and logs that were deleted, are storage.ErrCorrupt. After a crash it is not known
+// which logs there were last, so that one of several that is missing is not noticed.
+//
 // # Raw options
 //
 // Options.INI names a file of RocksDB's own options, in the form in which

@@ -180,6 +180,9 @@ func (e *Engine) Close() error {
 	}
 	C.dkv_close(e.native)
 	e.native = nil
+	if err == nil {
+		recordInventory(e.dir, true)
+	}
 	if e.ownMemory {
 		e.memory.Close()
 	}

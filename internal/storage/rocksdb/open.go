@@ -63,6 +63,9 @@ func (e *Engine) open(o Options) error {
 	}
 	families := 0
 	if exists {
+		if err := checkInventory(o.Dir); err != nil {
+			return err
+		}
 		if families, err = checkFamilies(o.Dir); err != nil {
 			return err
 		}
@@ -86,6 +89,7 @@ func (e *Engine) open(o Options) error {
 		C.dkv_close(native)
 		return err
 	}
+	recordInventory(o.Dir, false)
 	e.native = native
 	return nil
 }
@@ -116,7 +120,7 @@ func prepareFolder(dir string) (exists bool, err error) {
 	for _, entry := range entries {
 		name := entry.Name()
 		switch {
-		case name == "CURRENT":
+		case name == currentFile:
 			return true, nil
 		case name == "KEYREGISTRY", strings.HasSuffix(name, ".vlog"):
 			badger = true

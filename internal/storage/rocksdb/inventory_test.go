@@ -1,0 +1,129 @@
+package rocksdb
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// sealed returns the folder of an engine that was closed, with a key in a table and one in the
+// newest log.
+func sealed(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, k := range []string{"a", "b"} {
+		e := open(t, testOptions(dir))
+		write(t, e, true, k, "v")
+		if k == "a" {
+			if err := e.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// wantLack opens a folder that lacks something.
+func wantLack(t *testing.T, dir, what string) {
+	t.Helper()
+	before := listing(t, dir)
+	e, err := Open(testOptions(dir))
+	if err == nil {
+		t.Fatalf("it opens with %q, %q", get(t, e, "a"), get(t, e, "b"))
+	}
+	if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), "restore the folder from a backup") {
+		t.Errorf("%v, want %s", err, what)
+	}
+	if after := listing(t, dir); len(after) != len(before) {
+		t.Errorf("the folder has %v, and had %v", after, before)
+	}
+}
+
+// TestCopyThatWasCutShort: a file of a database that was closed is missing, or its end is.
+func TestCopyThatWasCutShort(t *testing.T) {
+	cut := func(t *testing.T, path string, by int64) {
+		t.Helper()
+		fi, err := os.Stat(path)
+		if err == nil {
+			err = os.Truncate(path, fi.Size()-by)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("newest log missing", func(t *testing.T) {
+		dir := sealed(t)
+		log, _ := newestLog(t, dir)
+		if err := os.Remove(log); err != nil {
+			t.Fatal(err)
+		}
+		wantLack(t, dir, filepath.Base(log)+" is missing")
+	})
+	t.Run("newest log cut", func(t *testing.T) {
+		dir := sealed(t)
+		log, content := newestLog(t, dir)
+		cut(t, log, int64(len(content)))
+		wantLack(t, dir, filepath.Base(log)+" has 0 bytes")
+	})
+	t.Run("manifest cut", func(t *testing.T) {
+		dir := sealed(t)
+		manifest, err := presentManifest(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut(t, filepath.Join(dir, manifest), 20)
+		wantLack(t, dir, manifest+" has ")
+	})
+}
+
+// TestLogsDeletedAfterAKill: which logs there were is not known then, but that there were some.
+func TestLogsDeletedAfterAKill(t *testing.T) {
+	e := open(t, testOptions(t.TempDir()))
+	write(t, e, true, "a", "v")
+	dir := image(t, e.dir)
+	names, err := logFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantLack(t, dir, "all files of the write-ahead log")
+}
+
+// TestInventoryThatMeansNothing: a list of an earlier opening, as an older release leaves it, and
+// one that a power failure has torn.
+func TestInventoryThatMeansNothing(t *testing.T) {
+	dir := sealed(t)
+	path := filepath.Join(dir, inventoryFile)
+	earlier, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range [][]byte{earlier, earlier[:len(earlier)/2], nil} {
+		e := open(t, testOptions(dir))
+		write(t, e, true, "c", "v")
+		if err := e.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, list, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := open(t, testOptions(dir))
+	if got := get(t, e, "b"); got != "v" {
+		t.Errorf("b is %q", got)
+	}
+}
