@@ -24,7 +24,9 @@ type call struct {
 	calls *calls
 	conn  *conn
 	id    uint32 // of its stream
-	begun time.Time
+	// headed is how many bytes its headers have on the wire.
+	headed int
+	begun  time.Time
 	// header is the call's metadata, which is not changed. identity is whose call it is, once
 	// authorize has decided that; nil if callers are not distinguished.
 	header   metadata.MD
@@ -50,9 +52,9 @@ type call struct {
 	frames int
 	moved  time.Time
 	over   bool
-	// shared, under conn.mu: requests of other calls arrive on the call's stream. What is counted
-	// is on its way until it is taken.
-	shared bool
+	// more, under conn.mu: messages arrive on the call's stream one after the other, and shared:
+	// they are requests of other calls. What is counted is on its way until it is taken.
+	more, shared bool
 
 	mu     sync.Mutex
 	method *method
@@ -105,7 +107,7 @@ func (c *calls) tap(ctx context.Context, info *tap.Info) (context.Context, error
 		return k, nil
 	}
 	if a, ours := p.Addr.(addr); ours {
-		k.conn, k.id = a.conn, a.conn.stream
+		k.conn, k.id, k.headed = a.conn, a.conn.stream, a.conn.headed
 		k.conn.mu.Lock()
 		k.conn.byStream[k.id] = k
 		k.conn.mu.Unlock()

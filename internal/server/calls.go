@@ -179,6 +179,9 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		return err
 	}
 	opened = true
+	if m.sends && k.conn != nil {
+		k.conn.expectMore(k)
+	}
 	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k, span: span}
 	if m.audited {
 		s.audit = c.auditing(ss.Context(), m, &entry)

@@ -37,9 +37,10 @@ type conn struct {
 	secure *tls.Conn
 
 	// Used by the reading goroutine alone: the frame parser, and the stream of the last
-	// headers.
+	// headers with their bytes on the wire.
 	in     frames
 	stream uint32
+	headed int
 	// resets bounds the calls that the client cancels; flooded: it cancelled more.
 	resets  resets
 	flooded bool
@@ -101,8 +102,10 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		switch rest = after; head.kind {
 		case frameHeaders:
-			c.stream = head.stream
+			c.stream, c.headed = head.stream, head.length
 			c.resets.began(head.stream, time.Now())
+		case frameContinuation:
+			c.headed += head.length
 		case frameData:
 			c.data(head)
 		case frameReset:
@@ -134,7 +137,7 @@ func (c *conn) data(f frame) {
 	c.mu.Lock()
 	k := c.byStream[f.stream]
 	switch {
-	case k == nil || k.over || !k.shared && !k.receiving.Load():
+	case k == nil || k.over || !k.more && !k.receiving.Load():
 		c.stray += cost
 		flooded := c.stray > maxStray
 		c.mu.Unlock()
@@ -142,7 +145,7 @@ func (c *conn) data(f frame) {
 			c.calls.cut(c, limitStray, "it goes on sending requests that were answered")
 		}
 		return
-	case !k.shared && k.frames == 0 && f.flags&flagEndStream != 0:
+	case !k.more && k.frames == 0 && f.flags&flagEndStream != 0:
 		c.mu.Unlock() // a whole request in one frame: bounded by the number of calls
 		return
 	}
@@ -150,13 +153,17 @@ func (c *conn) data(f frame) {
 	k.bytes += cost
 	k.moved = now
 	c.received += cost
-	full, shared, untaken := c.received > c.calls.wire.perConn, k.shared, k.bytes
+	full, more, shared, untaken := c.received > c.calls.wire.perConn, k.more, k.shared, k.bytes
 	c.mu.Unlock()
 	switch over := c.calls.wire.held.Add(cost) > c.calls.wire.limit; {
+	case more && untaken <= mostUntaken:
+	case more && !shared:
+		c.calls.limited(limitMemory)
+		k.endStream(toStatus(noRoom("%d KiB of the stream have arrived and wait to be read, which is the limit; send less at once", mostUntaken>>10)))
 	case !over && !full:
 	case !shared:
 		c.calls.relieve(k, full)
-	case untaken > mostUntaken && !c.makeRoom(full):
+	case !c.makeRoom(full):
 		c.calls.limited(limitMemory)
 		k.endStream(toStatus(memoryFull(c.calls.wire.limit)))
 	}

@@ -58,9 +58,17 @@ func (f forwarding) Forward(stream grpc.BidiStreamingServer[peerpb.ForwardedCall
 // it has just replaced.
 const maxShared = 16
 
-// mostUntaken is how much of a shared stream may have arrived and not have been taken while memory
-// is short and nothing else can be ended: a message of those that other nodes send is smaller by far.
+// mostUntaken is how much of a client's stream may have arrived and not have been taken; of a shared
+// one while memory is short and nothing else can be ended: a message of those that other nodes send
+// is smaller by far.
 const mostUntaken = 1 << 20
+
+// expectMore records that further messages arrive on the stream of a call.
+func (c *conn) expectMore(k *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.more = true
+}
 
 // shares records that the requests of other calls arrive on the stream of a call, which goes on for
 // long. It reports whether the connection may have one more of these.
@@ -96,12 +104,16 @@ func (s taking) RecvMsg(m any) error {
 	return err
 }
 
-// took releases what a message of a shared stream held while it arrived, with its part of what the
+// took releases what a message of a client's stream held while it arrived, with its part of what the
 // frames took.
 func (c *conn) took(k *call, n int64) {
 	const prefix = 5 // gRPC's, before each message
 	n += prefix
 	c.mu.Lock()
+	if !k.more {
+		c.mu.Unlock()
+		return
+	}
 	payload := k.bytes - int64(k.frames)*frameOverhead
 	gone := k.bytes
 	if n < payload {

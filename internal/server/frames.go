@@ -6,9 +6,10 @@ import (
 
 // The frames of HTTP/2 that matter here, by their type.
 const (
-	frameData    = 0x0
-	frameHeaders = 0x1
-	frameReset   = 0x3
+	frameData         = 0x0
+	frameHeaders      = 0x1
+	frameReset        = 0x3
+	frameContinuation = 0x9
 
 	flagEndStream = 0x1
 

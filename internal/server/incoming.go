@@ -55,14 +55,53 @@ func decoded(raw []byte, m pb.Message) error {
 // is kept in refused.
 type streamedMessage struct {
 	message pb.Message
+	size    int // on the wire
 	refused error
 }
 
 func (in *streamedMessage) decode(data mem.BufferSlice) error {
+	in.size = data.Len()
 	wire := data.MaterializeToBuffer(buffers)
 	defer wire.Free()
 	in.refused = decoded(wire.ReadOnlyData(), in.message)
 	return nil
+}
+
+// headedFrom is how many bytes on the wire the headers of a call have from which they are counted. As
+// many of HTTP/2's table take the memory of a small request, and most calls have no more.
+const headedFrom = 512
+
+// countHeader counts the metadata of a request with large headers, as bytes of the request: it is
+// there before anything of the message is, and for as long.
+func (k *call) countHeader() error {
+	const perValue = 16 // what a text takes beyond its bytes
+	var n int64
+	for key, values := range k.header {
+		n += int64(len(key))
+		for _, v := range values {
+			n += int64(len(v) + perValue)
+		}
+	}
+	over, full := k.conn.hold(k, n)
+	if !over && !full || k.conn.makeRoom(full) {
+		return nil
+	}
+	k.calls.limited(limitMemory)
+	return toStatus(memoryFull(k.calls.wire.limit))
+}
+
+// hold counts n bytes that the request of a call holds until release. It reports whether all
+// requests, or those of the connection, hold too much with them.
+func (c *conn) hold(k *call, n int64) (over, full bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.over || c.closed {
+		return false, false
+	}
+	k.bytes += n
+	c.received += n
+	w := c.calls.wire
+	return w.held.Add(n) > w.limit, c.received > w.perConn
 }
 
 // mostExpanded is how much one decoded request may take beyond its bytes.

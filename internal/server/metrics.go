@@ -29,7 +29,9 @@ type method struct {
 	op            string
 	kind          string
 	streaming     bool
-	endless       bool
+	// sends: the client sends a stream of messages.
+	sends   bool
+	endless bool
 	// following: its streams are those of nodes that follow this one.
 	following bool
 	// repeatable: serving a call twice changes nothing.
@@ -69,6 +71,7 @@ func newMethod(service string, m grpc.MethodInfo, qualified bool) *method {
 		op:         op,
 		kind:       kind,
 		streaming:  m.IsServerStream || m.IsClientStream,
+		sends:      m.IsClientStream,
 		endless:    endless(service, m.Name),
 		following:  following(m.Name) || service == peerpb.Forwarding_ServiceDesc.ServiceName,
 		repeatable: repeatable(m.Name),

@@ -209,6 +209,9 @@ func (s guardedStream) receive(m any) error {
 	if err := s.ServerStream.RecvMsg(&in); err != nil {
 		return err
 	}
+	if s.call.conn != nil {
+		s.call.conn.took(s.call, int64(in.size))
+	}
 	return in.refused
 }
 

@@ -93,7 +93,10 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 		return exhausted(requestPause,
 			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
 	}
-	return ended
+	if ended != nil || u.headed < headedFrom {
+		return ended
+	}
+	return u.countHeader()
 }
 
 // sample begins the span of the call, if it is sampled. Its caller has been accepted: a stranger

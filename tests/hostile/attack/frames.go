@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -57,6 +58,25 @@ var frames = []Attack{
 		_, ok := c.Begin(serverpb.DKV_Get_FullMethodName, hpack.HeaderField{Name: "x-large", Value: strings.Repeat("y", 70<<10), Sensitive: true})
 		return ok
 	})},
+	{"waiting-metadata", wire, func(ctx context.Context, e *Enemy) {
+		e.often(ctx, 32, func(ctx context.Context, _ int) bool {
+			c := e.raw(ctx, 1<<16, true)
+			if c == nil {
+				return false
+			}
+			defer c.Close()
+			for ok := true; ok && ctx.Err() == nil; {
+				for range 1000 {
+					if _, ok = c.Begin(serverpb.DKV_Get_FullMethodName, hpack.HeaderField{Name: "x-large", Value: strings.Repeat("y", 70<<10), Sensitive: true}); !ok {
+						break
+					}
+				}
+				e.count("rounds", 1)
+				sleep(ctx, time.Second)
+			}
+			return false
+		})
+	}},
 	{"odd-timeouts", wire, flood(func(_ *Enemy, c *rawgrpc.Client) bool {
 		odd := []string{"1n", "99999999H", "0n", "-1S", "1", "", "xS", "00000000000000001S"}
 		s, ok := c.Begin(serverpb.DKV_Get_FullMethodName, hpack.HeaderField{Name: "grpc-timeout", Value: odd[rand.IntN(len(odd))]})

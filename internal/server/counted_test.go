@@ -1,0 +1,112 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/testkit/rawgrpc"
+)
+
+// reflecting opens a stream of messages of the client's, whose handler takes none any more: its
+// answers are not taken. It returns the server's end.
+func (r *rig) reflecting(a *rawgrpc.Client) (stream uint32, of *conn) {
+	r.t.Helper()
+	stream, _ = a.Begin("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+	list := []byte{0, 0, 0, 0, 3, 7<<3&0x7f | 2, 1, '*'} // list_services
+	testkit.Eventually(r.t, "its answers wait", func() bool {
+		a.Data(stream, slices.Concat(list, list, list, list), false, 1<<10)
+		for _, k := range r.calls.streams.all() {
+			if k.conn != nil && !k.receiving.Load() {
+				of = k.conn
+				return of.held() > 200
+			}
+		}
+		return false
+	})
+	return stream, of
+}
+
+// held is how much the requests of the connection hold.
+func (c *conn) held() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.received
+}
+
+// The messages of a client's stream count until they are read, and are no offence.
+func TestUnreadMessagesOfAStreamCount(t *testing.T) {
+	r := newRig(t, limitMemoryTo(16<<20))
+	a := r.attack(0, true)
+	s, c := r.reflecting(a)
+	was := c.held()
+	if !a.Data(s, make([]byte, 50<<10), false, 16<<10) {
+		t.Fatal("the connection was closed")
+	}
+	testkit.Eventually(t, "they count", func() bool { return c.held() >= was+50<<10 })
+	const frames = mostUntaken >> 14
+	for range frames { // a fast client has a larger window
+		c.data(frame{kind: frameData, stream: s, length: 16 << 10})
+	}
+	testkit.Eventually(t, "the stream has ended", func() bool { return r.calls.streams.size() == 0 })
+	if r.hits(limitMemory) != 1 {
+		t.Errorf("the limit was met %v times", r.hits(limitMemory))
+	}
+	r.others()
+	a.Close()
+	r.drained()
+}
+
+// Those that are read hold nothing.
+func TestMessagesOfAStreamAreGivenBack(t *testing.T) {
+	r := newRig(t, limitMemoryTo(16<<20))
+	a := r.attack(1<<16, true)
+	s, _ := a.Begin("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+	unknown := []byte{0, 0, 0, 0x20, 3, 0x22, 0x80, 0x40} // a symbol of 8 KiB
+	for range 3 {
+		a.Data(s, append(slices.Clone(unknown), make([]byte, 8<<10)...), false, 16<<10)
+	}
+	testkit.Eventually(t, "the stream is open", func() bool { return r.calls.streams.size() == 1 })
+	r.drained()
+	if r.hits(limitMemory) != 0 {
+		t.Error("a limit was met")
+	}
+}
+
+// Large headers are memory as messages are, from before the message on.
+func TestHeadersCount(t *testing.T) {
+	r := newRig(t, limitMemoryTo(4<<20), func(o *Options) { o.MaxInFlight = 1000 })
+	peak := r.peak()
+	var all []*rawgrpc.Client
+	for range 3 {
+		a := r.attack(1<<16, true)
+		all = append(all, a)
+		for range 60 {
+			large := hpack.HeaderField{Name: "x-large", Value: strings.Repeat("y", 60<<10), Sensitive: true}
+			if _, ok := a.Begin(serverpb.DKV_Get_FullMethodName, large); !ok {
+				t.Fatal("the connection was closed")
+			}
+		}
+		end := <-a.Ends
+		if end.Code != codes.ResourceExhausted || !strings.Contains(end.Message, "max-memory-in-flight") {
+			t.Errorf("ended with %+v", end)
+		}
+	}
+	r.others()
+	if most := peak(); most < 2<<20 || most > 5<<20 {
+		t.Errorf("%d MiB were held", most>>20)
+	}
+	for _, a := range all {
+		a.Close()
+	}
+	r.drained()
+	if _, err := r.Get(context.Background(), &serverpb.GetRequest{Key: []byte("k")}); err != nil {
+		t.Error(err)
+	}
+}
