@@ -422,6 +422,26 @@ func TestHungLeader(t *testing.T) {
 	}
 }
 
+// Calls with much time that wait for a leader that does not answer have the nodes be asked who
+// leads now, before one of them ends.
+func TestCallsThatStallAskWhoLeads(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	cl.nodes[0].hang()
+	tasks := sync.WaitGroup{}
+	defer tasks.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*enough)
+	defer cancel()
+	tasks.Go(func() { c.Get(ctx, []byte("k")) })
+	testkit.Eventually(t, "the call waits", func() bool { return cl.nodes[0].count(getMethod) == 1 })
+	asked := c.learner.probeNow.Changed()
+	select {
+	case <-asked:
+	case <-time.After(enough):
+		t.Error("no one asks who leads")
+	}
+}
+
 // Calls whose time ends at a leader that does not answer have the nodes be asked who leads now,
 // so that the next ones need not wait for the next round.
 func TestCallsThatEndInVainAskWhoLeads(t *testing.T) {

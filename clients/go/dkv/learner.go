@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/signal"
@@ -51,6 +52,8 @@ type probe struct {
 	timeouts, failed int
 	slave            bool
 	answered         bool // at least once
+	// stalled reports that calls wait for the node, and none of them has ended for a while.
+	stalled atomic.Bool
 }
 
 const (
@@ -73,6 +76,9 @@ const (
 	// maxTimeouts is how many consecutive probes a node may leave unanswered before the
 	// calls that wait for it are cut off.
 	maxTimeouts = 2
+	// stallTime is how long the calls that wait for a node may go without one of them ending
+	// before the nodes are asked who leads: with much time left, none of them fails.
+	stallTime = 500 * time.Millisecond
 )
 
 func newLearner(c *Client) *learner {
@@ -138,7 +144,7 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 		} else {
 			pause = firstProbePause
 		}
-		if !sleepOr(ctx, jitter(wait), probeNow) {
+		if !l.pause(ctx, p, jitter(wait), probeNow) {
 			return
 		}
 		if gap = nextPause(gap); time.Since(asked) >= calm {
@@ -146,6 +152,30 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 		}
 		if !sleepOr(ctx, max(jitter(gap)-time.Since(asked), jitter(minGap)), nil) {
 			return
+		}
+	}
+}
+
+// pause waits until the node is to be probed again, and has all nodes probed if calls that
+// wait for it stall. It reports false if ctx ends.
+func (l *learner) pause(ctx context.Context, p *probe, wait time.Duration, probeNow <-chan struct{}) bool {
+	for end := time.Now().Add(wait); ; {
+		waits, ended := p.node.calls.Load() > 0, p.node.ended.Load()
+		if !sleepOr(ctx, min(stallTime, time.Until(end)), probeNow) {
+			return false
+		}
+		select {
+		case <-probeNow:
+			return true
+		default:
+		}
+		if time.Until(end) <= 0 {
+			return true
+		}
+		p.stalled.Store(waits && p.node.calls.Load() > 0 && p.node.ended.Load() == ended)
+		if p.stalled.Load() {
+			l.probeSoon()
+			return true
 		}
 	}
 }
@@ -224,7 +254,11 @@ func (l *learner) record(p *probe, r *report, err error) error {
 	if p.timeouts++; !errors.Is(err, context.DeadlineExceeded) {
 		p.timeouts = 0
 	}
-	if p.timeouts >= maxTimeouts && !l.mustWaitFor(p.node) {
+	enough := maxTimeouts
+	if p.stalled.Load() {
+		enough = 1
+	}
+	if p.timeouts >= enough && !l.mustWaitFor(p.node) {
 		p.timeouts = 0
 		l.client.reconnect(p.node)
 	}

@@ -14,8 +14,9 @@ import (
 type node struct {
 	addr string
 	peer atomic.Pointer[peer.Peer]
-	// calls counts the calls in progress.
+	// calls counts the calls in progress, ended those that are over.
 	calls atomic.Int64
+	ended atomic.Uint64
 	// latency is the moving average of response times, in nanoseconds; 0 means
 	// unknown.
 	latency atomic.Int64
@@ -68,6 +69,7 @@ func (n *node) invoke(ctx context.Context, method string, req, resp any) error {
 	n.calls.Add(1)
 	err := p.Invoke(traced(ctx), method, req, resp)
 	n.calls.Add(-1)
+	n.ended.Add(1)
 	return n.note(err)
 }
 
