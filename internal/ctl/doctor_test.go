@@ -24,7 +24,7 @@ func TestDoctorFindsAllMembers(t *testing.T) {
 	if got.code != exitFailed || !strings.Contains(got.stdout, "3 nodes") {
 		t.Errorf("%+v", got)
 	}
-	for _, want := range []string{"PROBLEM  unreachable " + silent, "dkvctl -removeNode http://h:3", "PROBLEM  spare: 2 of 3 voters are alive"} {
+	for _, want := range []string{"PROBLEM  unreachable " + silent, "dkvctl -removeNode http://h:3", "PROBLEM  spare: 2 of 3 voters of the cluster are alive"} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("%q is missing in\n%s", want, got.stdout)
 		}

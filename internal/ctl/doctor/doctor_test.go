@@ -35,6 +35,7 @@ func node(t *testing.T, at time.Time, i int, role string) *observe.Node {
 		VBuckets: []*serverpb.VBucketStatus{{VBucket: "default", State: "serving", IsLeader: i == 0 || i == 4, Leader: "10.0.0.1:8080", HistoryId: "h",
 			CommitIndex: 100, AppliedIndex: 100, FirstChangeNumber: 1, ClockMillis: uint64(at.UnixMilli())}}}}
 	if role != "slave" {
+		n.MemberOf, n.MemberRole = n.Status.ClusterId, role
 		n.Member = &modelspb.NodeInfo{NodeUrl: fmt.Sprintf("http://10.0.0.%d:9020", i+1), NodeId: uint64(i + 1), Address: addr, DcID: fmt.Sprintf("zone%d", i%3)}
 	}
 	health := `{"status": "healthy", "reasons": [], "disk": {"free_bytes": 500000000000, "total_bytes": 1000000000000, "reserve_bytes": 1000000000}}`
@@ -206,6 +207,19 @@ func TestEachCheckFinds(t *testing.T) {
 	}
 	if len(broken) != len(Checks()) {
 		t.Errorf("%d cases for %d checks", len(broken), len(Checks()))
+	}
+}
+
+// TestSilentNodeOfTheRegistry: it counts as one of the registry, and not of the masters.
+func TestSilentNodeOfTheRegistry(t *testing.T) {
+	c := healthy(t)
+	down(c.Nodes[5])
+	var found []string
+	for _, f := range Examine(c).Findings {
+		found = append(found, f.Check+": "+f.What)
+	}
+	if len(found) != 2 || !strings.HasPrefix(found[0], "unreachable") || !strings.HasPrefix(found[1], "spare: 2 of 3 voters of the registry are alive") {
+		t.Errorf("%q", found)
 	}
 }
 

@@ -74,10 +74,10 @@ func (p *patient) electorates() []electorate {
 		if !n.Voter() {
 			continue
 		}
-		of := byCluster[p.clusterOf(n)]
+		of := byCluster[n.MemberOf]
 		if of == nil {
 			of = new(electorate)
-			byCluster[p.clusterOf(n)] = of
+			byCluster[n.MemberOf] = of
 		}
 		of.all = append(of.all, n)
 		if n.Status != nil {
@@ -91,19 +91,12 @@ func (p *patient) electorates() []electorate {
 	return out
 }
 
-// clusterOf returns the cluster of a member. One that does not answer belongs to the masters,
-// if there is but one cluster.
-func (p *patient) clusterOf(n *observe.Node) string {
-	if n.Status != nil {
-		return n.Status.GetClusterId()
+// of names the cluster whose voters they are.
+func (e *electorate) of() string {
+	if e.all[0].Role() == observe.Discovery {
+		return "the registry"
 	}
-	for _, o := range p.in(observe.Master) {
-		return o.Status.GetClusterId()
-	}
-	for _, o := range p.in(observe.Discovery) {
-		return o.Status.GetClusterId()
-	}
-	return ""
+	return "the cluster"
 }
 
 func (e *electorate) majority() int { return len(e.all)/2 + 1 }
@@ -124,7 +117,7 @@ func majority(p *patient) []Finding {
 	for _, e := range p.electorates() {
 		if len(e.live) < e.majority() {
 			out = append(out, Finding{Severity: Problem,
-				What: fmt.Sprintf("%d of %d voters are alive, %d are needed; %s are missing", len(e.live), len(e.all), e.majority(), e.missing()),
+				What: fmt.Sprintf("%d of %d voters of %s are alive, %d are needed; %s are missing", len(e.live), len(e.all), e.of(), e.majority(), e.missing()),
 				Mend: "start the missing nodes again with their folders; docs/RUNBOOKS.md, \"Lost majority\", if they are gone for good"})
 		}
 	}
@@ -136,7 +129,7 @@ func spare(p *patient) []Finding {
 	for _, e := range p.electorates() {
 		if len(e.all) > 2 && len(e.live) == e.majority() {
 			out = append(out, Finding{Severity: Problem,
-				What: fmt.Sprintf("%d of %d voters are alive, which is the bare majority; %s missing", len(e.live), len(e.all), isAre(e.missing())),
+				What: fmt.Sprintf("%d of %d voters of %s are alive, which is the bare majority; %s missing", len(e.live), len(e.all), e.of(), isAre(e.missing())),
 				Mend: "start it again; or replace it: dkvctl -removeNode URL, then start a node with --nexus-join and dkvctl -addNode URL"})
 		}
 	}
@@ -156,7 +149,7 @@ func evenVoters(p *patient) []Finding {
 	for _, e := range p.electorates() {
 		if n := len(e.all); n > 2 && n%2 == 0 {
 			out = append(out, Finding{Severity: Warning,
-				What: fmt.Sprintf("the cluster has %d voters and survives the loss of %d, as it would with %d", n, (n-1)/2, n-1),
+				What: fmt.Sprintf("%s has %d voters and survives the loss of %d, as it would with %d", e.of(), n, (n-1)/2, n-1),
 				Mend: "add a voter (dkvctl -addNode URL) or remove one (dkvctl -removeNode URL)"})
 		}
 	}
@@ -183,7 +176,7 @@ func oneZone(p *patient) []Finding {
 		}
 		if delete(zones, ""); len(e.all) > 2 && len(zones) == 1 {
 			out = append(out, Finding{Severity: Warning,
-				What: fmt.Sprintf("all %d voters are in %q (dc-id)", len(e.all), slices.Collect(maps.Keys(zones))[0]),
+				What: fmt.Sprintf("all %d voters of %s are in %q (dc-id)", len(e.all), e.of(), slices.Collect(maps.Keys(zones))[0]),
 				Mend: "run the voters in different zones and name these with dc-id; or keep a slave elsewhere: dkvsrv --role slave --dc-id OTHER"})
 		}
 	}
@@ -201,7 +194,7 @@ func oneHost(p *patient) []Finding {
 		}
 		for _, host := range slices.Sorted(maps.Keys(byHost)) {
 			if names := byHost[host]; len(names) > 1 {
-				out = append(out, Finding{Severity: Warning, What: fmt.Sprintf("%d voters run on the host %s: %s", len(names), host, strings.Join(names, ", ")),
+				out = append(out, Finding{Severity: Warning, What: fmt.Sprintf("%d voters of %s run on the host %s: %s", len(names), e.of(), host, strings.Join(names, ", ")),
 					Mend: "move all but one: start a node elsewhere with --nexus-join, dkvctl -addNode URL, then dkvctl -removeNode URL of the old one"})
 			}
 		}

@@ -28,6 +28,9 @@ type Node struct {
 	Address string
 	// Member is the node as its cluster lists it; nil if it is no member, or only a slave.
 	Member *modelspb.NodeInfo
+	// MemberOf is the id of the cluster that lists it, and MemberRole the role of that cluster's
+	// members: a member that does not answer says neither.
+	MemberOf, MemberRole string
 	// Status is nil if the node does not answer; then Err says why.
 	Status *serverpb.NodeStatusResponse
 	Err    error
@@ -53,7 +56,7 @@ func (n *Node) Name() string {
 // member.
 func (n *Node) Role() string {
 	if n.Status == nil && n.Member != nil {
-		return Master
+		return n.MemberRole
 	}
 	return n.Status.GetRole()
 }
@@ -204,13 +207,14 @@ func (t *taking) members(ctx context.Context) {
 		}
 		for _, m := range list.GetNodes() {
 			t.ask(ctx, []string{m.GetAddress()})
-			t.setMember(n.Status.GetClusterId(), m)
+			t.setMember(n, m)
 		}
 	}
 }
 
-// setMember notes that a node is a member. One whose address is not known has a row, too.
-func (t *taking) setMember(cluster string, m *modelspb.NodeInfo) {
+// setMember notes that a node is a member, as another one lists it. One whose address is not
+// known has a row, too.
+func (t *taking) setMember(by *Node, m *modelspb.NodeInfo) {
 	if m.GetStatus() == modelspb.NodeInfo_SLAVE {
 		return
 	}
@@ -224,8 +228,8 @@ func (t *taking) setMember(cluster string, m *modelspb.NodeInfo) {
 		t.known[addr] = n
 		t.cluster.Nodes = append(t.cluster.Nodes, n)
 	}
-	if n.Status == nil || n.Status.GetClusterId() == cluster {
-		n.Member = m
+	if cluster := by.Status.GetClusterId(); n.Status == nil || n.Status.GetClusterId() == cluster {
+		n.Member, n.MemberOf, n.MemberRole = m, cluster, by.Role()
 	}
 }
 

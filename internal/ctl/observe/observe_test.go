@@ -3,6 +3,9 @@ package observe
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/dkvdb/dkv/api/modelspb"
+	"github.com/dkvdb/dkv/api/serverpb"
 )
 
 const answer = `[{"name": "dkv_requests_total", "metrics": [{"labels": {"op": "get", "code": "OK"}, "value": 7}, {"labels": {"op": "get", "code": "NotFound"}, "value": 2},
@@ -42,5 +45,17 @@ func TestRegistryOfANode(t *testing.T) {
 			t.Errorf("with %s: %s", key, value)
 		}
 		r.Config[key] = had
+	}
+}
+
+// TestSilentMembers: a member that does not answer has the role and the cluster of the one that
+// lists it.
+func TestSilentMembers(t *testing.T) {
+	c := &taking{cluster: new(Cluster), known: make(map[string]*Node)}
+	for i, role := range []string{Master, Discovery} {
+		c.setMember(&Node{Status: &serverpb.NodeStatusResponse{Role: role, ClusterId: "of " + role}}, &modelspb.NodeInfo{NodeUrl: "http://10.0.0.2:" + role})
+		if n := c.cluster.Nodes[i]; n.Role() != role || n.MemberOf != "of "+role || !n.Voter() {
+			t.Errorf("%+v", n)
+		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 // seen is a node that has answered so many requests, all of them in 1 to 2 ms.
 func seen(t *testing.T, i int, requests int) *observe.Node {
 	n := &observe.Node{Address: fmt.Sprintf("10.0.0.%d:8080", i), Metrics: new(observe.Metrics),
-		Member: &modelspb.NodeInfo{NodeUrl: "http://h:1", DcID: fmt.Sprint(i)},
+		Member: &modelspb.NodeInfo{NodeUrl: "http://h:1", DcID: fmt.Sprint(i)}, MemberOf: "c", MemberRole: observe.Master,
 		Status: &serverpb.NodeStatusResponse{NodeName: fmt.Sprintf("n%d", i), Role: "master", Version: "1.0", Database: "orders",
 			VBuckets: []*serverpb.VBucketStatus{{VBucket: "0", State: "serving", IsLeader: i == 1, AppliedIndex: 7}}}}
 	text := fmt.Sprintf(`[{"name": "dkv_requests_total", "metrics": [{"labels": {"code": "OK"}, "value": %d}, {"labels": {"code": "Unavailable"}, "value": %d}]},
@@ -71,7 +71,7 @@ func TestText(t *testing.T) {
 	for _, want := range []string{
 		"dkv orders  2 of 3 nodes answer  03:04:07\n",
 		"! 10.0.0.3:8080: it does not answer: connection refused\n",
-		"! 2 of 3 voters are alive, which is the bare majority",
+		"! 2 of 3 voters of the cluster are alive, which is the bare majority",
 		"n1             10.0.0.1:8080  master  serving   *1/1   1100    100  2.0ms",
 		"n2\\x1b[2J\\n    10.0.0.2:8080  master  serving    0/1   1100    100  2.0ms",
 		"10.0.0.3:8080  10.0.0.3:8080  master  DOWN         -      -      -      -    -",
