@@ -268,6 +268,7 @@ func TestNodeThatWasRemoved(t *testing.T) {
 	cl.nodes[0].dc, cl.nodes[1].dc, cl.nodes[2].dc = "here", "far", "far"
 	cl.lead(cl.nodes[0])
 	c := ready(t, cl.addrs(), WithDC("here"))
+	allReplicas(t, c, 3)
 	ctx := testkit.Within(t, enough)
 	must[uint64](t)(c.Put(ctx, []byte("k"), []byte("v")))
 	iterate := func() {
