@@ -58,13 +58,13 @@ func (s *Server) perform(w http.ResponseWriter, r *http.Request, path string, ac
 }
 
 // view answers GET requests with a document.
-func view(v View) handler {
+func (s *Server) view(v View) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		document, err := v(r.Context())
 		if err != nil {
 			return err
 		}
-		return writeJSON(w, http.StatusOK, document)
+		return s.writeDocument(w, r, http.StatusOK, document)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // vars answers with the runtime's variables, those that libraries publish through expvar,
 // and those of Options.Vars. The server publishes none through expvar itself: its list
 // belongs to the process, and a name in it stays for good.
-func (s *Server) vars(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) vars(w http.ResponseWriter, r *http.Request) error {
 	document := make(map[string]json.RawMessage)
 	expvar.Do(func(kv expvar.KeyValue) {
 		if text := []byte(kv.Value.String()); json.Valid(text) {
@@ -26,7 +26,7 @@ func (s *Server) vars(w http.ResponseWriter, _ *http.Request) error {
 		}
 		document[name] = text.Bytes()
 	}
-	return writeJSON(w, http.StatusOK, document)
+	return s.writeDocument(w, r, http.StatusOK, document)
 }
 
 // registerPprof serves runtime profiles. Importing the package also puts them on

@@ -42,5 +42,5 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		}
 		q.Limit = n
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"events": s.options.Events(q)})
+	return s.writeDocument(w, r, http.StatusOK, map[string]any{"events": s.options.Events(q)})
 }

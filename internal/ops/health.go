@@ -135,7 +135,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
 	if h.Status == Unhealthy {
 		status = http.StatusServiceUnavailable
 	}
-	return writeJSON(w, status, h)
+	return s.writeDocument(w, r, status, h)
 }
 
 // MarshalJSON writes empty lists as [], not null.

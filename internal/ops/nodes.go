@@ -27,7 +27,7 @@ const (
 func (s *Server) registerNodes() {
 	s.options.Nodes.Bind(s.http.Handler)
 	s.get(nodesPath, func(w http.ResponseWriter, r *http.Request) error {
-		return writeJSON(w, http.StatusOK, s.options.Nodes.Survey(r))
+		return s.writeDocument(w, r, http.StatusOK, s.options.Nodes.Survey(r))
 	})
 	s.get(nodesStreamPath, func(w http.ResponseWriter, r *http.Request) error {
 		return s.stream(w, r, nodesStreamPath, "nodes", func(context.Context) (any, error) { return s.options.Nodes.Survey(r), nil })

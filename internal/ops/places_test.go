@@ -1,11 +1,13 @@
 package ops
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -135,5 +137,47 @@ func TestOneHostCannotTakeAllScrapes(t *testing.T) {
 	}
 	if dropped == 0 {
 		t.Error("none has made room")
+	}
+}
+
+// TestLargeAnswersThatAreNotTakenAreFew: the health of a node with many vBuckets is large, and each
+// connection that leaves it unread would hold one.
+func TestLargeAnswersThatAreNotTakenAreFew(t *testing.T) {
+	o := options()
+	large := Health{Status: Healthy, VBuckets: make([]VBucket, 20_000)}
+	var small atomic.Bool
+	o.Health = func(context.Context) Health {
+		if small.Load() {
+			return Health{Status: Healthy}
+		}
+		return large
+	}
+	o.Views = map[string]View{"/admin/large": func(context.Context) (any, error) { return large, nil }}
+	r := run(t, o)
+	status := func(host, path string) int {
+		answer, err := from(t, host).Get(r.url(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	for i := range 2 * maxDocuments {
+		fmt.Fprint(r.leaves(t, []string{"GET /health", "GET /admin/large"}[i%2]), "\r\n")
+	}
+	testkit.Eventually(t, "there is no room for another one", func() bool {
+		r.documents.mu.Lock()
+		defer r.documents.mu.Unlock()
+		return r.documents.n == maxDocuments
+	})
+	if got := status("127.0.0.2", "/health"); got != http.StatusServiceUnavailable {
+		t.Errorf("one more of the host is answered %d", got)
+	}
+	if got := status("127.0.0.1", "/admin/large"); got != http.StatusOK {
+		t.Errorf("another host is answered %d", got)
+	}
+	small.Store(true)
+	if got := status("127.0.0.2", "/health"); got != http.StatusOK {
+		t.Errorf("a small answer: %d", got)
 	}
 }

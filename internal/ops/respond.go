@@ -25,14 +25,49 @@ type handler func(http.ResponseWriter, *http.Request) error
 
 // writeJSON answers with a document.
 func writeJSON(w http.ResponseWriter, status int, document any) error {
-	// Encoded before the header is sent, so that a failure can still be answered.
+	body, err := encoded(document)
+	if err != nil {
+		return err
+	}
+	return write(w, status, "application/json", body)
+}
+
+// encoded is a document as it is sent. It is encoded before the header is sent, so that a failure
+// can still be answered.
+func encoded(document any) ([]byte, error) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(document); err != nil {
-		return fmt.Errorf("encode the answer: %w", err)
+		return nil, fmt.Errorf("encode the answer: %w", err)
 	}
-	return write(w, status, "application/json", body.Bytes())
+	return body.Bytes(), nil
+}
+
+const (
+	// largeDocument is the size in bytes from which a document counts: smaller ones are bounded by
+	// the number of connections.
+	largeDocument = 64 << 10
+	// maxDocuments bounds the large ones that are being taken at the same time.
+	maxDocuments = 16
+)
+
+// writeDocument is writeJSON for documents that may be large, as those of nodes with many vBuckets
+// are, or of many nodes. Each is held until its reader has taken it.
+func (s *Server) writeDocument(w http.ResponseWriter, r *http.Request, status int, document any) error {
+	body, err := encoded(document)
+	if err != nil {
+		return err
+	}
+	if len(body) >= largeDocument {
+		place := s.documents.take(callerName(r), func() { dropAnswer(w) })
+		if place == nil {
+			w.Header().Set("Retry-After", "1")
+			return &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf("large answers are being taken %d times at once, which is the limit: retry later", maxDocuments)}
+		}
+		defer s.documents.leave(place)
+	}
+	return write(w, status, "application/json", body)
 }
 
 // writeText answers with plain text.

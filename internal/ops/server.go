@@ -97,10 +97,10 @@ type Server struct {
 	crossOrigin *http.CrossOriginProtection
 	registered  []string
 	paths       []string // for the index
-	// streams, scrapes, keyCalls and relays are the requests that a caller may leave halfway.
-	streams, scrapes, keyCalls, relays places
-	stopping                           chan struct{} // closed once: streams end
-	stop                               sync.Once
+	// streams, scrapes, documents, keyCalls and relays are the requests that a caller may leave halfway.
+	streams, scrapes, documents, keyCalls, relays places
+	stopping                                      chan struct{} // closed once: streams end
+	stop                                          sync.Once
 }
 
 // New makes a server on a listener, which it owns unless New fails. It serves nothing
@@ -123,6 +123,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		crossOrigin: http.NewCrossOriginProtection(),
 		streams:     places{most: maxStreams},
 		scrapes:     places{most: maxScrapes},
+		documents:   places{most: maxDocuments},
 		keyCalls:    places{most: maxKeyCalls},
 		relays:      places{most: maxKeyCalls},
 		stopping:    make(chan struct{}),
