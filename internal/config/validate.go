@@ -195,6 +195,8 @@ func (c *Config) validateAutoPromote() error {
 		return c.wrong(key, "the registry decides which node is the master: set discovery-service.client.discovery-service-addr to its nodes, or remove this key")
 	case c.Storage.Diskless:
 		return c.wrong(key, "a node without a disk forgets at a restart what it has acknowledged, so it can neither be replaced nor replace another one safely: drop --diskless, or remove this key")
+	case c.Role == RoleSlave && c.Storage.Engine != RocksDB && c.Node.VBuckets > 1:
+		return c.wrong(key, "a slave of %d vBuckets becomes a master that keeps logs by Raft, which cannot run on %s: use --db-engine rocksdb, or remove this key", c.Node.VBuckets, c.Storage.Engine)
 	case r.Ack == AckAsync:
 		return c.wrong(key, "with repl-ack async no slave is known to have what was acknowledged, so none could replace this node: set repl-ack to sync (or to semi_sync, which may lose what a slave has not written to disk), or remove this key")
 	}

@@ -36,6 +36,7 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--auto-promote-after 5s --repl-ack sync", "--auto-promote-after: the registry decides which node is the master: set discovery-service.client.discovery-service-addr"},
 		{"--auto-promote-after 5s --repl-ack sync --disable-discovery-client" + registry, "--auto-promote-after: the registry decides which node is the master, and disable-discovery-client is set"},
 		{"--auto-promote-after 5s --repl-ack sync --diskless --db-engine badger" + registry, "--auto-promote-after: a node without a disk forgets at a restart"},
+		{"--auto-promote-after 5s --repl-ack sync --role slave --vbuckets 2 --db-engine badger" + registry, "--auto-promote-after: a slave of 2 vBuckets becomes a master that keeps logs by Raft, which cannot run on badger: use --db-engine rocksdb"},
 		{"--auto-promote-after 5s" + registry, "--auto-promote-after: with repl-ack async no slave is known to have what was acknowledged"},
 		{"--trace-endpoint http://otel:4317", "--trace-endpoint: "},
 		{"--trace-endpoint otel", "--trace-endpoint: "},

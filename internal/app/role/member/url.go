@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/hosts"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
+	"github.com/dkvdb/dkv/internal/config"
 )
 
 // nodeURL is the node's Raft address; empty if it is to be found in the list.
@@ -49,6 +50,9 @@ func freeURL(n *node.Node) (string, error) {
 func Reserve(ctx context.Context, n *node.Node) (url, disk string, err error) {
 	if n.Dir == nil {
 		return "", "", errors.New("it is diskless, and what it acknowledged as a master would be lost with the process")
+	}
+	if engine := n.Config.Storage.Engine; engine != config.RocksDB {
+		return "", "", fmt.Errorf("it runs on %s, and masters of several vBuckets or nodes cannot: start it with --db-engine rocksdb on an empty db-folder, wait until it has the data, and promote it then", engine)
 	}
 	switch nexus := &n.Config.Nexus; {
 	case nexus.NodeURL != "":
