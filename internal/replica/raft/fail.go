@@ -80,6 +80,9 @@ func (r *Replica) reopenFailed() (bool, error) {
 	if err := r.state.Reopen(fsm.NewReplica); err != nil {
 		return false, err
 	}
+	if r.empty.Load() {
+		r.state.SetUnreadable(errNoState)
+	}
 	// Before it takes part: it may apply at once.
 	return r.state.Become(replica.Starting, nil, replica.Failed), nil
 }

@@ -208,6 +208,11 @@ func TestRaftAddedMemberHasNothingToRead(t *testing.T) {
 	if joined.Readable() {
 		t.Error("a member without a state is readable")
 	}
+	joined.fail(errTestFull)
+	testkit.Eventually(t, "it has room again", func() bool { return joined.State() == replica.Serving })
+	if joined.Readable() {
+		t.Error("a member whose storage was reopened without a state is readable")
+	}
 	c.reconfigure("added", func(owner *node, m replica.Membership) error {
 		return owner.Add(t.Context(), joined.id, joined.addr, m.Version)
 	})
