@@ -31,6 +31,7 @@ type wire struct {
 	broken    chan struct{}
 	breakOnce sync.Once
 	served    chan struct{} // closed when Serve has returned
+	messages  atomic.Int64  // that went back
 }
 
 func newWire(ctx context.Context) *wire {
@@ -77,7 +78,7 @@ func (s sending) CloseSend() error    { close(s.there); return nil }
 type receiving struct{ *wire }
 
 func (r receiving) Context() context.Context { return r.ctx }
-func (r receiving) SendMsg(m any) error      { return r.put(r.back, m) }
+func (r receiving) SendMsg(m any) error      { r.messages.Add(1); return r.put(r.back, m) }
 func (r receiving) RecvMsg(m any) error      { return r.get(r.there, m, nil) }
 
 // handler answers as a test says.
@@ -97,10 +98,11 @@ func (h handler) Serve(ctx context.Context, method, request []byte) Answer {
 	return h(ctx, string(method), m.GetValue())
 }
 
-func (h handler) Enter(int) bool       { return true }
-func (h handler) Leave()               {}
-func (h handler) Hold(int) *spb.Status { return nil }
-func (h handler) Release(int)          {}
+func (h handler) Quick(method []byte) bool { return strings.HasSuffix(string(method), "/Get") }
+func (h handler) Enter(int) bool           { return true }
+func (h handler) Leave()                   {}
+func (h handler) Hold(int) *spb.Status     { return nil }
+func (h handler) Release(int)              {}
 
 // rig is a line with its other end.
 type rig struct {

@@ -78,7 +78,10 @@ type Line struct {
 }
 
 // waiter is a call that waits for its answer.
-type waiter struct{ answered chan answer }
+type waiter struct {
+	answered chan answer
+	moved    func() bool // Call.Moved
+}
 
 // Open waits for the receiver's limits, which show that it serves the stream, and returns the
 // line. Without an error the caller runs it.
@@ -103,13 +106,16 @@ func Open(stream Sending) (*Line, error) {
 // meant. retired is called when the line takes no further calls, which may be before, and
 // cancel to end a stream that cannot go on.
 func (l *Line) Run(retired, cancel func()) error {
-	var sender sync.WaitGroup
-	sender.Go(func() { l.send(retired) })
+	var others sync.WaitGroup
+	ended := make(chan struct{})
+	others.Go(func() { l.send(retired) })
+	others.Go(func() { l.watch(ended) })
 	err := l.receive()
 	cancel()
 	l.retire()
 	l.out.end()
-	sender.Wait()
+	close(ended)
+	others.Wait()
 	l.out.mu.Lock()
 	left := l.waiting
 	l.waiting = nil
@@ -209,6 +215,52 @@ func (l *Line) answered(a answer) {
 	}
 }
 
+// watch has those wait no longer for whom another node is to be asked, until ended is closed.
+func (l *Line) watch(ended <-chan struct{}) {
+	look := time.NewTicker(movedPoll)
+	defer look.Stop()
+	var waiting []asked
+	for {
+		select {
+		case <-look.C:
+		case <-ended:
+			return
+		}
+		waiting = l.asking(waiting[:0])
+		for _, a := range waiting {
+			if a.moved() {
+				l.giveUp(a.id)
+			}
+		}
+		clear(waiting)
+	}
+}
+
+// asked is a call whose owner is compared.
+type asked struct {
+	id    uint64
+	moved func() bool
+}
+
+// asking appends the calls that wait only as long as no other node is to be asked.
+func (l *Line) asking(to []asked) []asked {
+	l.out.mu.Lock()
+	defer l.out.mu.Unlock()
+	for id, w := range l.waiting {
+		if w.moved != nil {
+			to = append(to, asked{id, w.moved})
+		}
+	}
+	return to
+}
+
+// giveUp ends the wait of a call for its answer.
+func (l *Line) giveUp(id uint64) {
+	if w := l.forget(id); w != nil {
+		w.answered <- answer{moved: true}
+	}
+}
+
 // Call makes a call and waits for its answer. Its errors are ErrNotTaken, ErrBroken, ErrMoved,
 // that of a request that cannot be encoded, and the cause of a context that ends.
 func (l *Line) Call(ctx context.Context, c *Call) (Reply, error) {
@@ -217,25 +269,11 @@ func (l *Line) Call(ctx context.Context, c *Call) (Reply, error) {
 		return Reply{}, err
 	}
 	l.out.wake()
-	var look *time.Timer
-	var due <-chan time.Time
-	if c.Moved != nil {
-		look = time.NewTimer(movedPoll)
-		defer look.Stop()
-		due = look.C
-	}
-	for {
-		select {
-		case a, arrived := <-w.answered:
-			return l.reply(w, a, arrived)
-		case <-due:
-			if c.Moved() {
-				return l.leave(w, id, ErrMoved)
-			}
-			look.Reset(movedPoll)
-		case <-ctx.Done():
-			return l.leave(w, id, context.Cause(ctx))
-		}
+	select {
+	case a, arrived := <-w.answered:
+		return l.reply(w, a, arrived)
+	case <-ctx.Done():
+		return l.leave(w, id, context.Cause(ctx))
 	}
 }
 
@@ -244,6 +282,9 @@ func (l *Line) reply(w *waiter, a answer, arrived bool) (Reply, error) {
 		return Reply{}, ErrBroken
 	}
 	l.release(w)
+	if a.moved {
+		return Reply{}, ErrMoved
+	}
 	return Reply{Response: a.response, Status: a.status, TooLarge: a.tooLarge}, nil
 }
 
@@ -274,28 +315,35 @@ func (l *Line) add(ctx context.Context, c *Call) (*waiter, uint64, error) {
 	l.last++
 	l.used = true
 	w := l.waiter()
+	w.moved = c.Moved
 	l.waiting[l.last] = w
 	return w, l.last, nil
 }
 
 // leave ends the wait for an answer, unless it has just arrived.
 func (l *Line) leave(w *waiter, id uint64, why error) (Reply, error) {
+	if l.forget(id) == nil {
+		a, arrived := <-w.answered
+		return l.reply(w, a, arrived)
+	}
+	l.release(w)
+	return Reply{}, why
+}
+
+// forget takes back a call whose answer nobody waits for any more. It returns nil if that
+// has arrived.
+func (l *Line) forget(id uint64) *waiter {
 	l.out.mu.Lock()
-	_, waits := l.waiting[id]
-	if waits {
+	w := l.waiting[id]
+	if w != nil {
 		delete(l.waiting, id)
 		if !l.out.ended && !l.closing {
 			l.out.message = appendCancel(l.out.begin(), id)
 		}
 	}
 	l.out.mu.Unlock()
-	if !waits {
-		a, arrived := <-w.answered
-		return l.reply(w, a, arrived)
-	}
-	l.release(w)
 	l.out.wake()
-	return Reply{}, why
+	return w
 }
 
 // waiter returns one for a call. The caller holds out.mu.
@@ -313,5 +361,6 @@ func (l *Line) waiter() *waiter {
 func (l *Line) release(w *waiter) {
 	l.out.mu.Lock()
 	defer l.out.mu.Unlock()
+	w.moved = nil
 	l.free = append(l.free, w)
 }

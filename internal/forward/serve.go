@@ -41,6 +41,8 @@ type Handler interface {
 	Origin(ctx context.Context, o Origin) context.Context
 	// Serve answers a call. Neither slice is used after it has returned.
 	Serve(ctx context.Context, method, request []byte) Answer
+	// Quick reports whether calls of a method rarely wait for anything.
+	Quick(method []byte) bool
 	// Enter reports whether another call of a stream may be served, of which so many are under
 	// way, and counts it if so; Leave ends that. It is asked again when one of them has ended,
 	// and now and then: it may depend on other streams.
@@ -78,7 +80,7 @@ const (
 func Serve(stream Receiving, message int, drained <-chan struct{}, h Handler) error {
 	s := &serving{
 		stream: stream, ctx: stream.Context(), handler: h, out: newOutbox(), largest: min(maxMessage, message/2),
-		origins: make(map[string]context.Context), cancels: make(map[uint64]context.CancelFunc), jobs: make(chan job),
+		origins: make(map[string]context.Context), calls: make(map[uint64]*job), jobs: make(chan *job),
 	}
 	s.room.L = &s.mu
 	defer context.AfterFunc(s.ctx, s.look)()
@@ -113,25 +115,21 @@ type serving struct {
 	origins map[string]context.Context
 	known   int
 
-	// jobs takes a call to a worker that rests.
-	jobs    chan job
+	// gathered are quick calls that arrived and are not handed to a worker yet; for receive alone.
+	gathered *batch
+	// jobs takes a call, with its batch, to a worker that rests.
+	jobs    chan *job
 	workers sync.WaitGroup
 	resting sync.Mutex
 	rest    int // under resting
+	// alone is how many of the next calls are not gathered.
+	alone atomic.Int32
 
 	mu sync.Mutex
-	// cancels has the calls that are under way.
-	cancels map[uint64]context.CancelFunc
+	// calls are those that are under way.
+	calls map[uint64]*job
 	// room is signalled when one of them has ended, or it is time to look again.
 	room sync.Cond
-}
-
-// job is a call that is to be served.
-type job struct {
-	id              uint64
-	ctx             context.Context
-	method, request []byte
-	from            *held // nil if the message is small
 }
 
 // held is a message of some size.
@@ -182,6 +180,7 @@ func (s *serving) receive() error {
 				malformed = s.take(data, from)
 			}
 		})
+		s.start()
 		s.served(from)
 		if err := errors.Join(err, malformed); err != nil {
 			return err
@@ -197,33 +196,33 @@ func (s *serving) take(data []byte, from *held) error {
 	}
 	if c.cancel {
 		s.mu.Lock()
-		cancel := s.cancels[c.id]
+		j := s.calls[c.id]
 		s.mu.Unlock()
-		if cancel != nil {
-			cancel()
+		if j != nil {
+			j.end()
 		}
 		return nil
 	}
 	if from != nil && from.refused != nil {
 		s.answer(c.id, &Answer{Status: from.refused})
+		s.out.wake()
 		return nil
 	}
 	ctx, err := s.origin(c.origin)
 	if err != nil {
 		return err
 	}
-	if ctx, err = s.begin(ctx, c); err != nil {
+	j := &job{callContext: callContext{origin: ctx}, id: c.id, method: c.method, request: c.request, from: from}
+	if c.timeout > 0 {
+		j.deadline = time.Now().Add(c.timeout)
+	}
+	if err := s.begin(j); err != nil {
 		return err
 	}
 	if from != nil {
 		from.calls.Add(1)
 	}
-	j := job{id: c.id, ctx: ctx, method: c.method, request: c.request, from: from}
-	select {
-	case s.jobs <- j:
-	default:
-		s.workers.Go(func() { s.work(j) })
-	}
+	s.gather(j)
 	return nil
 }
 
@@ -248,30 +247,25 @@ func (s *serving) origin(encoded []byte) (context.Context, error) {
 	return ctx, nil
 }
 
-// begin returns the context of a call, which done ends, once there is room for the call.
-func (s *serving) begin(ctx context.Context, c call) (context.Context, error) {
+// begin counts a call, which done ends, once there is room for it.
+func (s *serving) begin(j *job) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.cancels) >= AtOnce || !s.handler.Enter(len(s.cancels)) {
+	for len(s.calls) >= AtOnce || !s.handler.Enter(len(s.calls)) {
 		if s.ctx.Err() != nil {
-			return nil, context.Cause(s.ctx)
+			return context.Cause(s.ctx)
 		}
+		s.start() // their end makes room
 		again := time.AfterFunc(enterPause, s.look)
 		s.room.Wait()
 		again.Stop()
 	}
-	if _, twice := s.cancels[c.id]; twice { // its context would have no end before the stream's
+	if _, twice := s.calls[j.id]; twice { // its context would have no end before the stream's
 		s.handler.Leave()
-		return nil, errTwice
+		return errTwice
 	}
-	var cancel context.CancelFunc
-	if c.timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
-	} else {
-		ctx, cancel = context.WithCancel(ctx)
-	}
-	s.cancels[c.id] = cancel
-	return ctx, nil
+	s.calls[j.id] = j
+	return nil
 }
 
 // look has a call that waits for room look for it again.
@@ -281,48 +275,21 @@ func (s *serving) look() {
 	s.room.Signal()
 }
 
-func (s *serving) done(id uint64) {
+func (s *serving) done(j *job) {
 	s.mu.Lock()
-	cancel := s.cancels[id]
-	delete(s.cancels, id)
+	delete(s.calls, j.id)
 	s.handler.Leave()
 	s.room.Signal()
 	s.mu.Unlock()
-	cancel()
+	j.end()
 }
 
-// work serves calls until enough other workers rest, or the stream has ended.
-func (s *serving) work(j job) {
-	for open := true; open; {
-		a := s.handler.Serve(j.ctx, j.method, j.request)
-		s.served(j.from)
-		j.method, j.request, j.from = nil, nil, nil // its answer may wait
-		s.answer(j.id, &a)
-		s.done(j.id)
-		if !s.mayRest() {
-			return
-		}
-		j, open = <-s.jobs
-		s.resting.Lock()
-		s.rest--
-		s.resting.Unlock()
-	}
-}
-
-func (s *serving) mayRest() bool {
-	s.resting.Lock()
-	defer s.resting.Unlock()
-	if s.rest >= resting {
-		return false
-	}
-	s.rest++
-	return true
-}
-
-// answer appends an answer to the next message, once there is room for it.
+// answer appends an answer to the next message, once there is room for it. The caller wakes
+// the sender.
 func (s *serving) answer(id uint64, a *Answer) {
 	s.out.mu.Lock()
 	for len(s.out.message) > maxMessage && !s.out.ended {
+		s.out.wake()
 		s.out.room.Wait()
 	}
 	before := len(s.out.message)
@@ -333,7 +300,6 @@ func (s *serving) answer(id uint64, a *Answer) {
 	s.out.message = message
 	s.out.mu.Unlock()
 	a.Encoded.Free()
-	s.out.wake()
 }
 
 // codeInternal is gRPC's code of an error of the server.

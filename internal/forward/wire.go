@@ -129,6 +129,8 @@ type answer struct {
 	id               uint64
 	response, status []byte
 	tooLarge         bool
+	// moved: there is none, and another node is to be asked.
+	moved bool
 }
 
 // appendAnswer appends an answer to a message.

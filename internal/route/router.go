@@ -101,7 +101,7 @@ func Here(vBuckets ...VBucket) Leg {
 func (r *Router) legs(ctx context.Context, c Call, vBuckets []VBucket) ([]Leg, error) {
 	var out []Leg
 next:
-	for _, v := range vBuckets {
+	for i, v := range vBuckets {
 		owner := v.Owner()
 		switch {
 		case owner.Self:
@@ -114,13 +114,13 @@ next:
 		case owner.Address == "":
 			return nil, noOwner(v)
 		}
-		for i := range out {
-			if o := out[i].Owner; o.Self == owner.Self && o.Address == owner.Address {
-				out[i].VBuckets = append(out[i].VBuckets, v)
+		for k := range out {
+			if o := out[k].Owner; o.Self == owner.Self && o.Address == owner.Address {
+				out[k].VBuckets = append(out[k].VBuckets, v)
 				continue next
 			}
 		}
-		out = append(out, Leg{Owner: owner, VBuckets: []VBucket{v}})
+		out = append(out, Leg{Owner: owner, VBuckets: vBuckets[i : i+1 : i+1]})
 	}
 	return out, nil
 }

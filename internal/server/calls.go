@@ -260,6 +260,10 @@ func repeatable(name string) bool {
 	return strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "MultiGet") || strings.HasPrefix(name, "List")
 }
 
+// quick reports whether calls of a method, by its name, rarely wait for anything: reads of a
+// single key do not.
+func quick(name string) bool { return name == "Get" }
+
 // begins adds a connection.
 func (c *calls) begins(conn *conn) {
 	c.mu.Lock()

@@ -229,6 +229,12 @@ func (f *forwarded) Origin(ctx context.Context, o forward.Origin) context.Contex
 	return &origin{Context: metadata.NewIncomingContext(ctx, header), header: header}
 }
 
+// Quick implements forward.Handler.
+func (f *forwarded) Quick(method []byte) bool {
+	m, known := f.calls.unaries[string(method)]
+	return known && quick(m.name)
+}
+
 // Serve implements forward.Handler.
 func (f *forwarded) Serve(ctx context.Context, method, request []byte) forward.Answer {
 	m, known := f.calls.unaries[string(method)]
