@@ -90,7 +90,7 @@ type call struct {
 	cancel          bool
 }
 
-// appendCall appends a call to a message.
+// appendCall appends a call to a message. The size of its request was asked for just before.
 func appendCall(b []byte, id uint64, c *Call, timeout time.Duration) ([]byte, error) {
 	b, begin := open(b, fieldElement)
 	b = appendNumber(b, fieldID, id)
@@ -100,7 +100,7 @@ func appendCall(b []byte, id uint64, c *Call, timeout time.Duration) ([]byte, er
 	if timeout > 0 {
 		b = appendNumber(b, fieldTimeout, uint64(max(timeout.Microseconds(), 1)))
 	}
-	b, err := appendMessage(b, fieldRequest, c.Request)
+	b, err := appendMessage(b, fieldRequest, c.Request, proto.MarshalOptions{UseCachedSize: true})
 	return closed(b, begin), err
 }
 
@@ -142,7 +142,7 @@ func appendAnswer(b []byte, id uint64, a *Answer) ([]byte, error) {
 	case a.TooLarge:
 		b = appendNumber(b, fieldTooLarge, 1)
 	case a.Status != nil:
-		b, err = appendMessage(b, fieldStatus, a.Status)
+		b, err = appendMessage(b, fieldStatus, a.Status, proto.MarshalOptions{})
 	case a.Encoded != nil:
 		b = protowire.AppendTag(b, fieldResponse, protowire.BytesType)
 		b = protowire.AppendVarint(b, uint64(a.Encoded.Len()))
@@ -150,7 +150,7 @@ func appendAnswer(b []byte, id uint64, a *Answer) ([]byte, error) {
 			b = append(b, part.ReadOnlyData()...)
 		}
 	default:
-		b, err = appendMessage(b, fieldResponse, a.Response)
+		b, err = appendMessage(b, fieldResponse, a.Response, proto.MarshalOptions{})
 	}
 	return closed(b, begin), err
 }
@@ -159,9 +159,9 @@ func appendNumber(b []byte, field protowire.Number, n uint64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), n)
 }
 
-func appendMessage(b []byte, field protowire.Number, m proto.Message) ([]byte, error) {
+func appendMessage(b []byte, field protowire.Number, m proto.Message, o proto.MarshalOptions) ([]byte, error) {
 	b, begin := open(b, field)
-	b, err := proto.MarshalOptions{}.MarshalAppend(b, m)
+	b, err := o.MarshalAppend(b, m)
 	return closed(b, begin), err
 }
 

@@ -10,28 +10,46 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 )
 
 // AtOwner answers a unary request at the node that owns v: with here on this node, or by
 // making the same call of the owner. If this node is the owner it costs nothing.
 func AtOwner[Resp any](ctx context.Context, r *Router, v VBucket, c Call, req any, here func(context.Context) (*Resp, error)) (*Resp, error) {
-	if v.Owner().Self || r.keeps(c) {
+	owner := v.Owner()
+	if owner.Self || r.keeps(c) {
 		resp, err := here(ctx)
 		if err == nil || !isNotOwner(err) || r.stays(ctx) {
 			return resp, err
 		}
+		owner = replica.Owner{}
 	} else if r.stays(ctx) {
 		return nil, c.Explain(notOwner(v))
 	}
-	return elsewhere(ctx, r, v, c, req, here)
-}
-
-// elsewhere is AtOwner after v was found to be owned by another node, or by none.
-func elsewhere[Resp any](ctx context.Context, r *Router, v VBucket, c Call, req any, here func(context.Context) (*Resp, error)) (*Resp, error) {
 	ctx, cancel := BeforeDeadline(ctx)
 	defer cancel()
+	all := []VBucket{v}
+	if owner.Address == "" {
+		return elsewhere(ctx, r, all, c, nil, req, here)
+	}
+	// Nearly always the owner is the one that is known here.
+	r.count(c)
+	resp := new(Resp)
+	done, err := c.Remote(r.Ask(ctx, Leg{Owner: owner, VBuckets: all}, c, req, resp))
+	switch {
+	case !done:
+		return elsewhere(ctx, r, all, c, err, req, here)
+	case err != nil:
+		return nil, err
+	}
+	return resp, nil
+}
+
+// elsewhere is AtOwner if a vBucket is owned by another node than it seemed, or by none. asked
+// is the error of the node that was asked, if any.
+func elsewhere[Resp any](ctx context.Context, r *Router, v []VBucket, c Call, asked error, req any, here func(context.Context) (*Resp, error)) (*Resp, error) {
 	var resp *Resp
-	err := r.EachOwner(ctx, c, []VBucket{v}, func(legs []Leg) (done bool, err error) {
+	err := r.eachOwner(ctx, c, func() []VBucket { return v }, asked, func(legs []Leg) (done bool, err error) {
 		if legs[0].Owner.Self {
 			resp, err = here(ctx)
 			return Local(err)
@@ -48,13 +66,18 @@ func elsewhere[Resp any](ctx context.Context, r *Router, v VBucket, c Call, req 
 // EachOwner hands the legs of a request to serve, and again after the owners have changed,
 // until serve is done or the context ends; its errors are those of Local and Remote.
 func (r *Router) EachOwner(ctx context.Context, c Call, vBuckets []VBucket, serve func([]Leg) (done bool, err error)) error {
-	return r.eachOwner(ctx, c, func() []VBucket { return vBuckets }, serve)
+	return r.eachOwner(ctx, c, func() []VBucket { return vBuckets }, nil, serve)
 }
 
-// eachOwner is EachOwner of the vBuckets that are left at each attempt.
-func (r *Router) eachOwner(ctx context.Context, c Call, left func() []VBucket, serve func([]Leg) (done bool, err error)) error {
-	counted := false
+// eachOwner is EachOwner of the vBuckets that are left at each attempt. asked is the error of
+// an attempt that was made before, if any.
+func (r *Router) eachOwner(ctx context.Context, c Call, left func() []VBucket, asked error, serve func([]Leg) (done bool, err error)) error {
+	counted := asked != nil
 	return c.repeat(ctx, func() (bool, error) {
+		if err := asked; err != nil {
+			asked = nil
+			return false, err
+		}
 		legs, err := r.legs(ctx, c, left())
 		if err != nil {
 			return r.stays(ctx) || !isNotOwner(err), c.Explain(err)
@@ -79,7 +102,7 @@ func (r *Router) AtOwners(ctx context.Context, k *Keyspace, c Call, req proto.Me
 	defer cancel()
 	left := slices.Clone(all)
 	begun := false // some may be done that a node was asked for and did not own all of by then
-	err = r.eachOwner(ctx, c, func() []VBucket { return left }, func(legs []Leg) (done bool, err error) {
+	err = r.eachOwner(ctx, c, func() []VBucket { return left }, nil, func(legs []Leg) (done bool, err error) {
 		for _, l := range legs {
 			if l.Owner.Self {
 				done, err = Local(doAll(ctx, &left, l, do))
