@@ -114,8 +114,14 @@ func TestCallThatWaitsHoldsUpNoOther(t *testing.T) {
 		if took := time.Since(begin); took > 5*stuckAfter {
 			t.Errorf("the others are answered after %v", took)
 		}
+		begin = time.Now()
+		last := r.together("e", "wait 4") // none is behind it
+		r.answers(last[:1])
+		if took := time.Since(begin); took > 5*stuckAfter {
+			t.Errorf("the one before is answered after %v", took)
+		}
 		close(gate)
-		if got := r.answers([]*waiter{all[1], all[3], all[5]}); strings.Join(got, ", ") != "wait 1, wait 2, wait 3" {
+		if got := r.answers([]*waiter{all[1], all[3], all[5], last[1]}); strings.Join(got, ", ") != "wait 1, wait 2, wait 3, wait 4" {
 			t.Errorf("those that waited: %q", got)
 		}
 	})
