@@ -304,7 +304,7 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 		c.mu.Lock()
 		i := slices.IndexFunc(c.vBuckets, func(b *fakeBucket) bool { return b.name == r.VBucket })
 		b, changed, history := c.vBuckets[i], c.changed, cmp.Or(n.own, c.history)
-		floor, newest, changes := b.floor, b.index(), slices.Clone(b.changes)
+		floor, kept, newest, changes := b.floor, max(b.floor, n.floor), b.index(), slices.Clone(b.changes)
 		c.mu.Unlock()
 		if n.alone.Load() {
 			if err := s.Send(&serverpb.GetChangesResponse{MasterChangeNumber: next - 1, HistoryId: history, AgeMillis: 60_000}); err != nil {
@@ -320,7 +320,7 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 		switch {
 		case r.HistoryId != "" && r.HistoryId != history:
 			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the history is %s", history)
-		case next < floor:
+		case next < kept:
 			return explained(codes.OutOfRange, kv.ReasonNotApplied, "change %d is not retained", next)
 		case next > newest+1:
 			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "change %d is ahead", next)

@@ -166,6 +166,8 @@ type fakeNode struct {
 	slave   bool
 	// removed reports that the cluster has removed it, under the cluster's mutex.
 	removed bool
+	// floor is the first change that it retains if the vBucket retains earlier ones.
+	floor uint64
 	// own is its history if that is not the cluster's.
 	own  string
 	grpc *grpc.Server

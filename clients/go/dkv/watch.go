@@ -226,6 +226,10 @@ type follower struct {
 	vBucket int
 	name    string
 	at      Position
+	// trimmed are the nodes that do not retain what comes after at, gone the error of the last
+	// one: how far back changes are kept is each node's own.
+	trimmed []*node
+	gone    error
 }
 
 // watchSilence is how long a stream may bring no message before it counts as broken:
@@ -241,7 +245,9 @@ func (f *follower) follow(ctx context.Context) error {
 		if c.closed.Load() {
 			return errClosed()
 		}
-		n = c.topology.Load().forWrite(f.vBucket, n)
+		if n = f.node(n); n == nil && f.gone != nil {
+			return f.explain(f.gone)
+		}
 		before := f.at
 		err := f.stream(ctx, n)
 		if ctx.Err() != nil {
@@ -250,16 +256,34 @@ func (f *follower) follow(ctx context.Context) error {
 		if c.closed.Load() {
 			return errClosed()
 		}
-		if !f.mayRetry(ctx, err) {
-			return f.explain(err)
-		}
 		if f.at != before {
-			pause = firstPause
+			pause, f.trimmed, f.gone = firstPause, nil, nil
+		}
+		if kv.KindOf(err) == kv.OutOfRange {
+			f.trimmed, f.gone = append(f.trimmed, n), err
+		} else if !f.mayRetry(ctx, err) {
+			return f.explain(err)
 		}
 		c.opts.log.Debug("watch is broken", "vBucket", f.name, "error", err)
 		c.learner.probeSoon()
 		_ = c.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))) // the loop checks ctx and the client again
 	}
+}
+
+// node returns the node for the next stream, after one at avoid: the leader, or another master.
+// Once a node has not retained the changes, it is one that has not been asked for them; nil if
+// there is none.
+func (f *follower) node(avoid *node) *node {
+	t := f.client.topology.Load()
+	if f.gone == nil {
+		return t.forWrite(f.vBucket, avoid)
+	}
+	for _, n := range append([]*node{t.vBuckets[f.vBucket].leader}, t.masters...) {
+		if n != nil && n.reachable() && !slices.Contains(f.trimmed, n) {
+			return n
+		}
+	}
+	return nil
 }
 
 // passes reports whether an error can be expected to pass by itself: no node could be reached, or

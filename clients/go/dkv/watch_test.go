@@ -184,6 +184,34 @@ func TestWatchTrimmed(t *testing.T) {
 	watch(t, ctx, c, "", Cursor{"default": {Index: 3}}).want("k")
 }
 
+// How far back changes are kept is each node's own: a watch ends only if no master retains those
+// that it lacks.
+func TestWatchAtTheMasterThatRetainsTheChanges(t *testing.T) {
+	for name, opts := range map[string][]Option{"": nil, "fixed addresses": {WithFixedAddresses()}} {
+		t.Run(name, func(t *testing.T) {
+			cl := newCluster(t, 3, 1)
+			cl.nodes[0].floor, cl.nodes[1].floor = 4, 3
+			c := ready(t, cl.addrs(), opts...)
+			if len(opts) == 0 {
+				allReplicas(t, c, 3)
+			}
+			ctx := testkit.Within(t, enough)
+			for i := range 5 {
+				must[uint64](t)(c.Put(ctx, fmt.Append(nil, i), nil))
+			}
+			w := watch(t, ctx, c, "", Cursor{"default": {}})
+			for i := range 5 {
+				w.want(fmt.Sprint(i))
+			}
+			cl.mu.Lock()
+			cl.nodes[2].floor = 2
+			cl.mu.Unlock()
+			watch(t, ctx, c, "", Cursor{"default": {}}).fails(ErrTrimmed)
+			watch(t, ctx, c, "", Cursor{"default": {Index: 1}}).want("1")
+		})
+	}
+}
+
 // A watch of a keyspace that was replaced ends.
 func TestWatchReplaced(t *testing.T) {
 	cl := newCluster(t, 1, 1)
