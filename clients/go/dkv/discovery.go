@@ -15,6 +15,15 @@ import (
 // changes.
 const registryPoll = time.Second
 
+const (
+	// registryStart is how long a watch may take to begin while no node is known: a registry
+	// that has no owner rejects it only after some seconds, and knows nodes all the same.
+	registryStart = 1500 * time.Millisecond
+	// registrySilence is how long a watch may be silent; a registry sends something every two
+	// seconds.
+	registrySilence = 7 * time.Second
+)
+
 // stableAfter is how long a registry must have answered for the next one to be asked
 // without a growing pause. A registry whose streams end sooner is asked less and less
 // often, whatever it answered.
@@ -35,6 +44,8 @@ func (l *learner) followRegistry() {
 		err = l.watchRegistry(ctx, n)
 		if isUnimplemented(err) {
 			err = l.pollRegistry(ctx, n)
+		} else if l.knowsNone() {
+			_ = l.lookUp(ctx, n) // it may know the nodes although it cannot be watched; err says why
 		}
 		if time.Since(began) >= stableAfter {
 			pause = firstProbePause
@@ -66,10 +77,23 @@ func (l *learner) registryRequest() *serverpb.GetClusterInfoRequest {
 	return req
 }
 
+// knowsNone reports whether no registry has named a node yet.
+func (l *learner) knowsNone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.known) == 0
+}
+
 // watchRegistry follows a registry's stream of changes until it ends.
 func (l *learner) watchRegistry(ctx context.Context, n *node) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	start := registrySilence
+	if l.knowsNone() {
+		start = registryStart
+	}
+	silence := time.AfterFunc(start, func() { cancel(errStalled) })
+	defer silence.Stop()
 	s, err := n.stream(ctx, serverpb.DKVDiscovery_WatchClusterInfo_FullMethodName, l.registryRequest())
 	if err != nil {
 		return toError(err, n.addr, false)
@@ -82,6 +106,7 @@ func (l *learner) watchRegistry(ctx context.Context, n *node) error {
 		} else if err != nil {
 			return toError(err, n.addr, false)
 		}
+		silence.Reset(registrySilence)
 		rows.apply(change, l.client.opts.database)
 		complete = complete || change.GetComplete()
 		keepalive := !change.GetComplete() && len(change.GetRows()) == 0 && len(change.GetGone()) == 0
@@ -94,20 +119,27 @@ func (l *learner) watchRegistry(ctx context.Context, n *node) error {
 // pollRegistry asks a registry for its rows again and again until that fails.
 func (l *learner) pollRegistry(ctx context.Context, n *node) error {
 	for {
-		var resp serverpb.GetClusterInfoResponse
-		limited, cancel := context.WithTimeout(ctx, probeTime)
-		err := n.invoke(limited, serverpb.DKVDiscovery_GetClusterInfo_FullMethodName, l.registryRequest(), &resp)
-		cancel()
-		if err != nil {
-			return toError(err, n.addr, false)
+		if err := l.lookUp(ctx, n); err != nil {
+			return err
 		}
-		rows := make(registryRows)
-		rows.apply(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()}, l.client.opts.database)
-		l.registryAnswered(rows)
 		if !sleepOr(ctx, jitter(registryPoll), nil) {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// lookUp asks a registry for its rows once.
+func (l *learner) lookUp(ctx context.Context, n *node) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	var resp serverpb.GetClusterInfoResponse
+	if err := n.invoke(ctx, serverpb.DKVDiscovery_GetClusterInfo_FullMethodName, l.registryRequest(), &resp); err != nil {
+		return toError(err, n.addr, false)
+	}
+	rows := make(registryRows)
+	rows.apply(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()}, l.client.opts.database)
+	l.registryAnswered(rows)
+	return nil
 }
 
 // registryAnswered replaces the known nodes with those of a registry's current rows.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,7 +23,10 @@ type registry struct {
 	addr  string
 	polls bool // it has no WatchClusterInfo
 	ends  bool // its streams end when they have told all
-	stop  func()
+	// ownerless makes it begin no streams, as a registry that has lost its majority, and silent
+	// makes it say nothing after the first rows of each.
+	ownerless, silent bool
+	stop              func()
 
 	mu      sync.Mutex
 	rows    []*serverpb.RegionInfo
@@ -78,6 +82,10 @@ func (r *registry) WatchClusterInfo(q *serverpb.GetClusterInfoRequest, s grpc.Se
 	r.asked = q.GetDatabase()
 	r.watches++
 	r.mu.Unlock()
+	if r.ownerless {
+		<-s.Context().Done()
+		return nil
+	}
 	var gone []*serverpb.RegionInfo
 	for {
 		rows, changed := r.now()
@@ -92,12 +100,54 @@ func (r *registry) WatchClusterInfo(q *serverpb.GetClusterInfoRequest, s grpc.Se
 			return nil
 		}
 		gone = rows
-		select {
-		case <-changed:
-		case <-s.Context().Done():
-			return nil
+		if err := r.await(s, changed); err != nil {
+			return err
 		}
 	}
+}
+
+// await waits for a change, with signs of life unless the registry is silent.
+func (r *registry) await(s grpc.ServerStreamingServer[serverpb.ClusterInfoChange], changed <-chan struct{}) error {
+	for {
+		sign := time.After(time.Second)
+		if r.silent {
+			sign, changed = nil, nil
+		}
+		select {
+		case <-changed:
+			return nil
+		case <-sign:
+			if err := s.Send(&serverpb.ClusterInfoChange{}); err != nil {
+				return err
+			}
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+	}
+}
+
+// A registry that has lost its majority cannot be watched, and says all the same which nodes it
+// knew last: old rows are better than none.
+func TestRegistryWithoutOwner(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	r := startRegistry(t, testkit.Address(t))
+	r.ownerless = true
+	r.set(cl.nodes...)
+	c := ready(t, "discovery://"+r.addr+"/db")
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
+}
+
+// A registry that stays silent, as one behind a proxy that keeps the connection up, is left for
+// the next one.
+func TestRegistryThatStaysSilent(t *testing.T) {
+	t.Parallel()
+	cl := newCluster(t, 2, 1)
+	silent, next := startRegistry(t, testkit.Address(t)), startRegistry(t, testkit.Address(t))
+	silent.silent = true
+	silent.set(cl.nodes[0])
+	next.set(cl.nodes...)
+	c := ready(t, "discovery://"+silent.addr+","+next.addr+"/db")
+	testkit.Eventually(t, "the next registry is followed", func() bool { return len(c.topology.Load().vBuckets[0].replicas) == 2 })
 }
 
 func TestDiscovery(t *testing.T) {
