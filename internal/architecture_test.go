@@ -120,7 +120,7 @@ var mayImport = map[string][]string{
 	"internal/fsm/requests": {"internal/kv", "internal/command", "internal/storage"},
 	"internal/backup":       {"internal/kv", "internal/task", "internal/storage", "internal/durable"},
 	"internal/replica":      {"internal/kv", "internal/command", "internal/storage", "internal/fsm", "internal/fsm/chunks", "internal/timing"},
-	"internal/replica/state": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace",
+	"internal/replica/state": {"internal/kv", "internal/era", "internal/task", "internal/command", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace",
 		"internal/changelog", "internal/fsm", "internal/fsm/offline", "internal/backup", "internal/clock", "internal/fair", "internal/signal", "internal/periodic", "internal/replica", "internal/durable"},
 	"internal/replica/local": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/fsm", "internal/fsm/offline", "internal/backup", "internal/periodic",
 		"internal/replica", "internal/replica/state", "internal/durable"},

@@ -147,7 +147,10 @@ func (f *Replica) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.Ma
 		if m.Applied() < f.least.Load() {
 			return errEarlier // it was reopened in between
 		}
-		return fn(m)
+		if err := fn(m); err != nil {
+			return err
+		}
+		return f.state.Held(opts.MinIndex) // again: a promotion may have ended its history meanwhile
 	})
 	info.Age = age
 	return info, err

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 )
@@ -76,6 +78,51 @@ func TestFollowerMinIndex(t *testing.T) {
 		case <-f.Wanted():
 			t.Error("no reader waits any more")
 		default:
+		}
+	})
+}
+
+// A reader waits while the copy goes on in the history that a promotion has begun: for an index of
+// that, until it is there. One of the history that has ended is lost, although the copy's index
+// is soon above it.
+func TestFollowerMinIndexAcrossAPromotion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		src.MustPut("a", "1")
+		f := newRig(t)
+		f.mustReplace(src)
+		id, end := f.Position()
+		next := end + era.Gap + 1
+		reads := map[kv.Index]chan error{end + 3: make(chan error, 2), next: make(chan error, 2), next - 2: make(chan error, 2)}
+		for at, read := range reads {
+			opts := kv.ReadOptions{MinIndex: at}
+			go func() {
+				_, _, _, err := f.Replica.Get(t.Context(), []byte("a"), opts)
+				read <- err
+			}()
+			go func() {
+				v, _, err := f.Replica.View(t.Context(), opts)
+				if err == nil {
+					v.Close()
+				}
+				read <- err
+			}()
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+		if err := f.Adopt("1-next", []fsm.Former{{History: id.History, End: end}}); err != nil {
+			t.Fatal(err)
+		}
+		change := kv.Change{Index: next, Clock: 1 << 40, Mutations: []kv.Mutation{{Key: []byte("a"), Value: []byte("2")}}}
+		if err := f.Apply(t.Context(), end, []kv.Change{change}, next); err != nil {
+			t.Fatal(err)
+		}
+		for at, read := range reads {
+			for range 2 {
+				if err := <-read; at == next && err != nil || at != next && kv.KindOf(err) != kv.Lost {
+					t.Errorf("a read at %d, where %d is the first index of the next history: %v", at, next, err)
+				}
+			}
 		}
 	})
 }

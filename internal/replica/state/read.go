@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -124,6 +125,17 @@ const MaxIndexWait = 10 * time.Second
 // was invented, or is of another log.
 const maxIndexAhead = 1 << 20
 
+// maxErasAhead is how many promotions a copy may have missed for a read to wait for them.
+const maxErasAhead = 8
+
+// near reports whether a node that is at an index may get to a greater one while a caller waits. By
+// how much promotions in between move indexes is no distance; and a copy may have a little more of
+// its history than the next one goes on from.
+func near(applied, index kv.Index) bool {
+	eras, ahead := (index-applied)/era.Gap, (index-applied)%era.Gap
+	return eras <= maxErasAhead && min(ahead, era.Gap-ahead) <= maxIndexAhead
+}
+
 // Held returns an error if an index that a reader asks for will never be reached, since a
 // promotion has ended its history before it.
 func (c *Store) Held(index kv.Index) error {
@@ -140,7 +152,7 @@ func (c *Store) AwaitIndex(ctx context.Context, index kv.Index) error {
 	if index <= applied {
 		return nil
 	}
-	if index-applied > maxIndexAhead {
+	if !near(applied, index) {
 		return kv.Errorf(kv.Precondition, "index %d is far ahead of what is applied here, %d; ask another node, or read without an index if it is one of another log", index, applied)
 	}
 	trace := kv.TraceOf(ctx)

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -126,7 +127,7 @@ func TestReadWithoutDeadline(t *testing.T) {
 func TestReadOfADistantIndexIsRefused(t *testing.T) {
 	r := replicatest.RunNode(t)
 	r.MustPut("k", "1")
-	for _, index := range []kv.Index{2 + state.MaxIndexAhead, math.MaxUint64} {
+	for _, index := range []kv.Index{2 + state.MaxIndexAhead, era.Gap + 2 + state.MaxIndexAhead, math.MaxUint64} {
 		_, _, _, err := r.Get(t.Context(), []byte("k"), kv.ReadOptions{MinIndex: index})
 		replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
 		if !strings.Contains(err.Error(), "is far ahead of what is applied here, 1;") {
