@@ -24,6 +24,9 @@ type Place interface {
 	// takes no messages. at is called while a message is being sent, and returns the
 	// request that would continue the stream with that message.
 	Resumable(at func() Resume)
+	// Holds says how many bytes the handler of a stream holds beside the messages that it sends
+	// from now on.
+	Holds(bytes int64)
 	// Client is among whom that is shared out which is scarce.
 	Client() Client
 	// Crowded reports whether the response would have to wait until the client takes others,
@@ -72,6 +75,7 @@ type noPlace struct{}
 func (noPlace) Park() error                     { return nil }
 func (noPlace) Unpark()                         {}
 func (noPlace) Resumable(func() Resume)         {}
+func (noPlace) Holds(int64)                     {}
 func (noPlace) Client() Client                  { return Client{} }
 func (noPlace) Crowded() bool                   { return false }
 func (noPlace) AwaitRoom(context.Context) error { return nil }

@@ -50,19 +50,20 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 	}
 	it := walk.iterator(r.GetReverse())
 	if !walk.local() {
-		return send(stream, it, r, walk.info) // other nodes bound what they make, and are waited for
+		// Other nodes bound what they make, and are waited for.
+		return send(boundedStream{stream, &making{ctx: stream.Context()}, walk.held}, it, r, walk.info)
 	}
-	return bounded(s.making, stream, it, r, walk.info, send)
+	return bounded(s.making, stream, it, r, walk, send)
 }
 
 // sender sends the pairs of an iteration.
 type sender func(grpc.ServerStreamingServer[serverpb.IterateResponse], iterator, *serverpb.IterateRequest, kv.ReadInfo) error
 
 // bounded sends pairs of this node; each message is made within a place of the gate.
-func bounded(gate *fair.Gate, stream grpc.ServerStreamingServer[serverpb.IterateResponse], it iterator, r *serverpb.IterateRequest, info kv.ReadInfo, send sender) error {
+func bounded(gate *fair.Gate, stream grpc.ServerStreamingServer[serverpb.IterateResponse], it iterator, r *serverpb.IterateRequest, w *walk, send sender) error {
 	m := &making{gate: gate, ctx: stream.Context()}
 	defer m.end()
-	return send(boundedStream{stream, m}, boundedPairs{it, m}, r, info)
+	return send(boundedStream{stream, m, w.held}, boundedPairs{it, m}, r, w.info)
 }
 
 // resumable registers where to resume an iteration that is ended while a message is being sent:

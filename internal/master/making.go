@@ -59,14 +59,16 @@ func (b boundedPairs) Err() error {
 	return b.iterator.Err()
 }
 
-// boundedStream gives the place back before it sends.
+// boundedStream gives the place back before it sends, and says what is held meanwhile.
 type boundedStream struct {
 	grpc.ServerStreamingServer[serverpb.IterateResponse]
 	*making
+	held func() int64
 }
 
 // Send implements grpc.ServerStreamingServer.
 func (b boundedStream) Send(m *serverpb.IterateResponse) error {
 	b.end()
+	kv.PlaceOf(b.ctx).Holds(b.held())
 	return b.ServerStreamingServer.Send(m)
 }

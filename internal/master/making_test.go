@@ -3,6 +3,8 @@ package master
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fair"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/local"
 )
 
 // stalledStream sends nothing before its reader wants it.
@@ -72,7 +75,7 @@ func TestMessagesBeingMadeAreBounded(t *testing.T) {
 					send = sendBatched
 				}
 				stream := stalledStream{ctx: t.Context(), wanted: wanted, sent: &sent}
-				err := bounded(gate, stream, &slowPairs{ready: ready, inside: &inside, most: &most}, &serverpb.IterateRequest{}, kv.ReadInfo{}, send)
+				err := bounded(gate, stream, &slowPairs{ready: ready, inside: &inside, most: &most}, &serverpb.IterateRequest{}, &walk{}, send)
 				if err != nil {
 					t.Error(err)
 				}
@@ -102,8 +105,48 @@ func TestWaitingToMakeAMessageEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	stream := stalledStream{ctx: ctx}
-	err := bounded(fair.New(0), stream, &slowPairs{}, &serverpb.IterateRequest{}, kv.ReadInfo{}, sendSingly)
+	err := bounded(fair.New(0), stream, &slowPairs{}, &serverpb.IterateRequest{}, &walk{}, sendSingly)
 	if !errors.Is(err, context.Canceled) || kv.KindOf(err) != kv.Unavailable {
 		t.Errorf("error %v", err)
+	}
+}
+
+// holding is a place that notes what a stream holds.
+type holding struct {
+	kv.Place
+	bytes int64
+}
+
+func (p *holding) Holds(bytes int64)          { p.bytes = bytes }
+func (p *holding) Resumable(func() kv.Resume) {}
+
+// sending notes what is held with each message.
+type sending struct {
+	grpc.ServerStreamingServer[serverpb.IterateResponse]
+	ctx  context.Context
+	note func(*serverpb.IterateResponse)
+}
+
+func (s sending) Context() context.Context { return s.ctx }
+
+func (s sending) Send(m *serverpb.IterateResponse) error {
+	s.note(m)
+	return nil
+}
+
+// A small batch is sent when a large pair does not fit into it, which is in memory by then.
+func TestIterationSaysWhatItHolds(t *testing.T) {
+	r := newRig(t, func(_ *local.Options, l *Limits) { l.Value, l.Batch, l.Response = 2<<20, 3<<20, 4<<20 })
+	r.MustPut("a", "small")
+	r.MustPut("b", strings.Repeat("v", 1<<20))
+	r.MustPut("c", "small")
+	p := &holding{Place: kv.PlaceOf(t.Context())}
+	var held []int64
+	stream := sending{ctx: context.WithValue(t.Context(), kv.PlaceKey{}, p), note: func(*serverpb.IterateResponse) { held = append(held, p.bytes>>20) }}
+	if err := NewKV(r.Keyspace, limits, nil).Iterate(&serverpb.IterateRequest{Batched: true}, stream); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int64{2, 2, 0}; !slices.Equal(held, want) {
+		t.Errorf("held with each message: %v MiB, want %v", held, want)
 	}
 }

@@ -117,6 +117,17 @@ func (w *walk) iterator(reverse bool) iterator {
 	return newMerge(w.sources, reverse)
 }
 
+// held is how many bytes the sources on this node hold of the pairs that they are at. A batch is
+// sent when the next pair does not fit into it, which may be the largest that there is.
+func (w *walk) held() (n int64) {
+	for _, s := range w.sources {
+		if l, is := s.(*localPairs); is {
+			n += l.held
+		}
+	}
+	return n
+}
+
 // Close releases all sources.
 func (w *walk) Close() {
 	for _, s := range w.sources {
@@ -130,13 +141,22 @@ type localPairs struct {
 	view    replica.View
 	request *serverpb.IterateRequest
 	it      *fsm.Iterator
+	// held is what the present pair takes, in storage and as a copy.
+	held int64
 }
 
 func (l *localPairs) Next() bool {
 	if l.it == nil {
 		l.it = l.view.Iterate(iterateRange(l.request))
 	}
-	return l.it.Next()
+	l.held = 0
+	if !l.it.Next() {
+		return false
+	}
+	const copies = 2
+	p := l.it.Pair()
+	l.held = copies * int64(len(p.Key)+len(p.Value))
+	return true
 }
 
 func (l *localPairs) Pair() kv.Pair { return l.it.Pair() }

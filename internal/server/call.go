@@ -67,6 +67,8 @@ type call struct {
 	// where a client can resume the stream.
 	sending time.Time
 	resume  func() kv.Resume
+	// holds is what a stream's handler, which alone uses it, holds beside its messages.
+	holds int64
 }
 
 // transportStream is implemented by gRPC's own stream, though not documented. Writing a
@@ -253,6 +255,9 @@ func (k *call) Resumable(at func() kv.Resume) {
 	defer k.mu.Unlock()
 	k.resume = at
 }
+
+// Holds implements kv.Place.
+func (k *call) Holds(bytes int64) { k.holds = bytes }
 
 // beginSend says that a message is about to be sent.
 func (k *call) beginSend() error {

@@ -5,11 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/testkit/rawgrpc"
 )
@@ -109,4 +112,30 @@ func TestHeadersCount(t *testing.T) {
 	if _, err := r.Get(context.Background(), &serverpb.GetRequest{Key: []byte("k")}); err != nil {
 		t.Error(err)
 	}
+}
+
+// What an iteration holds beside a message counts while that waits for its reader, however small
+// the message is.
+func TestWhatStreamsHoldCounts(t *testing.T) {
+	r := newRig(t, limitMemoryTo(16<<20))
+	r.service.iterate = func(_ *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		kv.PlaceOf(stream.Context()).Holds(2 << 20)
+		for {
+			if err := stream.Send(&serverpb.IterateResponse{Key: make([]byte, 100)}); err != nil {
+				return err
+			}
+		}
+	}
+	a := r.attack(0, true)
+	for range 2 {
+		a.Call(serverpb.DKV_Iterate_FullMethodName, &serverpb.IterateRequest{})
+	}
+	testkit.Eventually(t, "both wait", func() bool {
+		return len(r.calls.streams.all()) == 2 && !slices.ContainsFunc(r.calls.streams.all(), func(k *call) bool { return k.stalled(time.Now()) < 50*time.Millisecond })
+	})
+	if held := r.calls.wire.held.Load(); held < 4<<20 {
+		t.Errorf("%d KiB are held", held>>10)
+	}
+	a.Close()
+	r.drained()
 }

@@ -236,20 +236,20 @@ func (s guardedStream) SendMsg(m any) error {
 }
 
 // sources is how many times a message's size a stream holds beside the message: an
-// iterator has the last pair and the next one, and a message's pairs are copies.
-// Streams that follow something bound what they hold themselves.
+// iterator has the last pair and the next one, and a message's pairs are copies. One that
+// holds more says so (kv.Place). Streams that follow something bound what they hold themselves.
 const sources = 2
 
 // send encodes a message once there is room for it and for what it was made of.
 func (s guardedStream) send(m any) error {
 	k := s.call
 	msg, size := k.countedSize(m)
-	if size == 0 {
-		return s.ServerStream.SendMsg(m)
-	}
-	var beside int64
+	beside := k.held()
 	if !k.method.endless {
-		beside = sources * size
+		beside = max(beside, sources*size)
+	}
+	if size+beside == 0 {
+		return s.ServerStream.SendMsg(m)
 	}
 	if k.conn.take(size+beside) != "" {
 		if err := s.await(size + beside); err != nil {
@@ -257,11 +257,23 @@ func (s guardedStream) send(m any) error {
 		}
 	}
 	defer k.conn.give(beside)
+	if size == 0 {
+		return s.ServerStream.SendMsg(m)
+	}
 	out, err := k.encoded(msg, size)
 	if err != nil {
 		return err
 	}
 	return s.ServerStream.SendMsg(out)
+}
+
+// held is what is counted of that which the handler holds beside a message. Half of what a connection
+// may leave unread is the most: the handler has it in any case, and must get on at some time.
+func (k *call) held() int64 {
+	if k.conn == nil || k.holds < countedFrom {
+		return 0
+	}
+	return min(k.holds, k.calls.wire.perConnOut/2)
 }
 
 // await waits until there is room for n bytes. Messages that wait are in memory already,

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -16,6 +17,17 @@ var streams = []Attack{
 	{"stalled-iterates", data, stalled(1000, serverpb.DKV_Iterate_FullMethodName, func() proto.Message {
 		return &serverpb.IterateRequest{Batched: rand.IntN(2) == 0}
 	})},
+	{"iterates-at-large-values", alone, func(ctx context.Context, e *Enemy) {
+		// Each batch that waits to be sent has a large pair behind it, which was read already.
+		kv := e.kv(ctx)
+		for i := range 6 {
+			_, err := kv.Put(ctx, &serverpb.PutRequest{Key: fmt.Appendf(nil, "hostile/steps/%d", i), Value: make([]byte, 60<<10+(i%3/2)*(3<<20))})
+			e.answered(err)
+		}
+		stalled(200, serverpb.DKV_Iterate_FullMethodName, func() proto.Message {
+			return &serverpb.IterateRequest{Batched: true, KeyPrefix: []byte("hostile/steps/")}
+		})(ctx, e)
+	}},
 	{"stalled-watches", data, stalled(1000, serverpb.DKVReplication_WatchChanges_FullMethodName, func() proto.Message {
 		return &serverpb.WatchChangesRequest{FromChangeNumber: 1}
 	})},
