@@ -96,6 +96,7 @@ func TestWhenTheNextAddressIsAsked(t *testing.T) {
 		{"write, refused", said(codes.ResourceExhausted, "disk full; not applied", kv.ReasonNotApplied), set, "Put", false, "ResourceExhausted: disk full; not applied\n"},
 		{"write, removed", said(codes.FailedPrecondition, "removed", kv.ReasonNotApplied, kv.ReasonRemoved), set, "Put", true, ""},
 		{"write, removed meanwhile", said(codes.FailedPrecondition, "removed", kv.ReasonUnknown, kv.ReasonRemoved), set, "Put", false, "removed\n"},
+		{"write, a slave", said(codes.FailedPrecondition, "a slave", kv.ReasonNotApplied, kv.ReasonSlave), set, "Put", true, ""},
 		{"read, removed", said(codes.FailedPrecondition, "removed", kv.ReasonNotApplied, kv.ReasonRemoved), get, "Get", true, ""},
 		{"write, internal", status.Error(codes.Internal, "oops"), set, "Put", false, "Internal: oops; outcome unknown"},
 		{"write, not served", status.Error(codes.Unimplemented, "method Put"), set, "Put", false, "does not serve this request (method Put): is it"},

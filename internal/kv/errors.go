@@ -91,6 +91,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // a log that it keeps no more.
 var ErrRemoved = Errorf(Precondition, "this node was removed from the cluster; ask another one")
 
+// ErrSlave rejects requests to a slave that only masters serve.
+var ErrSlave = Errorf(Precondition, "this node is a slave")
+
 // Errorf returns an Error of the given kind whose outcome is NotApplied. It formats, and
 // wraps with %w, as fmt.Errorf does.
 func Errorf(kind Kind, format string, args ...any) *Error {

@@ -17,6 +17,9 @@ const (
 	// ReasonRemoved stands beside another reason in the errors of a node that its cluster has
 	// removed: another one may be asked.
 	ReasonRemoved = "NODE_REMOVED"
+	// ReasonSlave stands beside another reason in the errors of a slave for what masters serve:
+	// one of them may be asked.
+	ReasonSlave = "NODE_SLAVE"
 	// ReasonTooLate is the reason of a TooLate error, whose outcome is unknown and cannot
 	// be found out.
 	ReasonTooLate = "TOO_LATE"

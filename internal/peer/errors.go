@@ -25,7 +25,7 @@ type Answer struct {
 func (a *Answer) Error() string { return a.text }
 
 // Unwrap returns the context error that the peer's status code stands for, kv.ErrRemoved if its
-// cluster has removed the peer, or nil.
+// cluster has removed the peer, kv.ErrSlave if it leaves the request to masters, or nil.
 func (a *Answer) Unwrap() error { return a.cause }
 
 // ResumeOf returns where to resume the stream that ended with err; nil if it does not say.
@@ -149,8 +149,12 @@ func answer(st *status.Status, reason string) error {
 	case codes.Canceled:
 		a.cause = context.Canceled
 	}
-	if out.Outcome == kv.NotApplied && hasReason(st, kv.ReasonRemoved) {
+	switch {
+	case out.Outcome != kv.NotApplied:
+	case hasReason(st, kv.ReasonRemoved):
 		a.cause = kv.ErrRemoved
+	case hasReason(st, kv.ReasonSlave):
+		a.cause = kv.ErrSlave
 	}
 	out.Err = a
 	return out

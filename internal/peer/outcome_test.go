@@ -31,10 +31,13 @@ func TestErrors(t *testing.T) {
 		}
 		return st.Err()
 	}
-	removed, err := status.New(codes.FailedPrecondition, "removed (not applied)").WithDetails(
-		&errdetails.ErrorInfo{Domain: "dkv", Reason: kv.ReasonNotApplied}, &errdetails.ErrorInfo{Domain: "dkv", Reason: kv.ReasonRemoved})
-	if err != nil {
-		t.Fatal(err)
+	also := func(text, reason string) error {
+		st, err := status.New(codes.FailedPrecondition, text).WithDetails(
+			&errdetails.ErrorInfo{Domain: "dkv", Reason: kv.ReasonNotApplied}, &errdetails.ErrorInfo{Domain: "dkv", Reason: reason})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Err()
 	}
 	for _, c := range []struct {
 		name     string
@@ -55,7 +58,8 @@ func TestErrors(t *testing.T) {
 		{"no reason", status.Error(codes.ResourceExhausted, "x"), kv.Exhausted, kv.Unknown, false, "node ADDR: x", nil},
 		{"deadline there", explained(codes.DeadlineExceeded, "late", "dkv", kv.ReasonUnknown), kv.Unavailable, kv.Unknown, true, "late", context.DeadlineExceeded},
 		{"cancelled there", explained(codes.Canceled, "left", "dkv", kv.ReasonNotApplied), kv.Unavailable, kv.NotApplied, true, "left", context.Canceled},
-		{"removed", removed.Err(), kv.Precondition, kv.NotApplied, true, "removed (not applied)", kv.ErrRemoved},
+		{"removed", also("removed (not applied)", kv.ReasonRemoved), kv.Precondition, kv.NotApplied, true, "removed (not applied)", kv.ErrRemoved},
+		{"a slave", also("a slave (not applied)", kv.ReasonSlave), kv.Precondition, kv.NotApplied, true, "a slave (not applied)", kv.ErrSlave},
 		{"invalid", explained(codes.InvalidArgument, "x", "dkv", kv.ReasonNotApplied), kv.Invalid, kv.NotApplied, true, "x", nil},
 		{"out of range", explained(codes.OutOfRange, "x", "dkv", kv.ReasonNotApplied), kv.OutOfRange, kv.NotApplied, true, "x", nil},
 		{"data loss", explained(codes.DataLoss, "x", "dkv", kv.ReasonNotApplied), kv.Corrupt, kv.NotApplied, true, "x", nil},
@@ -79,7 +83,7 @@ func TestErrors(t *testing.T) {
 				if kv.KindOf(err) != c.kind || kv.OutcomeOf(err) != c.outcome || Answered(err) != c.answered || text != c.text {
 					t.Errorf("%q: kind %d, %v, answered: %v", text, kv.KindOf(err), kv.OutcomeOf(err), Answered(err))
 				}
-				for _, end := range []error{context.DeadlineExceeded, context.Canceled, kv.ErrRemoved} {
+				for _, end := range []error{context.DeadlineExceeded, context.Canceled, kv.ErrRemoved, kv.ErrSlave} {
 					if errors.Is(err, end) != (c.is == end) {
 						t.Errorf("%q is %v: %v", text, end, errors.Is(err, end))
 					}

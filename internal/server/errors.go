@@ -34,8 +34,11 @@ func toStatus(err error) error {
 	if known.RetryAfter > 0 {
 		st = after(st, known.RetryAfter)
 	}
-	if errors.Is(err, kv.ErrRemoved) {
+	switch {
+	case errors.Is(err, kv.ErrRemoved):
 		return explained(st, known.Reason(), kv.ReasonRemoved)
+	case errors.Is(err, kv.ErrSlave):
+		return explained(st, known.Reason(), kv.ReasonSlave)
 	}
 	return explained(st, known.Reason())
 }

@@ -95,6 +95,7 @@ func TestToStatusExplains(t *testing.T) {
 	}{
 		{kv.Errorf(kv.Precondition, "x"), kv.ReasonNotApplied},
 		{kv.Errorf(kv.Precondition, "x: %w", kv.ErrRemoved), kv.ReasonNotApplied + " " + kv.ReasonRemoved},
+		{kv.Errorf(kv.Precondition, "%w; ask x", kv.ErrSlave), kv.ReasonNotApplied + " " + kv.ReasonSlave},
 		{kv.Errorf(kv.Unavailable, "x: %w", context.DeadlineExceeded), kv.ReasonNotApplied},
 		{kv.Errorf(kv.NotOwner, "x"), kv.ReasonNotOwner},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), kv.ReasonUnknown},

@@ -66,8 +66,10 @@ type RequestError struct {
 	Code    codes.Code
 	Outcome kv.Outcome // of a mutation
 	Waiting string     // what the node waits for to become a member of a cluster; empty for nothing
-	Removed bool       // its cluster has removed the node, and the request had no effect
-	text    string
+	// Elsewhere reports that another node serves the request, which had no effect here: the
+	// cluster has removed the node, or it is a slave.
+	Elsewhere bool
+	text      string
 }
 
 func (e *RequestError) Error() string { return e.text }
@@ -92,7 +94,7 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 		return &UnreachableError{addr, st.Message(), "what listens there serves HTTP and no gRPC: is it a proxy, or another program? -a names the gRPC port (listen-addr)"}
 	}
 	re := &RequestError{Code: st.Code(), Outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
-	re.Removed = hasReason(st, kv.ReasonRemoved) && hasReason(st, kv.ReasonNotApplied)
+	re.Elsewhere = (hasReason(st, kv.ReasonRemoved) || hasReason(st, kv.ReasonSlave)) && hasReason(st, kv.ReasonNotApplied)
 	if hasReason(st, kv.ReasonWaiting) {
 		re.Waiting = strings.TrimSuffix(st.Message(), " ("+kv.NotApplied.String()+")")
 	}
@@ -181,7 +183,7 @@ func mayTryNext(err error, e Effect) bool {
 		return true
 	}
 	var re *RequestError
-	if !errors.As(err, &re) || re.Code != codes.Unavailable && !re.Removed {
+	if !errors.As(err, &re) || re.Code != codes.Unavailable && !re.Elsewhere {
 		return false
 	}
 	return e == Reads || re.Outcome == kv.NotApplied

@@ -171,9 +171,9 @@ func (f *Replica) Owner() replica.Owner {
 // notHere is the error of a request that only the owner of the log serves.
 func (f *Replica) notHere(what, instead string) error {
 	if at := f.Owner().Address; at != "" {
-		return kv.Errorf(kv.Precondition, "this node is a slave%s; %s the leader at %s", what, instead, at)
+		return kv.Errorf(kv.Precondition, "%w%s; %s the leader at %s", kv.ErrSlave, what, instead, at)
 	}
-	return kv.Errorf(kv.Precondition, "this node is a slave%s, and does not know the leader at present; %s a master", what, instead)
+	return kv.Errorf(kv.Precondition, "%w%s, and does not know the leader at present; %s a master", kv.ErrSlave, what, instead)
 }
 
 // Propose implements Replica: it rejects the command, and names the leader.

@@ -39,6 +39,21 @@ func TestFollowerBeginsEmpty(t *testing.T) {
 	}
 }
 
+// TestMastersServeTheRest: by these errors clients know that another node serves the request.
+func TestMastersServeTheRest(t *testing.T) {
+	f := newRig(t)
+	for _, leader := range []string{"", "127.0.0.1:1"} {
+		f.Replica.SetLeader(leader)
+		_, err := f.Replica.Propose(t.Context(), nil)
+		for _, err := range []error{err, f.Replica.Restore(t.Context(), "")} {
+			replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+			if !errors.Is(err, kv.ErrSlave) || leader != "" && !strings.Contains(err.Error(), leader) {
+				t.Errorf("leader %q: %v", leader, err)
+			}
+		}
+	}
+}
+
 func TestFollowerFollows(t *testing.T) {
 	src := replicatest.RunNode(t)
 	src.MustPut("a", "1")
