@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -142,6 +144,30 @@ func TestUnknownStaysUnknown(t *testing.T) {
 	_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
 	if !errors.Is(err, ErrPrecondition) || !errors.Is(err, ErrOutcomeUnknown) {
 		t.Error(err)
+	}
+}
+
+// TestMastersThatBecameSlaves: a promotion makes the former masters slaves, and clients find the
+// new ones a moment later.
+func TestMastersThatBecameSlaves(t *testing.T) {
+	slave, err := status.New(codes.FailedPrecondition, "this node is a slave; write to another one").WithDetails(
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied}, &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonSlave})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, times := range []int{2, math.MaxInt} {
+		cl := newCluster(t, 1, 1)
+		c := ready(t, cl.addrs())
+		cl.nodes[0].fail(func(_ context.Context, method string) error {
+			if method == putMethod && cl.nodes[0].count(putMethod) <= times {
+				return slave.Err()
+			}
+			return nil
+		}, nil)
+		_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
+		if late := times > 2; late != (err != nil) || late && (!errors.Is(err, ErrPrecondition) || errors.Is(err, ErrOutcomeUnknown)) {
+			t.Errorf("after %d rejections: %v", times, err)
+		}
 	}
 }
 

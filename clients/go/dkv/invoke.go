@@ -90,7 +90,8 @@ func stamp(req any, cluster uint64) {
 
 const clusterField = "cluster"
 
-// otherClusterWait bounds the attempts of a call that finds nodes of another cluster.
+// otherClusterWait bounds the attempts of a call that finds nodes of another cluster, or a slave
+// where a master was.
 const otherClusterWait = time.Second
 
 // attempts is a call that has failed at least once.
@@ -157,6 +158,9 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 		return false
 	case errors.Is(err, kv.ErrRemoved):
 		return a.next(n, err) != n // the only node that is known will not be a member again
+	case errors.Is(err, kv.ErrSlave):
+		// It was a master when it was last asked; the present ones are found within that time.
+		return time.Since(a.began) < otherClusterWait
 	case a.request.sequential && stale(err):
 		// The leader's state is never too old; it is asked once.
 		return !a.toLeader && !a.client.leads(n, a.request.key)
