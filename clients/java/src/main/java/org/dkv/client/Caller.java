@@ -21,6 +21,9 @@ final class Caller {
     /** After how long an attempt without an answer shows that the node may hang. */
     private static final long SILENCE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
+    /** In which time a client learns from the registry which nodes are masters by now. */
+    private static final long LEARNED_NANOS = TimeUnit.SECONDS.toNanos(2);
+
     private final Connections connections;
     private final CallMetrics metrics;
     private final long repeatWithin;
@@ -77,8 +80,8 @@ final class Caller {
         private final long timeout;
         private Backoff backoff;
         private int attempts;
-        /** How many removed nodes have answered in a row. */
-        private int removed;
+        /** How many nodes in a row have left the request to others. */
+        private int passed;
         private boolean mayBeApplied;
         private Failure last;
         private String lastAddress;
@@ -192,15 +195,18 @@ final class Caller {
                 long left = mayBeApplied ? Math.min(remaining(), toRepeat()) : remaining();
                 return failure.retryAfterNanos() < left && pause(failure.retryAfterNanos());
             }
-            removed = failure.removedNode() ? removed + 1 : 0;
-            if (!failure.transientFailure() && !failure.otherCluster() && !failure.removedNode()) {
+            passed = failure.elsewhere() ? passed + 1 : 0;
+            if (!failure.transientFailure() && !failure.otherCluster() && !failure.elsewhere()) {
                 return false;
             }
             if (address != null) {
                 route.failed(address);
             }
-            if (failure.otherCluster() && attempts >= route.size() || removed >= Math.max(1, route.size())) {
+            if (failure.otherCluster() && attempts >= route.size()) {
                 return false; // no node belongs to the client's cluster
+            }
+            if (passed >= Math.max(1, route.size()) && !(route.learns() && System.nanoTime() - start < LEARNED_NANOS)) {
+                return false; // no node is the other one
             }
             if (mayBeApplied && (!repeatable || toRepeat() <= 0)) {
                 return false;

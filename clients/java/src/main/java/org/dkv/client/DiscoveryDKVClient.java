@@ -104,6 +104,11 @@ public final class DiscoveryDKVClient extends RoutedClient {
         }
 
         @Override
+        public boolean learns() {
+            return true;
+        }
+
+        @Override
         public int size() {
             return way().size();
         }

@@ -29,8 +29,8 @@ final class Failure {
     private static final String NOT_OWNER = "NOT_OWNER";
     /** The node belongs to another cluster than the client; another node may belong to the right one. */
     private static final String OTHER_CLUSTER = "OTHER_CLUSTER";
-    /** The cluster has removed the node; another node serves the request. */
-    private static final String REMOVED = "NODE_REMOVED";
+    /** The cluster has removed the node, or the node is a slave; another node serves the request. */
+    private static final Set<String> ELSEWHERE = Set.of("NODE_REMOVED", "NODE_SLAVE");
     /** The metadata of a stream that the server ended because its reader was too slow: where to resume. */
     private static final String STALLED = "STREAM_STALLED";
     private static final String RESUME_KEY = "startKey";
@@ -212,9 +212,9 @@ final class Failure {
         return !reasons.isEmpty() && reasons.get(0).equals(OTHER_CLUSTER);
     }
 
-    /** Reports whether the node has been removed from its cluster, and the request had no effect. */
-    boolean removedNode() {
-        return !mayBeApplied && reasons.contains(REMOVED);
+    /** Reports whether another node serves the request, which had no effect here. */
+    boolean elsewhere() {
+        return !mayBeApplied && reasons.stream().anyMatch(ELSEWHERE::contains);
     }
 
     /** Reports whether a node has explained the outcome, as those of the earlier system do not. */

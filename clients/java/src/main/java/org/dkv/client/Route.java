@@ -8,6 +8,11 @@ interface Route {
     /** Records that an address did not answer. */
     void failed(String address);
 
+    /** Reports whether the addresses become others as the client learns of them. */
+    default boolean learns() {
+        return false;
+    }
+
     /** Returns the number of different addresses. */
     int size();
 }

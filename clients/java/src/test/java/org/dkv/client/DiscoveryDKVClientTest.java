@@ -86,6 +86,22 @@ class DiscoveryDKVClientTest {
         });
     }
 
+    /** The registry tells of the new masters when the former one is a slave already. */
+    @Test
+    void mastersThatBecameSlavesAreLeft() {
+        registry.set(row(a, LEADER));
+        DKVClient client = open();
+        client.put("k", "1");
+        a.onRequest((q, apply) -> {
+            if (a.requests.size() > 3) {
+                registry.set(row(a, ACTIVE_SLAVE), row(b, LEADER));
+            }
+            throw FakeNode.error(Status.Code.FAILED_PRECONDITION, "NOT_APPLIED", "NODE_SLAVE");
+        });
+        client.put("k", "2");
+        assertEquals(1, b.requests.size());
+    }
+
     @Test
     void followersTakeOverFromALeaderThatIsGone() {
         registry.set(row(a, LEADER), row(b, PRIMARY_FOLLOWER));

@@ -124,6 +124,24 @@ class FailoverTest {
         }
     }
 
+    /** A promotion makes the masters slaves, which go on to run. */
+    @Test
+    void slavesLeaveWritesToMasters() {
+        first.onRequest((q, apply) -> {
+            if (q instanceof Api.GetRequest) {
+                return apply.get();
+            }
+            throw FakeNode.error(Status.Code.FAILED_PRECONDITION, "NOT_APPLIED", "NODE_SLAVE");
+        });
+        String nodes = first.address() + "," + second.address();
+        for (int i = 0; i < 6; i++) { // each client begins with one of the nodes
+            try (DKVClient c = new SimpleDKVClient(nodes, options)) {
+                c.put("k", "v" + i);
+                assertEquals("v" + i, c.get(LINEARIZABLE, "k"));
+            }
+        }
+    }
+
     /** The others may elect a leader just then. */
     @Test
     void removedNodesDoNotEndACallThatAnotherNodeServesLater() {
