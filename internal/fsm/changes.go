@@ -56,7 +56,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 			return kv.Errorf(kv.OutOfRange,
 				"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
 		}
-		if from > 1 && m.Lost(from-1) && m.Lost(from) {
+		if m.Lost(from - 1) {
 			return kv.Errorf(kv.OutOfRange, "change %d does not exist: a promotion has ended its history before it; start over from a snapshot", from)
 		}
 		out.Changes, err = changelog.Scan(r, from, limit, maxBytes)

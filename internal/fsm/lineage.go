@@ -43,10 +43,11 @@ func (m *Machine) Succeeds(history string) bool {
 }
 
 // Lost reports whether an index is of no history any more: a promotion has ended its history
-// before it.
+// before it. The index that the next history begins with is that of its state before the first
+// entry, which reads show.
 func (m *Machine) Lost(index kv.Index) bool {
 	for _, f := range m.Lineage() {
-		if f.End != 0 && index > f.End && index <= f.End+era.Gap {
+		if f.End != 0 && index > f.End && index < f.End+era.Gap {
 			return true
 		}
 	}
