@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/dkvdb/dkv/internal/peer"
 )
@@ -31,7 +33,7 @@ type conn struct {
 // does, it repeats a request only if the error says that it had no effect.
 func (c conn) Invoke(ctx context.Context, method string, req, resp any, _ ...grpc.CallOption) error {
 	if c.addr == "" {
-		return c.client.call(ctx, &request{method: method, mutates: true}, req, resp)
+		return c.client.call(ctx, &request{method: method, mutates: true}, own(req), resp)
 	}
 	if c.client.closed.Load() {
 		return errClosed()
@@ -46,6 +48,23 @@ func (c conn) Invoke(ctx context.Context, method string, req, resp any, _ ...grp
 		return toError(err, n.addr, true)
 	}
 	return nil
+}
+
+// own returns a request that may be marked: a copy, without those of its parts. The caller's is
+// not changed, since other calls may be using it.
+func own(req any) any {
+	message, is := req.(proto.Message)
+	if !is {
+		return req
+	}
+	from := message.ProtoReflect()
+	out := from.New()
+	from.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		out.Set(f, v)
+		return true
+	})
+	out.SetUnknown(from.GetUnknown())
+	return out.Interface()
 }
 
 // NewStream implements grpc.ClientConnInterface.

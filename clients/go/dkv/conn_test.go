@@ -24,9 +24,13 @@ func TestConn(t *testing.T) {
 	}
 	// Without an address the leader is asked, also for streams.
 	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
-	got, err := serverpb.NewDKVClient(c.Conn("")).Get(ctx, &serverpb.GetRequest{Key: []byte("k"), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+	req := &serverpb.GetRequest{Key: []byte("k"), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE}
+	got, err := serverpb.NewDKVClient(c.Conn("")).Get(ctx, req)
 	if err != nil || !got.GetFound() {
 		t.Errorf("%v, %v", got, err)
+	}
+	if req.GetCluster() != 0 { // another goroutine may be sending it
+		t.Error("the caller's request was changed")
 	}
 	for _, addr := range []string{"", cl.nodes[1].addr} {
 		s, err := serverpb.NewDKVClient(c.Conn(addr)).Iterate(ctx, &serverpb.IterateRequest{})

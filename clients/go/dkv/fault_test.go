@@ -385,23 +385,6 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-func TestOwnTimeLimit(t *testing.T) {
-	cl := newCluster(t, 1, 1)
-	c := ready(t, cl.addrs(), WithTimeout(30*time.Millisecond))
-	cl.nodes[0].hang()
-	cancelable, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	for _, ctx := range []context.Context{context.Background(), cancelable} {
-		began := time.Now()
-		if _, err := c.Get(ctx, []byte("k")); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
-		}
-		if took := time.Since(began); took < 30*time.Millisecond {
-			t.Errorf("gave up after %s", took)
-		}
-	}
-}
-
 // Sequential reads avoid a node that hangs, once it is known to.
 func TestSlowReplica(t *testing.T) {
 	cl := newCluster(t, 3, 1)

@@ -48,18 +48,18 @@ type Range struct {
 // Leaving the loop ends the request.
 func (c *Client) Iterate(ctx context.Context, r Range, opts ...ReadOption) iter.Seq2[Pair, error] {
 	o := readOptionsOf(opts)
-	req := &serverpb.IterateRequest{
-		KeyPrefix:       r.Prefix,
-		StartKey:        r.Start,
-		ReadConsistency: o.consistency(),
-		MinIndex:        o.minIndex,
-		MaxAge:          o.maxAgeMillis(),
-		Limit:           r.Limit,
-		Reverse:         r.Reverse,
-		KeysOnly:        r.KeysOnly,
-		Batched:         true,
-	}
 	return func(yield func(Pair, error) bool) {
+		req := &serverpb.IterateRequest{
+			KeyPrefix:       r.Prefix,
+			StartKey:        r.Start,
+			ReadConsistency: o.consistency(),
+			MinIndex:        o.minIndex,
+			MaxAge:          o.maxAgeMillis(),
+			Limit:           r.Limit,
+			Reverse:         r.Reverse,
+			KeysOnly:        r.KeysOnly,
+			Batched:         true,
+		}
 		if err := c.iterate(ctx, req, o.level == Sequential, yield); err != nil {
 			yield(Pair{}, err)
 		}

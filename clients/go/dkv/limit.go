@@ -51,7 +51,7 @@ func (l *timeLimits) get() context.Context {
 	}
 	share := min(limitShare, l.timeout/8)
 	s := &sharedLimit{until: now.Add(share)}
-	s.Context, s.cancel = context.WithDeadline(l.root, now.Add(share+l.timeout))
+	s.Context, s.cancel = context.WithDeadline(l.root, s.until.Add(l.timeout))
 	l.current.Store(s)
 	return s
 }

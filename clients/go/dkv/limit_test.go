@@ -3,6 +3,7 @@ package dkv
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -59,5 +60,33 @@ func TestLimitsAreWaitedFor(t *testing.T) {
 				t.Errorf("it was sent %d times, want %d", n, c.calls)
 			}
 		})
+	}
+}
+
+func TestOwnTimeLimit(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs(), WithTimeout(30*time.Millisecond))
+	cl.nodes[0].hang()
+	cancelable, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, ctx := range []context.Context{context.Background(), cancelable} {
+		began := time.Now()
+		if _, err := c.Get(ctx, []byte("k")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took < 30*time.Millisecond {
+			t.Errorf("gave up after %s", took)
+		}
+	}
+}
+
+// A time limit of no end does not wrap around.
+func TestNoTimeLimit(t *testing.T) {
+	c := ready(t, newCluster(t, 1, 1).addrs(), WithTimeout(math.MaxInt64))
+	must[uint64](t)(c.Put(context.Background(), []byte("k"), nil))
+	for _, err := range c.Iterate(context.Background(), Range{}) {
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
