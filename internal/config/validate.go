@@ -101,12 +101,27 @@ func (c *Config) validateFolders() error {
 		return c.wrong("backup-dir",
 			"%q contains db-folder %q, so that a backup would be written among live data: name another folder", s.BackupDir, s.DBFolder)
 	}
-	below, err := filepath.Rel(data, backups)
-	if first, _, _ := strings.Cut(filepath.ToSlash(below), "/"); err == nil && strings.HasPrefix(first, "vbucket-") {
+	if inVBucket(data, backups) {
 		return c.wrong("backup-dir",
 			"%q holds a vBucket's data: name another folder", s.BackupDir)
 	}
+	if !c.InRaft() {
+		return nil
+	}
+	switch log := realPath(c.Nexus.LogDir); {
+	case log == data:
+		return c.wrong("nexus-log-dir", "%q is db-folder itself, and each of the two keeps its own files: name another folder, such as one below it", c.Nexus.LogDir)
+	case inVBucket(data, log):
+		return c.wrong("nexus-log-dir", "%q holds a vBucket's data: name another folder", c.Nexus.LogDir)
+	}
 	return nil
+}
+
+// inVBucket reports whether a folder is, or is in, that of a vBucket in the data folder.
+func inVBucket(data, folder string) bool {
+	below, err := filepath.Rel(data, folder)
+	first, _, _ := strings.Cut(filepath.ToSlash(below), "/")
+	return err == nil && strings.HasPrefix(first, "vbucket-")
 }
 
 // realPath returns a path in a form that can be compared: absolute, and without

@@ -59,6 +59,8 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--db-folder /var/lib/x/n1 --backup-dir /var", `--backup-dir: "/var" contains db-folder`},
 		{"--db-folder d/n1 --backup-dir ./d", `--backup-dir: "./d" contains db-folder "d/n1"`},
 		{"--db-folder d --backup-dir d/vbucket-default/b", `--backup-dir: "d/vbucket-default/b" holds a vBucket's data`},
+		{"--role master --nexus-node-url http://h:1 --nexus-cluster-url http://h:1 --db-folder d --nexus-log-dir ./d", `--nexus-log-dir: "./d" is db-folder itself`},
+		{"--role master --nexus-node-url http://h:1 --nexus-cluster-url http://h:1 --db-folder d --nexus-log-dir d/vbucket-3", `--nexus-log-dir: "d/vbucket-3" holds a vBucket's data`},
 		{"--db-engine badger --db-engine-ini o.ini", "--db-engine-ini: raw engine options are RocksDB's, and db-engine is badger"},
 		{"--max-memory-in-flight 8MiB", "--max-memory-in-flight: 8MiB is less than one message of max-message-size 16MiB"},
 		{"--db-engine badger --max-key-size 64KiB", "--max-key-size: 64KiB is more than the 63KiB that db-engine badger can store: lower it, or use --db-engine rocksdb"},

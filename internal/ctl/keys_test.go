@@ -48,6 +48,7 @@ func TestSession(t *testing.T) {
 		{[]string{"-incr", "n", "-50"}, outcome{stdout: "-8\n"}},
 		{[]string{"-incr", "n", "much"}, outcome{code: 2, stderr: "not a whole number"}},
 		{[]string{"-backup", "monday"}, outcome{stdout: "OK\n"}},
+		{[]string{"-backup", "b\xff"}, outcome{code: 1, stderr: "the request cannot be sent: string field contains invalid UTF-8 (not applied)"}},
 		{[]string{"-backup", "/etc"}, outcome{code: 1, stderr: "outside of backup-dir; not applied"}},
 		{[]string{"-restore", "monday"}, outcome{stdout: "OK\n"}},
 		{[]string{"-addNode", "http://h:1"}, outcome{stdout: "OK\n"}},

@@ -90,6 +90,9 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 	if !said && refusesClear(c.Options, st.Message()) {
 		return &UnreachableError{addr, st.Message(), advice(c.Options, st.Message())}
 	}
+	if text, unsent := strings.CutPrefix(st.Message(), "grpc: error while marshaling: "); unsent && !said {
+		return &RequestError{Code: codes.InvalidArgument, Outcome: kv.NotApplied, text: fmt.Sprintf("the request cannot be sent: %s (%s)", text, kv.NotApplied)}
+	}
 	if !said && refusedByHTTP(st) {
 		return &UnreachableError{addr, st.Message(), "what listens there serves HTTP and no gRPC: is it a proxy, or another program? -a names the gRPC port (listen-addr)"}
 	}
