@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -42,9 +43,16 @@ func (s *session) changeShown(ctx context.Context, w work, request adminCall) er
 }
 
 func runBackup(ctx context.Context, s *session, args []string) error {
-	return s.changeShown(ctx, backupWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return admin.Backup(ctx, conn, args[0])
+	var said string
+	err := s.changeShown(ctx, backupWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		res, err := serverpb.NewDKVBackupRestoreClient(conn).Backup(ctx, &serverpb.BackupRequest{BackupPath: args[0]})
+		said = res.GetMessage()
+		return admin.Check(res, err)
 	})
+	if err == nil && said != "" {
+		fmt.Fprintln(s.stderr, oneLine("warning: "+said))
+	}
+	return err
 }
 
 func runRestore(ctx context.Context, s *session, args []string) error {

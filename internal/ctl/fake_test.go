@@ -313,7 +313,11 @@ func (f *fake) path(p string) (*serverpb.Status, error) {
 }
 
 func (f *fake) Backup(_ context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
-	return f.path(r.GetBackupPath())
+	st, err := f.path(r.GetBackupPath())
+	if r.GetBackupPath() == "old" {
+		st.Message = "the backup is of a state\nof yesterday"
+	}
+	return st, err
 }
 
 func (f *fake) Restore(_ context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {

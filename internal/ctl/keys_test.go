@@ -58,6 +58,9 @@ func TestSession(t *testing.T) {
 	for _, step := range steps {
 		t.Run(strings.Join(step.args, " "), func(t *testing.T) { expect(t, dkvctl(t, f.addr, step.args...), step.want) })
 	}
+	if got := dkvctl(t, startFake(t).addr, "-backup", "old"); got.code != exitOK || got.stdout != "OK\n" || got.stderr != "warning: the backup is of a state of yesterday\n" {
+		t.Errorf("a backup of an old state: %+v", got)
+	}
 	if want := []string{"monday", "/etc", "monday", "add http://h:1", "remove http://h:1"}; !slices.Equal(f.paths, want) {
 		t.Errorf("the server saw %q, want %q", f.paths, want)
 	}

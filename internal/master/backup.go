@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/task"
 )
@@ -32,7 +34,8 @@ func NewBackup(k *route.Keyspace, root string, lead func(ctx context.Context, vB
 func (s *Backup) ReportTo(tasks *task.List) { s.tasks = tasks }
 
 // Backup implements DKVBackupRestore. Any member of a cluster can be asked: it
-// copies its own state, each vBucket at one index.
+// copies its own state, each vBucket at one index. If that is old, the response says so: the
+// backup may be all that is left, or one of many that nobody looks at.
 func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetBackupPath())
 	if err != nil {
@@ -40,10 +43,45 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 	}
 	ctx, end := s.tasks.Begin(ctx, task.Backup, r.GetBackupPath())
 	defer end()
-	if err := s.backup(ctx, dir); err != nil {
+	age, err := s.age()
+	if err == nil {
+		err = s.backup(ctx, dir)
+	}
+	if err != nil {
 		return nil, route.WithOutcome(err)
 	}
-	return &serverpb.Status{}, nil
+	return &serverpb.Status{Message: ofAge(age)}, nil
+}
+
+// age is how long ago the states here were last known to be the newest. The error is why there is
+// none that should be copied: that of a removed node stays as it was, and a copy of nothing would
+// be taken for that of the database.
+func (s *Backup) age() (oldest time.Duration, err error) {
+	for _, v := range s.keyspace.All() {
+		switch status := v.Status(); {
+		case status.State == replica.Removed:
+			return 0, kv.ErrRemoved
+		case status.Unreadable != nil:
+			return 0, s.about(v, kv.Errorf(kv.Unavailable, "there is nothing to back up yet: %w", status.Unreadable))
+		default:
+			oldest = max(oldest, status.Age)
+		}
+	}
+	return oldest, nil
+}
+
+// oldState is the age from which the response to a backup has it.
+const oldState = time.Minute
+
+// ofAge says in the response that a backup is of an old state.
+func ofAge(age time.Duration) string {
+	switch {
+	case age < oldState:
+		return ""
+	case age >= replica.NeverFresh:
+		return "the backup is of a state that was not known to be the newest since this node was started, or for a day: dkvctl -status says whom it waits for"
+	}
+	return fmt.Sprintf("the backup is of a state that was last known to be the newest %v ago: dkvctl -status says whom this node waits for", age.Round(time.Second))
 }
 
 func (s *Backup) backup(ctx context.Context, dir string) error {

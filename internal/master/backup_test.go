@@ -1,14 +1,20 @@
 package master
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 func TestBackupAndRestore(t *testing.T) {
@@ -71,4 +77,39 @@ func TestFailedRestore(t *testing.T) {
 		": stored data is corrupt: checkpoint.mem fails its checksum; nothing was changed (not applied)")
 	r.WantValue("a", "2")
 	r.MustPut("a", "3")
+}
+
+// aged is a replica that says how it is.
+type aged struct {
+	replica.Replica
+	status replica.Status
+}
+
+func (a *aged) Status() replica.Status               { return a.status }
+func (a *aged) Backup(context.Context, string) error { return nil }
+
+// TestBackupSaysHowOldTheStateIs: a nightly backup of a node that was removed, or that has heard of
+// no other for days, must not look like one of the database.
+func TestBackupSaysHowOldTheStateIs(t *testing.T) {
+	for _, c := range []struct {
+		status  replica.Status
+		message string
+		made    bool
+	}{
+		{replica.Status{State: replica.Serving, Age: 2 * time.Second}, "", true},
+		{replica.Status{State: replica.Failed, Age: 2 * time.Hour}, "last known to be the newest 2h0m0s ago", true},
+		{replica.Status{State: replica.Serving, Age: replica.NeverFresh}, "not known to be the newest since this node was started", true},
+		{replica.Status{State: replica.Removed}, "this node was removed from the cluster; ask another one (not applied)", false},
+		{replica.Status{State: replica.Bootstrapping, Unreadable: errors.New("no snapshot yet")}, "there is nothing to back up yet: no snapshot yet (not applied)", false},
+	} {
+		b := NewBackup(route.NewKeyspace(route.VBucket{Name: "default", Replica: &aged{status: c.status}}), t.TempDir(), nil)
+		st, err := b.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b"})
+		said := st.GetMessage()
+		if err != nil {
+			said = err.Error()
+		}
+		if c.made != (err == nil) || !strings.Contains(said, c.message) || c.message == "" && said != "" {
+			t.Errorf("%v: %q, %v", c.status.State, said, err)
+		}
+	}
 }

@@ -96,8 +96,11 @@ func takeBackup(ctx context.Context, s *role.Services, body json.RawMessage) (an
 	if err := ops.Decode(body, &request); err != nil || request.Path == "" {
 		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir`)
 	}
-	_, err := s.Backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
-	return nil, err
+	said, err := s.Backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
+	if err != nil || said.GetMessage() == "" {
+		return nil, err
+	}
+	return map[string]any{"status": "ok", "warning": said.GetMessage()}, nil
 }
 
 // restoreBackup replaces the database with a backup.
