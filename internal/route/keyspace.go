@@ -67,6 +67,9 @@ func (k *Keyspace) Requested(ctx context.Context) ([]VBucket, error) {
 	if len(names) == 0 {
 		return k.vBuckets, nil
 	}
+	if len(names) > len(k.vBuckets) { // one would be read again and again
+		return nil, kv.Errorf(kv.Invalid, "the request names %d vBuckets, and there are %d", len(names), len(k.vBuckets))
+	}
 	out := make([]VBucket, len(names))
 	for i, name := range names {
 		v, err := k.Named(name)

@@ -49,6 +49,7 @@ func TestRequestedVBuckets(t *testing.T) {
 		"a client's":        {metadata.Pairs("dkv-vbucket", "b"), "abc", 0},
 		"forwarded for all": {metadata.Pairs("dkv-forwarded", "1"), "abc", 0},
 		"forwarded for two": {metadata.Pairs("dkv-forwarded", "1", "dkv-vbucket", "c", "dkv-vbucket", "a"), "ca", 0},
+		"for more than all": {metadata.Pairs("dkv-forwarded", "1", "dkv-vbucket", "a", "dkv-vbucket", "b", "dkv-vbucket", "c", "dkv-vbucket", "a"), "", kv.Invalid},
 		"of no vBucket":     {metadata.Pairs("dkv-forwarded", "1", "dkv-vbucket", "x"), "", kv.NotFound},
 	} {
 		vs, err := k.Requested(metadata.NewIncomingContext(t.Context(), c.md))

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -122,6 +124,48 @@ func TestAnswersThatDoNotFit(t *testing.T) {
 	}
 	if err := read(int64(left)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFewNodesAreAskedAtOnce: the registry's rows may name a thousand addresses that do not answer.
+// Each that is asked takes a file descriptor, and other hosts ask as well.
+func TestFewNodesAreAskedAtOnce(t *testing.T) {
+	s := relaying(t, func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"status":"healthy"}`)) })
+	one := s.options.List(t.Context())[0]
+	var asked, most atomic.Int64
+	silent := New(Options{
+		List: func(context.Context) []Node {
+			return append([]Node{one}, slices.Repeat([]Node{{Name: "silent", HTTP: "silent:1"}}, 2000)...)
+		},
+		Cluster: func() string { return "" },
+		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			if address != "silent:1" {
+				return s.options.Dial(ctx, address)
+			}
+			n := asked.Add(1)
+			defer asked.Add(-1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	})
+	t.Cleanup(silent.Close)
+	var surveys sync.WaitGroup
+	for i := range 6 {
+		surveys.Go(func() {
+			r := httptest.NewRequest("GET", "/admin/nodes", nil)
+			r.RemoteAddr = fmt.Sprintf("127.0.0.%d:1", 1+i/5) // five of one host, and one of another
+			if got := silent.Survey(r); i == 5 && !got.Nodes[0].Answers {
+				t.Errorf("another host's first node: %+v", got.Nodes[0])
+			} else if last := got.Nodes[2000]; !strings.Contains(last.Error, "was not asked within") {
+				t.Errorf("the last node: %+v", last)
+			}
+		})
+	}
+	surveys.Wait()
+	if n := most.Load(); n > 2*askedAtOnce { // one that is given up may take a moment to end
+		t.Errorf("%d are asked at once", n)
 	}
 }
 

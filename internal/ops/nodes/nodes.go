@@ -11,11 +11,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/fair"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Node is a node as the node that is asked knows it.
@@ -78,8 +83,13 @@ const (
 	// seven nodes with as much each as they may have, or a thousand with 500 vBuckets each. What
 	// does not fit is left out.
 	maxSurvey = 7 * maxHealth
-	// idleConnections are kept open to each node.
-	idleConnections = 2
+	// idleConnections are kept open to each node, and mostIdle to all.
+	idleConnections, mostIdle = 2, 32
+	// askedAtOnce bounds the nodes that are asked at the same time for all surveys: the registry's
+	// rows name any number of them, and each takes a file descriptor, of which storage needs some.
+	askedAtOnce = 32
+	// askPatience is how long a survey waits for its turn to ask a node.
+	askPatience = 3 * time.Second
 )
 
 // Service asks nodes.
@@ -88,25 +98,37 @@ type Service struct {
 	transport *http.Transport
 	// local serves the node's own paths.
 	local http.Handler
+	// asking shares out the places of askedAtOnce among those who ask.
+	asking *fair.Gate
 
 	readTimeout, lookInterval time.Duration
 }
 
 // New returns a Service. Bind completes it.
 func New(o Options) *Service {
-	return &Service{options: o, readTimeout: readTimeout, lookInterval: lookInterval, transport: &http.Transport{
+	return &Service{options: o, asking: fair.New(askedAtOnce), readTimeout: readTimeout, lookInterval: lookInterval, transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			// The transport would go on with it after the request has ended, for a later one.
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			if request, is := ctx.Value(requestKey{}).(context.Context); is {
+				defer context.AfterFunc(request, cancel)()
+			}
 			conn, err := o.Dial(ctx, address)
 			if err != nil {
 				return nil, &notSent{err}
 			}
 			return conn, nil
 		},
+		MaxIdleConns:        mostIdle,
 		MaxIdleConnsPerHost: idleConnections,
 		IdleConnTimeout:     30 * time.Second,
 		DisableCompression:  true,
 	}}
 }
+
+// requestKey is the key of a request's own context, in that of the connection which is opened for it.
+type requestKey struct{}
 
 // Bind has the service answer for its own node with a handler.
 func (s *Service) Bind(local http.Handler) { s.local = local }
@@ -114,17 +136,30 @@ func (s *Service) Bind(local http.Handler) { s.local = local }
 // Close closes the connections that are not in use.
 func (s *Service) Close() { s.transport.CloseIdleConnections() }
 
-// Survey asks all nodes for their health, with the credentials of a request.
+// Survey asks all nodes for their health, with the credentials of a request. If they are many it
+// asks the first ones first, and the hosts that ask take turns.
 func (s *Service) Survey(r *http.Request) *Document {
 	list := s.options.List(r.Context())
 	out := &Document{Cluster: s.options.Cluster(), Time: time.Now().UTC(), Nodes: make([]State, len(list))}
 	var asking sync.WaitGroup
 	free := &room{left: maxSurvey}
+	waiting, cancel := context.WithTimeout(r.Context(), askPatience)
+	defer cancel()
+	from, _ := netip.ParseAddrPort(r.RemoteAddr) // no address is a host like others
+	client := kv.Client{Host: conns.HostOf(from.Addr())}
 	for i, n := range list {
 		if n.Self {
 			out.Node, out.Database = n.Name, n.Database
+		} else if s.asking.Enter(waiting, client) != nil {
+			out.Nodes[i] = State{Node: n, Error: fmt.Sprintf("it was not asked within %v: too many nodes before it do not answer", askPatience)}
+			continue
 		}
-		asking.Go(func() { out.Nodes[i] = s.ask(r, n, free) })
+		asking.Go(func() {
+			if !n.Self {
+				defer s.asking.Leave()
+			}
+			out.Nodes[i] = s.ask(r, n, free)
+		})
 	}
 	asking.Wait()
 	return out

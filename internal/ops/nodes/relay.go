@@ -37,7 +37,7 @@ func outgoing(ctx context.Context, r *http.Request, method string, n Node, path 
 	out := (&http.Request{
 		Method: method, URL: &url.URL{Scheme: "http", Host: n.HTTP, Path: path}, Host: n.HTTP, Header: make(http.Header),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
-	}).WithContext(ctx)
+	}).WithContext(context.WithValue(ctx, requestKey{}, ctx))
 	for _, name := range carried {
 		if values := r.Header.Values(name); len(values) > 0 {
 			out.Header[name] = slices.Clone(values)
