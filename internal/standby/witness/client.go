@@ -52,11 +52,16 @@ const perNode, leastPerNode = 3 * time.Second, 250 * time.Millisecond
 
 // call asks one node after the other until one answers.
 func (c *Client) call(ctx context.Context, method string, in, out proto.Message) error {
+	return c.callUpTo(ctx, len(c.addrs), method, in, out)
+}
+
+// callUpTo is call that asks some nodes at most. The next call begins with the one after those.
+func (c *Client) callUpTo(ctx context.Context, most int, method string, in, out proto.Message) error {
 	if len(c.addrs) == 0 {
 		return kv.Errorf(kv.Invalid, "no node of the registry is configured (discovery-service-addr)")
 	}
 	var err error
-	for range c.addrs {
+	for range most {
 		at := c.present.Load()
 		if err = c.ask(ctx, c.addrs[at%uint64(len(c.addrs))], method, in, out); err == nil || answered(err) || ctx.Err() != nil {
 			return err
@@ -92,10 +97,11 @@ func (c *Client) GetRecord(ctx context.Context, r *peerpb.GetRecordRequest) (*pe
 	return out, c.call(ctx, peerpb.Witness_GetRecord_FullMethodName, r, out)
 }
 
-// Renew implements Registry.
+// Renew implements Registry. It asks one node: one that does not answer may have granted a lease all
+// the same, so that a caller who hears nothing while it is heard must not ask all of them.
 func (c *Client) Renew(ctx context.Context, r *peerpb.RenewRequest) (*peerpb.RenewResponse, error) {
 	out := new(peerpb.RenewResponse)
-	return out, c.call(ctx, peerpb.Witness_Renew_FullMethodName, r, out)
+	return out, c.callUpTo(ctx, 1, peerpb.Witness_Renew_FullMethodName, r, out)
 }
 
 // ChangeRecord implements Registry.
