@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/report"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -103,6 +104,30 @@ func TestTrimmed(t *testing.T) {
 		}
 		m.put("more", "1")
 		s.has(m)
+	})
+}
+
+// TestTrimmedWhileAwaited is that of a standby: its owner has put it out meanwhile, which a slave
+// that confirms nothing is not told.
+func TestTrimmedWhileAwaited(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m1:1", retain(changelog.Retention{MaxAge: time.Hour}))
+		m.put("a", "1")
+		s := r.slave(Fixed("m1:1"), mode)
+		s.has(m)
+		s.Puller.lead("m1:1")
+		s.Puller.Want("m1:1", report.Wanted{Listed: true})
+		m.kill()
+		m.fill("k", 300, 20)
+		time.Sleep(2 * time.Hour)
+		m.put("last", "1")
+		time.Sleep(time.Minute)
+		m.revive()
+		s.has(m)
+		if st := s.Puller.Status(); st.Bootstraps != 2 {
+			t.Errorf("status %+v", st)
+		}
 	})
 }
 

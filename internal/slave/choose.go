@@ -16,6 +16,9 @@ import (
 type chooser struct {
 	dc, self string
 	excluded map[string]*exclusion
+	// unfit are owners that wait for this copy and cannot be followed at present: others are
+	// preferred for a while, but a state may be loaded from them.
+	unfit map[string]*exclusion
 }
 
 // exclusion is the exclusion of one source.
@@ -34,7 +37,7 @@ const (
 )
 
 func newChooser(dc, self string) chooser {
-	return chooser{dc: dc, self: self, excluded: make(map[string]*exclusion)}
+	return chooser{dc: dc, self: self, excluded: make(map[string]*exclusion), unfit: make(map[string]*exclusion)}
 }
 
 // order returns the sources, the best first. id identifies the slave's state; sources of
@@ -60,7 +63,7 @@ func (c *chooser) order(sources []Source, id history.Identity) []Source {
 // class ranks a source; the lowest is preferred.
 func (c *chooser) class(s Source, id history.Identity) int {
 	class := 0
-	if s.awaits && !s.deadFor(id) {
+	if s.awaits && !s.deadFor(id) && !c.declines(s.Address) {
 		return -1
 	}
 	switch {
@@ -89,18 +92,25 @@ func (c *chooser) lot(s Source) uint64 {
 }
 
 // passedOver reports whether a source has failed lately.
-func (c *chooser) passedOver(address string) bool {
-	e := c.excluded[address]
-	return e != nil && time.Now().Before(e.until)
-}
+func (c *chooser) passedOver(address string) bool { return c.excluded[address].lasts() }
+
+// declines reports whether an owner that waits for this copy could not be followed lately.
+func (c *chooser) declines(address string) bool { return c.unfit[address].lasts() }
+
+func (e *exclusion) lasts() bool { return e != nil && time.Now().Before(e.until) }
 
 // failed excludes a source, for twice as long as before unless it has served for
 // provenAfter since.
-func (c *chooser) failed(address string, served time.Duration) {
-	e := c.excluded[address]
+func (c *chooser) failed(address string, served time.Duration) { exclude(c.excluded, address, served) }
+
+// declined passes an owner over as one that waits for this copy, in the same way.
+func (c *chooser) declined(address string) { exclude(c.unfit, address, 0) }
+
+func exclude(from map[string]*exclusion, address string, served time.Duration) {
+	e := from[address]
 	if e == nil || served >= provenAfter {
 		e = new(exclusion)
-		c.excluded[address] = e
+		from[address] = e
 	}
 	e.length = min(max(2*e.length, firstExclusion), maxExclusion)
 	e.until = time.Now().Add(e.length)
@@ -115,9 +125,11 @@ func (c *chooser) forgive() {
 
 // retain drops what is known of sources that no longer exist.
 func (c *chooser) retain(sources []Source) {
-	for address := range c.excluded {
-		if _, there := sourceOf(sources, address); !there && !c.passedOver(address) {
-			delete(c.excluded, address)
+	for _, from := range []map[string]*exclusion{c.excluded, c.unfit} {
+		for address, e := range from {
+			if _, there := sourceOf(sources, address); !there && !e.lasts() {
+				delete(from, address)
+			}
 		}
 	}
 }

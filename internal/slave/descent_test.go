@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/slave/report"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -97,6 +98,25 @@ func TestCopyAboveTheEndIsSetAside(t *testing.T) {
 	if _, err := os.Stat(folder); err != nil {
 		t.Error("a start removes the copy that was set aside:", err)
 	}
+}
+
+// A copy above the end gives way also if the former owner has waited for it, which nothing takes back:
+// the owner that is named since is not the one that waits.
+func TestStandbyAboveTheEndGivesWay(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.fill("k", 100, 10)
+	next := r.twin("m2:1", m)
+	rows := NewRows("db")
+	rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+	s := r.slave(rows, streaming)
+	s.Puller.Want("m1:1", report.Wanted{Listed: true})
+	m.put("lost", "1")
+	s.has(m)
+	m.kill()
+	next.promote(t, "1-new")
+	rows.Set([]*serverpb.RegionInfo{next.row(leader)}, true)
+	s.has(next)
 }
 
 // A slave leaves its master as soon as discovery knows one of a later era, without waiting

@@ -185,7 +185,7 @@ var errRedirected = errors.New("the owner of the log wants the copy to follow in
 func (s *session) misdirected() error {
 	owner := *s.leader.Load()
 	switch listed := s.listed.Load(); {
-	case listed && owner != "" && owner != s.source.Address && !s.chooser.passedOver(owner):
+	case listed && owner != "" && owner != s.source.Address && !s.chooser.passedOver(owner) && !s.chooser.declines(owner):
 		return betterMaster{owner, "it owns the log and waits for this node"}
 	case s.mode != s.Puller.mode():
 		return errRedirected

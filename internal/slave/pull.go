@@ -98,7 +98,11 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 		return s.bootstrap(ctx, grant{any: true})
 	case found.verdict != fit:
 		p.search.found(s.source.Address, found)
-		if todo.source.awaits && found.verdict != renewed {
+		switch {
+		case !todo.source.awaits || found.verdict.replaces():
+		case found.verdict == trimmed:
+			p.chooser.declined(todo.source.Address)
+		default:
 			p.chooser.failed(todo.source.Address, 0)
 		}
 		p.report("this master cannot be followed: it "+found.verdict.String(), nil, "master", s.source.Address)

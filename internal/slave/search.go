@@ -80,6 +80,10 @@ func (v verdict) String() string {
 	}
 }
 
+// replaces reports whether a source has a history that has replaced the state's, so that no other
+// source need be asked for the state's own.
+func (v verdict) replaces() bool { return v == renewed || v == surplus }
+
 // finding is the result of asking a source that cannot be followed.
 type finding struct {
 	verdict verdict
@@ -175,8 +179,8 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	all := true
 	for _, s := range ordered {
 		f, judged := p.search.findings[s.Address]
-		if judged && s.awaits && f.verdict == renewed {
-			break // the log's owner knows, and waits for this copy
+		if judged && s.awaits && f.verdict.replaces() {
+			break // the log's owner knows, and waits for this copy, or will
 		}
 		if !judged && !p.chooser.passedOver(s.Address) {
 			return plan{source: s}, true
