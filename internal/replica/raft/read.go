@@ -52,9 +52,9 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	return info, err
 }
 
-// errNoState keeps a member that was added from being read before it has a state: it would
-// answer that there are no keys.
-var errNoState = kv.Errorf(kv.Unavailable, "this node was added to the cluster and has no data yet; retry when it has caught up, or ask another node")
+// errNoState keeps a member that has nothing of its log yet from being read: it would answer
+// that there are no keys, while the other members may have many.
+var errNoState = kv.Errorf(kv.Unavailable, "this node has no data of its cluster yet; retry when it has caught up, or ask another node")
 
 // filled ends that nothing can be read, once m has the state that the log has made, or a
 // snapshot.

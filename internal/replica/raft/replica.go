@@ -86,7 +86,7 @@ type Replica struct {
 	clock   lease.Clock
 	// applier applies the log; nil while nothing may be applied.
 	applier atomic.Pointer[machine]
-	// empty reports that the replica was added to a log of which it has nothing yet.
+	// empty reports that the replica has nothing of its log yet.
 	empty atomic.Bool
 	// build is the state that a restore will end with, while it is being built.
 	build atomic.Pointer[restoreBuild]
@@ -177,7 +177,7 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	if len(opts.Members) == 0 && m.Identity().History == "" {
+	if m.Identity().History == "" {
 		r.empty.Store(true)
 		r.state.SetUnreadable(errNoState)
 	}

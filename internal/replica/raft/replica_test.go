@@ -133,6 +133,9 @@ func TestRaftCatchesUpBySnapshot(t *testing.T) {
 	index := c.put("old", "v")
 	away := c.follower()
 	away.wantAt(index, "old", "v")
+	if err := away.Snapshot(t.Context()); err != nil { // it has that after a crash
+		t.Fatal(err)
+	}
 	away.kill()
 	for i := range 300 {
 		index = c.put(fmt.Sprint("k", i), "v")
@@ -218,6 +221,25 @@ func TestRaftAddedMemberHasNothingToRead(t *testing.T) {
 	})
 	testkit.Eventually(t, "it can be read", joined.Readable)
 	joined.wantAt(index, "k", "v")
+}
+
+// Nor does a first member, without a majority: the others may have formed the cluster long ago.
+func TestRaftFirstMemberHasNothingToRead(t *testing.T) {
+	c := newCluster(t, 0)
+	for id := uint64(1); id <= 3; id++ {
+		c.members[id] = c.add(id, false).addr
+	}
+	late := c.nodes[2]
+	late.start()
+	<-late.Served()
+	_, _, _, err := late.Get(t.Context(), []byte("k"), kv.ReadOptions{})
+	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	for _, n := range c.nodes[:2] {
+		n.start()
+	}
+	index := c.put("k", "v")
+	testkit.Eventually(t, "it can be read", late.Readable)
+	late.wantAt(index, "k", "v")
 }
 
 // A disk that fails takes one member out, and nothing that was acknowledged.
