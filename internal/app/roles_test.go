@@ -60,6 +60,7 @@ func TestEachRoleSaysWhoServesWhatItDoesNot(t *testing.T) {
 			t.Errorf("%s: the details are %v", c.name, d)
 		}
 	}
+	bodies := map[string]string{"/admin/cluster/add": `{"node_url": "http://127.0.0.1:1"}`, "/admin/backup": `{"path": "b1"}`}
 	for _, c := range []struct {
 		name   string
 		p      *process
@@ -79,7 +80,7 @@ func TestEachRoleSaysWhoServesWhatItDoesNot(t *testing.T) {
 		{"copy of a standalone node", standalone, "POST", "/admin/resync", 501, "is standalone and keeps no copy of a master's data; ask a slave"},
 		{"lag of a slave", slave, "GET", "/admin/replication/lag", 200, "applied_index"},
 	} {
-		req, err := http.NewRequest(c.method, "http://"+c.p.http()+c.path, strings.NewReader(`{"node_url": "http://127.0.0.1:1", "path": "b1"}`))
+		req, err := http.NewRequest(c.method, "http://"+c.p.http()+c.path, strings.NewReader(bodies[c.path]))
 		if err != nil {
 			t.Fatal(err)
 		}
