@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -19,6 +20,10 @@ const (
 	// streamPace is the least time between two reads of the log. Under load it lets changes
 	// gather; it is also the longest that a follower waits for a change because of it.
 	streamPace = 2 * time.Millisecond
+	// watchPace is how much of the pace of watches each of them adds: all of them read every
+	// change, whatever each waits for, so that a thousand would take the processors at a hundred
+	// writes a second.
+	watchPace = 50 * time.Microsecond
 	// aheadPatience is how long a node that lags behind a follower has to catch up: another
 	// node may have served the follower some milliseconds ago.
 	aheadPatience = 200 * time.Millisecond
@@ -42,6 +47,8 @@ type feed struct {
 	send func(c *fsm.Changes, age time.Duration) error
 	// share counts what is being sent.
 	share share
+	// watches are how many watches there are, of which the feed is one; nil if it is none.
+	watches *atomic.Int64
 
 	history string
 	// line is that of the state which is read; nil before the first read.
@@ -172,7 +179,7 @@ func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 // await returns when next is applied, but not earlier than the pace allows, or when the next
 // heartbeat is due.
 func (f *feed) await(ctx context.Context) error {
-	if pause := streamPace - time.Since(f.looked); pause > 0 && !sleep.For(ctx, pause) {
+	if pause := f.pace() - time.Since(f.looked); pause > 0 && !sleep.For(ctx, pause) {
 		return ctx.Err()
 	}
 	limited, cancel := context.WithDeadline(ctx, f.sent.Add(streamHeartbeat))
@@ -182,6 +189,14 @@ func (f *feed) await(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// pace is the least time between two reads of the log.
+func (f *feed) pace() time.Duration {
+	if f.watches == nil {
+		return streamPace
+	}
+	return max(streamPace, time.Duration(f.watches.Load())*watchPace)
 }
 
 // ended is the error with which a stream ends after err: the context's reason if that has

@@ -241,6 +241,27 @@ func TestFilteredFeedIsPaced(t *testing.T) {
 	})
 }
 
+// TestManyWatchesReadAsMuchAsFew: each reads all changes, whatever it waits for.
+func TestManyWatchesReadAsMuchAsFew(t *testing.T) {
+	for watches, pace := range map[int64]time.Duration{1: streamPace, 40: streamPace, 400: 10 * streamPace} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, stop := context.WithTimeout(t.Context(), time.Second)
+			defer stop()
+			b := &busy{stop: stop, waits: func() {}}
+			var n atomic.Int64
+			n.Store(watches)
+			f := feed{v: route.VBucket{Replica: b}, next: 1, keep: func(*kv.Mutation) bool { return false }, watches: &n}
+			f.send = func(*fsm.Changes, time.Duration) error { return nil }
+			if err := f.run(ctx, ""); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			if paced := int(time.Second / pace); b.reads > paced+5 || b.reads < paced/2 {
+				t.Errorf("%d watches: one looks %d times in a second", watches, b.reads)
+			}
+		})
+	}
+}
+
 // confirmed is a copy that is told to have been the newest, at a time when what was
 // read of it is no longer all.
 type confirmed struct {

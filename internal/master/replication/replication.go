@@ -24,6 +24,7 @@ type Service struct {
 	followers *followers
 	snapshots *snapshots
 	transit   transit
+	watches   atomic.Int64
 	making    *fair.Gate // of chunks of snapshots
 	// listing holds a token while a call changes the list of slaves, because a change
 	// depends on what is listed.

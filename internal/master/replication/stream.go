@@ -37,7 +37,9 @@ func (s *Service) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.Serv
 	if err != nil {
 		return err
 	}
-	f := feed{v: v, next: r.GetFromChangeNumber(), share: share{of: &s.transit}}
+	s.watches.Add(1)
+	defer s.watches.Add(-1)
+	f := feed{v: v, next: r.GetFromChangeNumber(), share: share{of: &s.transit}, watches: &s.watches}
 	if len(r.GetKeyPrefix()) > 0 {
 		f.keep = func(m *kv.Mutation) bool { return bytes.HasPrefix(m.Key, r.GetKeyPrefix()) }
 	}

@@ -31,6 +31,23 @@ var streams = []Attack{
 	{"stalled-watches", data, stalled(1000, serverpb.DKVReplication_WatchChanges_FullMethodName, func() proto.Message {
 		return &serverpb.WatchChangesRequest{FromChangeNumber: 1}
 	})},
+	{"quiet-watches", data, func(ctx context.Context, e *Enemy) {
+		// Each reads every change of others, and sends nothing but heartbeats, which are taken.
+		e.often(ctx, 8, func(ctx context.Context, _ int) bool {
+			c := e.raw(ctx, 1<<20, true)
+			if c == nil {
+				return false
+			}
+			defer c.Close()
+			for range 200 {
+				if _, ok := c.Call(serverpb.DKVReplication_WatchChanges_FullMethodName, &serverpb.WatchChangesRequest{KeyPrefix: []byte("no such prefix")}); !ok {
+					return false
+				}
+			}
+			e.drained(ctx, c)
+			return false
+		})
+	}},
 	{"stalled-change-streams", data, stalled(1000, serverpb.DKVReplication_StreamChanges_FullMethodName, func() proto.Message {
 		return &serverpb.StreamChangesRequest{FromChangeNumber: 1, Replica: someReplica()}
 	})},
