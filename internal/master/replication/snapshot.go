@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 
 	"google.golang.org/grpc"
 
@@ -110,11 +111,19 @@ func (s *Service) snapshot(ctx context.Context, v route.VBucket, r *serverpb.Str
 	if err != nil {
 		return nil, err
 	}
-	if err := complete(view); err != nil {
+	if err := errors.Join(complete(view), withheld(v)); err != nil {
 		view.Close()
 		return nil, err
 	}
 	return s.snapshots.begin(v.Name, view, sizeOf(v.Status()))
+}
+
+// withheld returns why a replica's state may not be copied now; nil if it may.
+func withheld(v route.VBucket) error {
+	if w, is := v.Replica.(interface{ Withheld() error }); is {
+		return w.Withheld()
+	}
+	return nil
 }
 
 // complete returns an error for a state that a follower could not start from.

@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -181,5 +182,22 @@ func TestStalledSnapshotEnds(t *testing.T) {
 	}
 	if got := x.hash(); got != want {
 		t.Errorf("%+v came, want %+v", got, want)
+	}
+}
+
+// sealedCopy is a replica whose state may not be copied.
+type sealedCopy struct{ replica.Replica }
+
+func (sealedCopy) Withheld() error { return kv.Errorf(kv.Unavailable, "sealed") }
+
+// TestNoSnapshotOfASealedCopy: what is withheld from followers does not reach them by a snapshot.
+func TestNoSnapshotOfASealedCopy(t *testing.T) {
+	r := newRig(t)
+	r.MustPut("a", "1")
+	v := r.Keyspace.All()[0]
+	v.Replica = sealedCopy{v.Replica}
+	_, err := r.service.snapshot(t.Context(), v, new(serverpb.StreamSnapshotRequest))
+	if kv.KindOf(err) != kv.Unavailable {
+		t.Error(err)
 	}
 }

@@ -6,6 +6,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/slave"
@@ -28,6 +31,27 @@ func (r *replicated) Run(ctx context.Context) error {
 // Path returns the nodes by which changes reach those who follow this copy, which is the first
 // of them; see package replication.
 func (r *replicated) Path() []string { return r.puller.Path() }
+
+// Changes implements replica.Replica. While a promotion has sealed the copy they are for that only.
+func (r *replicated) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error) {
+	c, err := r.Replica.Changes(ctx, from, limit, maxBytes)
+	if r.Sealed() == peer.PromotionOf(ctx) {
+		return c, err
+	}
+	if withheld := r.Withheld(); withheld != nil { // after the read, which the seal may have come before
+		return fsm.Changes{}, withheld
+	}
+	return c, err
+}
+
+// Withheld returns why no other node may copy the state: what a promotion brings to a copy that it
+// has sealed may never have been committed.
+func (r *replicated) Withheld() error {
+	if promotion := r.Sealed(); promotion != "" {
+		return kv.Errorf(kv.Unavailable, "promotion %s has sealed this copy, whose changes are for that only until it is decided or given up; follow another node", promotion)
+	}
+	return nil
+}
 
 // Resync implements master.Resyncer.
 func (r *replicated) Resync(ctx context.Context, force bool) (string, error) {
