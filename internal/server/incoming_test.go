@@ -108,6 +108,11 @@ func TestUndecodableRequests(t *testing.T) {
 			}
 		}
 	}
+	s, _ := a.Begin(serverpb.DKV_Iterate_FullMethodName)
+	a.Data(s, nil, true, 100)
+	if end := <-a.Ends; end.Code == codes.OK { // gRPC decides what
+		t.Errorf("a stream without a request ended with %+v", end)
+	}
 	if n := len(r.audit.Lines()); n != 0 {
 		t.Errorf("%d lines in the audit log", n)
 	}

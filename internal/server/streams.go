@@ -198,8 +198,8 @@ func (s guardedStream) RecvMsg(m any) error {
 	return s.audit(m)
 }
 
-// receive reads a message. What gRPC cannot decode would be an internal error, as if the
-// server had failed and not the client.
+// receive reads a message. What gRPC cannot receive or decode would be an internal error, as if
+// the server had failed and not the client.
 func (s guardedStream) receive(m any) error {
 	message, ok := m.(pb.Message)
 	if !ok || s.call.local {
@@ -207,6 +207,11 @@ func (s guardedStream) receive(m any) error {
 	}
 	in := streamedMessage{message: message}
 	if err := s.ServerStream.RecvMsg(&in); err != nil {
+		// For example, the stream ends without a request. gRPC has told the client already; the
+		// log and the metrics count the error below.
+		if status.Code(err) == codes.Internal {
+			return statusOf(codes.InvalidArgument, "no request can be received: %s (not applied)", status.Convert(err).Message())
+		}
 		return err
 	}
 	if s.call.conn != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -47,7 +48,7 @@ var errClosing = kv.Errorf(kv.Unavailable, "the node is shutting down")
 func (s *Service) Confirm(stream Stream) error {
 	first, err := stream.Recv()
 	if err != nil {
-		return err
+		return ended(err)
 	}
 	link, err := introduced(first)
 	if err != nil {
@@ -190,9 +191,13 @@ func (t *talk) lost() {
 	}
 }
 
-// ended is the error of a stream that the slave has ended, or that has failed.
+// ended is the error of a stream that the slave has ended, or that has failed; nil if the slave
+// has said that it says no more.
 func ended(err error) error {
-	if errors.Is(err, confirm.ErrReplaced) {
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case errors.Is(err, confirm.ErrReplaced):
 		return kv.Errorf(kv.Precondition, "%w", err)
 	}
 	return fmt.Errorf("the stream of confirmations ended: %w", err)

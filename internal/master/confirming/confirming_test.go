@@ -2,6 +2,8 @@ package confirming
 
 import (
 	"context"
+	"errors"
+	"io"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -122,6 +124,28 @@ func TestStreamsThatAreRejected(t *testing.T) {
 	} {
 		if _, err := n.open(t, ctx, c.first).Recv(); status.Code(err) != c.code {
 			t.Errorf("%v: %v, want %v", c.first, err, c.code)
+		}
+	}
+}
+
+// TestSlavesLeave: a slave that has no more to say, or nothing at all, is no fault of the node.
+func TestSlavesLeave(t *testing.T) {
+	n := newNode(t)
+	ctx := testkit.Within(t, testkit.Patience)
+	silent, err := n.client.Confirm(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := n.open(t, ctx, &peerpb.Confirmation{Disk: "d", Start: 1, Address: "x:1", VBucket: "a", History: "h"})
+	if _, err := left.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	for _, stream := range []peerpb.Standby_ConfirmClient{silent, left} {
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+			t.Errorf("the stream ended with %v", err)
 		}
 	}
 }
