@@ -19,7 +19,8 @@ public final class DKVEntry {
     }
 
     /**
-     * Checks that the server could read the pair.
+     * Checks that the server could read the pair. Servers of the earlier system report a failed iteration by an entry
+     * that is none.
      *
      * @throws DKVException if it could not
      */
@@ -34,28 +35,40 @@ public final class DKVEntry {
     /**
      * Returns the key.
      *
-     * @throws DKVException if it is not UTF-8
+     * @throws DKVException if it is not UTF-8, or as {@link #checkStatus}
      */
     public String getKeyAsString() {
+        checkStatus();
         return Bytes.toString(key, "the key", "getKeyAsByteArray");
     }
 
-    /** Returns the key. */
+    /**
+     * Returns the key.
+     *
+     * @throws DKVException as {@link #checkStatus}
+     */
     public byte[] getKeyAsByteArray() {
+        checkStatus();
         return key.toByteArray();
     }
 
     /**
      * Returns the value.
      *
-     * @throws DKVException if it is not UTF-8
+     * @throws DKVException if it is not UTF-8, or as {@link #checkStatus}
      */
     public String getValueAsString() {
+        checkStatus();
         return Bytes.toString(value, "the value of key " + Bytes.quote(key), "getValueAsByteArray");
     }
 
-    /** Returns the value. */
+    /**
+     * Returns the value.
+     *
+     * @throws DKVException as {@link #checkStatus}
+     */
     public byte[] getValueAsByteArray() {
+        checkStatus();
         return value.toByteArray();
     }
 

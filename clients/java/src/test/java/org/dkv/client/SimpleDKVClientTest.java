@@ -215,6 +215,18 @@ class SimpleDKVClientTest {
         assertNull(assertThrows(DKVException.class, () -> client.iterate("").hasNext()).getResumeKey());
     }
 
+    /** Servers of the earlier system have no other way to report a failed iteration. */
+    @Test
+    void entriesThatReportAFailureAreNoKeys() {
+        Api.Status failed = Api.Status.newBuilder().setCode(-1).setMessage("the disk fails").build();
+        DKVEntry entry = new DKVEntry(failed, ByteString.EMPTY, ByteString.EMPTY, 0);
+        for (Runnable use : List.<Runnable>of(entry::checkStatus, entry::getKeyAsString, entry::getKeyAsByteArray,
+                entry::getValueAsString, entry::getValueAsByteArray)) {
+            DKVException e = assertThrows(DKVException.class, use::run);
+            assertTrue(e.getMessage().contains("the disk fails"), e.getMessage());
+        }
+    }
+
     @Test
     void iterationsEndForGood() {
         putLetters();
