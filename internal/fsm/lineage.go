@@ -46,8 +46,15 @@ func (m *Machine) Succeeds(history string) bool {
 // before it. The index that the next history begins with is that of its state before the first
 // entry, which reads show.
 func (m *Machine) Lost(index kv.Index) bool {
-	for _, f := range m.Lineage() {
-		if f.End != 0 && index > f.End && index < f.End+era.Gap {
+	lineage := m.Lineage()
+	for i := range lineage {
+		end := lineage[i].End
+		for _, later := range lineage[i:] {
+			if later.End != 0 { // one that had nothing of its own ended lower, and skipped from there
+				end = min(end, later.End)
+			}
+		}
+		if end != 0 && index > end && index < end+era.Gap {
 			return true
 		}
 	}
@@ -61,19 +68,21 @@ func (m *Machine) successorLineage() []Former {
 
 // Adopt makes the state one of a history that promotions have begun since, with its lineage:
 // what the state has is a part of it, and its changes may be replicated. The state must be at
-// or below the end of its own history, else the error is ErrElsewhere. It is durable, and may
-// be repeated. Only the goroutine that replicates may call it.
+// or below the end of its own history, or right behind the indexes that the promotion has skipped,
+// else the error is ErrElsewhere. It is durable, and may be repeated. Only the goroutine that
+// replicates may call it.
 func (m *Machine) Adopt(to string, lineage []Former) error {
 	if err := m.failure(); err != nil {
 		return err
 	}
 	id := m.Identity()
+	end, leads := history.EndOf(id.History, lineage)
 	switch {
 	case to == id.History:
 		return nil
 	case m.Succeeds(to):
 		return fmt.Errorf("%w %s, which history %s here has followed", ErrElsewhere, to, id.History)
-	case !history.Leads(id.History, m.state.Applied, lineage):
+	case !leads || end == 0 || m.state.Applied > end && m.state.Applied != end+era.Gap:
 		return fmt.Errorf("%w %s: it is at index %d of history %s", ErrElsewhere, to, m.state.Applied, id.History)
 	}
 	if !m.gate.enter() {

@@ -29,7 +29,7 @@ func (s *session) descent(resp *serverpb.GetChangesResponse, id history.Identity
 	case s.opts.State.Succeeds(theirs):
 		return behind // it has not applied the restore that the state comes from
 	case their > our:
-		return succession(lineageOf(resp), id.History, at)
+		return succession(lineageOf(resp), id.History, s.effect(at))
 	case resp.GetReplacesHistory() && resp.GetMasterChangeNumber() >= at:
 		return renewed
 	case our > 0 && !resp.GetReplacesHistory():
@@ -63,10 +63,24 @@ func lineageOf(resp *serverpb.GetChangesResponse) []history.Former {
 	return out
 }
 
+// effect is the index of the newest change of a state at an index: entries after it had no effect.
+func (s *session) effect(at kv.Index) kv.Index {
+	if s.last.index == 0 {
+		return at // it is not known
+	}
+	return min(s.last.index, at)
+}
+
 // adopt makes the state one of the history that a promotion has begun, before the first
-// change of that.
-func (s *session) adopt(found finding) error {
+// change of that. A state that is above the end of its history by entries without an effect, as a
+// sealed master has them, goes on behind the indexes that the promotion has skipped.
+func (s *session) adopt(ctx context.Context, found finding) error {
 	id, at := s.opts.State.Position()
+	if end, _ := history.EndOf(id.History, found.lineage); at > end {
+		if err := s.opts.State.Apply(ctx, at, nil, end+era.Gap); err != nil {
+			return localError{err}
+		}
+	}
 	if err := s.opts.State.Adopt(found.id.History, found.lineage); err != nil {
 		return localError{err}
 	}

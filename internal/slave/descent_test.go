@@ -72,6 +72,40 @@ func TestSlaveGoesOnInAPromotedHistory(t *testing.T) {
 	})
 }
 
+// A copy that is above the end only by entries without an effect, as a sealed master has them, goes on
+// by changes, too; also after promotions of which the later one has the lower end.
+func TestSlaveAboveTheEndWithoutChangesGoesOn(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		next := r.twin("m2:1", m)
+		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s.has(m)
+		m.put("b", "1")
+		next.sync(m)
+		if _, err := m.Propose(t.Context(), setSlave("z", "h:1")); err != nil {
+			t.Fatal(err)
+		}
+		s.has(m)
+		_, at := s.Position()
+		f := next.Replica.(*follower.Replica)
+		id, end := f.Position()
+		if at <= end {
+			t.Fatalf("the slave is at %d, and the end is %d", at, end)
+		}
+		m.kill()
+		if err := f.Adopt("2-new", []history.Former{{History: id.History, End: at + 7}, {History: "1-none", End: end}}); err != nil {
+			t.Fatal(err)
+		}
+		next.change(t, end, end+era.Gap+1, "promoted")
+		s.has(next)
+		if n := s.Puller.Status().Bootstraps; n != 1 {
+			t.Errorf("%d bootstraps", n)
+		}
+	})
+}
+
 // A copy with changes that the new history does not have is set aside, and found there.
 func TestCopyAboveTheEndIsSetAside(t *testing.T) {
 	r := newRig(t)

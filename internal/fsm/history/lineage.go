@@ -42,15 +42,22 @@ func After(last Former, lineage []Former) []Former {
 // slave that has taken over a history before it had the first change of it may be promoted: then
 // the later end is the lower one.
 func Leads(history string, at kv.Index, lineage []Former) bool {
-	own := false
-	for _, f := range lineage {
-		if f.History == history {
-			own = at <= f.End
-		} else {
-			own = own && at <= f.End // 0: a restore has replaced the keyspace since
-		}
+	end, known := EndOf(history, lineage)
+	return known && at <= end
+}
+
+// EndOf returns the last index of a history that is a part of the history with the given lineage; 0 if
+// a restore has replaced the keyspace since. known is false of one that is not in the lineage.
+func EndOf(history string, lineage []Former) (end kv.Index, known bool) {
+	i := slices.IndexFunc(lineage, func(f Former) bool { return f.History == history })
+	if i < 0 || history == "" {
+		return 0, false
 	}
-	return own && history != ""
+	end = lineage[i].End
+	for _, f := range lineage[i:] {
+		end = min(end, f.End)
+	}
+	return end, true
 }
 
 // AppendLineage appends the record of a lineage to dst: a line for each history, with its id,
