@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -476,32 +475,6 @@ func TestCallsThatEndInVainAskWhoLeads(t *testing.T) {
 		default:
 			t.Errorf("level %d: no one asks who leads", level)
 		}
-	}
-}
-
-// Calls with little time do not all wait for a connection to a leader that is out of reach: the
-// masters forward the next ones.
-func TestLeaderOutOfReachOfShortCalls(t *testing.T) {
-	cl := newCluster(t, 2, 1)
-	dark := cl.nodes[0].addr
-	c := open(t, cl.nodes[1].addr, WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-		if addr == dark {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-		return new(net.Dialer).DialContext(ctx, "tcp", addr)
-	}))
-	testkit.Eventually(t, "the leader is named", func() bool {
-		t := c.topology.Load()
-		return t != nil && t.vBuckets[0].leader.name() == dark
-	})
-	for _, limit := range []time.Duration{connectTime / 10, connectTime * 9 / 10} {
-		if _, err := c.Get(testkit.Within(t, limit), []byte("k")); !errors.Is(err, ErrUnavailable) {
-			t.Error(err)
-		}
-	}
-	if cl.nodes[1].count(getMethod) == 0 {
-		t.Error("no call went to the other master")
 	}
 }
 

@@ -92,7 +92,7 @@ func (n *node) connect(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	err := n.peer.Load().Reach(limited)
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) { // whatever cause the caller gives
 		n.down.Store(now())
 	}
 	return err

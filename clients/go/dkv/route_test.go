@@ -314,3 +314,40 @@ func TestNodeThatWasRemoved(t *testing.T) {
 		t.Errorf("of the only node: %v", err)
 	}
 }
+
+// Calls with little time do not all wait for a connection to a leader that is out of reach: the
+// masters forward the next ones.
+func TestLeaderOutOfReachOfShortCalls(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	dark := cl.nodes[0].addr
+	c := open(t, cl.nodes[1].addr, WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		if addr != cl.nodes[1].addr {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}))
+	testkit.Eventually(t, "the leader is named", func() bool {
+		t := c.topology.Load()
+		return t != nil && t.vBuckets[0].leader.name() == dark
+	})
+	for _, limit := range []time.Duration{connectTime / 10, connectTime * 9 / 10} {
+		if _, err := c.Get(testkit.Within(t, limit), []byte("k")); !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	if cl.nodes[1].count(getMethod) == 0 {
+		t.Error("no call went to the other master")
+	}
+
+	// A caller that leaves says nothing of the node.
+	n := must[*node](t)(c.node("dark:1"))
+	leaves, leave := context.WithCancelCause(t.Context())
+	time.AfterFunc(10*time.Millisecond, func() { leave(errors.New("the caller leaves")) })
+	if err := n.connect(leaves); err == nil || !n.reachable() {
+		t.Errorf("after a caller has left: %v, reachable %v", err, n.reachable())
+	}
+	if err := n.connect(testkit.Within(t, 10*time.Millisecond)); err == nil || n.reachable() {
+		t.Errorf("after a caller's time has ended: %v, reachable %v", err, n.reachable())
+	}
+}
