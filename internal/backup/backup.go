@@ -92,7 +92,7 @@ func DataDir(dir string) string { return filepath.Join(dir, dataFolder) }
 // invalid.
 func Prepare(dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
-		return kv.Errorf(kv.Precondition, "backup %s exists already; choose another path", dir)
+		return exists(dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return pathError(dir, err)
 	}
@@ -105,6 +105,10 @@ func Prepare(dir string) error {
 		return pathError(dir, err)
 	}
 	return nil
+}
+
+func exists(dir string) error {
+	return kv.Errorf(kv.Precondition, "backup %s exists already; choose another path", dir)
 }
 
 // Create copies the engine directory src into a new backup at dir, which must
@@ -154,7 +158,10 @@ func create(dir string, fill func(partial string) error) error {
 	if err := fill(partial); err != nil {
 		return err
 	}
-	if err := os.Rename(partial, dir); err != nil {
+	switch err := os.Rename(partial, dir); {
+	case errors.Is(err, fs.ErrExist):
+		return exists(dir) // another one was faster
+	case err != nil:
 		return fmt.Errorf("backup: %w", err)
 	}
 	return durable.SyncDir(parent)

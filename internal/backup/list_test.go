@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,5 +110,25 @@ func TestSetIsThereWholeOrNotAtAll(t *testing.T) {
 	}
 	if err := CreateSet(dir, nil); kv.KindOf(err) != kv.Precondition {
 		t.Errorf("over another one: %v", err)
+	}
+}
+
+// TestTwoBackupsOfOneName: the one that comes second leaves the other as it is, and says why.
+func TestTwoBackupsOfOneName(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "monday")
+	fill := func(text string) func(string) error {
+		return func(partial string) error { return os.WriteFile(filepath.Join(partial, "part"), []byte(text), 0o600) }
+	}
+	err := CreateSet(dir, func(partial string) error {
+		return errors.Join(CreateSet(dir, fill("first")), fill("second")(partial))
+	})
+	if kv.KindOf(err) != kv.Precondition || !strings.HasSuffix(err.Error(), "exists already; choose another path") {
+		t.Errorf("%v", err)
+	}
+	if raw, err := os.ReadFile(filepath.Join(dir, "part")); err != nil || string(raw) != "first" {
+		t.Errorf("%q, %v", raw, err)
+	}
+	if all, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(all) != 1 {
+		t.Errorf("%v, %v", all, err)
 	}
 }
