@@ -53,8 +53,10 @@ type call struct {
 	moved  time.Time
 	over   bool
 	// more, under conn.mu: messages arrive on the call's stream one after the other, and shared:
-	// they are requests of other calls. What is counted is on its way until it is taken.
-	more, shared bool
+	// they are requests of other calls. What is counted is on its way until it is taken. asks: the
+	// handler waits for a message, of which there is something since first.
+	more, shared, asks bool
+	first              time.Time
 
 	mu     sync.Mutex
 	method *method

@@ -182,7 +182,7 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	if m.sends && k.conn != nil {
 		k.conn.expectMore(k)
 	}
-	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k, span: span}
+	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k, span: span, sends: m.sends}
 	if m.audited {
 		s.audit = c.auditing(ss.Context(), m, &entry)
 	}

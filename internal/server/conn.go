@@ -149,6 +149,9 @@ func (c *conn) data(f frame) {
 		c.mu.Unlock() // a whole request in one frame: bounded by the number of calls
 		return
 	}
+	if k.bytes == 0 {
+		k.first = now
+	}
 	k.frames++
 	k.bytes += cost
 	k.moved = now

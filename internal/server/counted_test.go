@@ -66,6 +66,52 @@ func TestUnreadMessagesOfAStreamCount(t *testing.T) {
 	r.drained()
 }
 
+// A message of a client's stream that does not arrive holds memory no longer than a request does;
+// a stream may be silent for as long as it likes.
+func TestUnfinishedMessagesOfAStreamEnd(t *testing.T) {
+	const method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+	list := []byte{0, 0, 0, 0, 3, 7<<3 | 2, 1, '*'}
+	half := append([]byte{0, 0, 1, 0, 0}, make([]byte, 40<<10)...)
+	t.Run("in time", func(t *testing.T) {
+		r := newRig(t, func(o *Options) { o.ReceiveTimeout = 50 * time.Millisecond })
+		a := r.attack(1<<16, true)
+		s, _ := a.Begin(method)
+		a.Data(s, list, false, 1<<10)
+		select {
+		case end := <-a.Ends:
+			t.Fatalf("the silent stream ended with %+v", end)
+		case <-time.After(500 * time.Millisecond):
+		}
+		a.Data(s, half, false, 16<<10)
+		if end := <-a.Ends; end.Code != codes.DeadlineExceeded {
+			t.Errorf("ended with %+v", end)
+		}
+		r.drained()
+	})
+	t.Run("to make room", func(t *testing.T) {
+		r := newRig(t, limitMemoryTo(2<<20))
+		var all []*rawgrpc.Client
+		for range 4 {
+			a := r.attack(1<<16, true)
+			all = append(all, a)
+			for range 12 {
+				s, _ := a.Begin(method)
+				a.Data(s, append(slices.Clone(list), half...), false, 16<<10)
+			}
+		}
+		testkit.Eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > 1800<<10 })
+		// They are not stale before that, and others do not wait for it.
+		testkit.Eventually(t, "another client is served", func() bool {
+			_, err := r.Get(t.Context(), &serverpb.GetRequest{Key: make([]byte, 500<<10)})
+			return err == nil
+		})
+		for _, a := range all {
+			a.Close()
+		}
+		r.drained()
+	})
+}
+
 // Those that are read hold nothing.
 func TestMessagesOfAStreamAreGivenBack(t *testing.T) {
 	r := newRig(t, limitMemoryTo(16<<20))

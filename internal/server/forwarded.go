@@ -124,12 +124,35 @@ func (c *conn) took(k *call, n int64) {
 		k.frames = 0
 	}
 	k.bytes -= gone
+	k.first = time.Now()
 	if c.closed {
 		gone = 0
 	}
 	c.received -= gone
 	c.mu.Unlock()
 	c.calls.wire.held.Add(-gone)
+}
+
+// ask records whether the handler of a client's stream waits for a message.
+func (c *conn) ask(k *call, waits bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.asks = waits
+}
+
+// arrives reports whether a part of a request is there, or of a message that a client's stream is read
+// for. Messages that no one reads yet are a client's fault only if they are no requests of other calls.
+// The caller holds the connection's mu.
+func (k *call) arrives() bool {
+	return k.receiving.Load() || k.more && !k.over && k.bytes > 0 && (k.asks || !k.shared)
+}
+
+// endArrival ends a call whose request, or the next message of whose stream, does not arrive.
+func (k *call) endArrival(why error) bool {
+	k.conn.mu.Lock()
+	more := k.more
+	k.conn.mu.Unlock()
+	return k.endRequest(why) || more && k.endStream(why)
 }
 
 // sharing are the calls that share streams, and these streams.

@@ -178,6 +178,7 @@ type guardedStream struct {
 	// if such calls are not audited.
 	audit func(req any) error
 	span  *tracing.Call // nil if the stream is not sampled
+	sends bool          // the client sends a stream of messages
 }
 
 // Context implements grpc.ServerStream.
@@ -203,10 +204,10 @@ func (s guardedStream) RecvMsg(m any) error {
 func (s guardedStream) receive(m any) error {
 	message, ok := m.(pb.Message)
 	if !ok || s.call.local {
-		return s.ServerStream.RecvMsg(m)
+		return s.next(m)
 	}
 	in := streamedMessage{message: message}
-	if err := s.ServerStream.RecvMsg(&in); err != nil {
+	if err := s.next(&in); err != nil {
 		// For example, the stream ends without a request. gRPC has told the client already; the
 		// log and the metrics count the error below.
 		if status.Code(err) == codes.Internal {
@@ -218,6 +219,15 @@ func (s guardedStream) receive(m any) error {
 		s.call.conn.took(s.call, int64(in.size))
 	}
 	return in.refused
+}
+
+// next reads a message from gRPC. Of a client's stream it is known meanwhile that its message is awaited.
+func (s guardedStream) next(m any) error {
+	if c := s.call.conn; c != nil && s.sends {
+		c.ask(s.call, true)
+		defer c.ask(s.call, false)
+	}
+	return s.ServerStream.RecvMsg(m)
 }
 
 // SendMsg implements grpc.ServerStream. The position to resume at is read while the

@@ -51,7 +51,7 @@ func (c *calls) look(now time.Time, every time.Duration) {
 	}
 	for _, conn := range c.conns() {
 		for _, k := range conn.overdue(now, c.opts.ReceiveTimeout) {
-			if k.endRequest(statusOf(codes.DeadlineExceeded,
+			if k.endArrival(statusOf(codes.DeadlineExceeded,
 				"the request did not arrive within %v and a second for each %d KiB; send it again (not applied)", c.opts.ReceiveTimeout, leastRate>>10)) {
 				c.limited(limitReceive)
 			}
@@ -75,11 +75,15 @@ func (c *conn) overdue(now time.Time, within time.Duration) (out []*call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, k := range c.byStream {
+		begun, first := k.begun, k.receiving.Load()
+		if !first {
+			begun = k.first
+		}
 		switch {
-		case !k.receiving.Load():
+		case !k.arrives() || !first && !k.asks:
 		case k.Err() != nil:
 			c.abandon(id, k)
-		case now.Sub(k.begun) > within+time.Duration(k.bytes)*time.Second/leastRate:
+		case now.Sub(begun) > within+time.Duration(k.bytes)*time.Second/leastRate:
 			out = append(out, k)
 		}
 	}

@@ -122,19 +122,19 @@ func (c *calls) endStalest(h holder) bool {
 		c.cut(h.conn, limitMemory, "its client takes no responses, and their memory is needed")
 	default:
 		c.limited(limitMemory)
-		h.call.endRequest(exhausted(requestPause,
+		h.call.endArrival(exhausted(requestPause,
 			"nothing came of the request for %v, and its memory is needed (max-memory-in-flight); send it again (not applied)", stale))
 	}
 	return true
 }
 
-// stalest returns the request that holds most among those of which nothing has arrived
+// stalest returns the request, or the message of a client's stream, that holds most among those of which nothing has arrived
 // lately.
 func (c *conn) stalest(now time.Time) (most holder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.byStream {
-		if k.receiving.Load() && !k.over && k.bytes > most.bytes && now.Sub(k.moved) >= stale {
+		if k.arrives() && !k.over && k.bytes > most.bytes && now.Sub(k.moved) >= stale {
 			most = holder{bytes: k.bytes, call: k, conn: c}
 		}
 	}
