@@ -33,6 +33,8 @@ final class Connection {
     private static final int INITIAL_WINDOW = 64 << 10;
     /** The largest message in bytes; more than any server sends. */
     private static final int MAX_MESSAGE = 256 << 20;
+    /** The largest headers in bytes: an error may contain a key, which is encoded twice. */
+    private static final int MAX_METADATA = 1 << 20;
 
     private final ManagedChannel channel;
     private final Channel calls;
@@ -58,6 +60,7 @@ final class Connection {
                 .keepAliveTime(KEEPALIVE_SECONDS, TimeUnit.SECONDS)
                 .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
                 .maxInboundMessageSize(MAX_MESSAGE)
+                .maxInboundMetadataSize(MAX_METADATA)
                 .initialFlowControlWindow(INITIAL_WINDOW)
                 .disableServiceConfigLookUp() // no DNS record sets deadlines or retries
                 .disableRetry(); // class Caller decides what may be repeated

@@ -45,6 +45,12 @@ final class HostPort {
         return valid(address) || SCHEMES.stream().anyMatch(address::startsWith);
     }
 
+    /** Reports whether gRPC may be able to connect to a text that an application passes as an address. */
+    static boolean mayBeDialled(String address) {
+        return mayBeTarget(address) || address.contains("://")
+                || validPort(address.substring(address.lastIndexOf(':') + 1)) && dialable(address);
+    }
+
     /**
      * Returns how to reach an address by calls that carry another authority: {@code authority@host:port}. An authority
      * that cannot be the name of a virtual host is left out.

@@ -38,7 +38,13 @@ public final class SimpleDKVClient extends RoutedClient {
 
     SimpleDKVClient(String target, ConnectionOptions options, Connections connections) {
         super(connections, options);
-        this.nodes = new Ring(addresses(target, "target"));
+        List<String> addresses = addresses(target, "target");
+        for (String address : addresses) {
+            if (!HostPort.mayBeDialled(address)) { // calls would fail whenever it is this one's turn
+                throw new IllegalArgumentException("target: " + address + " is neither host:port nor a gRPC target");
+            }
+        }
+        this.nodes = new Ring(addresses);
     }
 
     /**

@@ -227,6 +227,17 @@ class SimpleDKVClientTest {
         }
     }
 
+    /** The error of a stalled iteration contains a key, which may be much larger than what gRPC expects of errors. */
+    @Test
+    void stalledIterationsMayResumeAtLargeKeys() {
+        String large = "k".repeat(64 << 10);
+        client.put("a", "1");
+        client.put(large, "2");
+        node.stallAt = large;
+        DKVException e = assertThrows(DKVException.class, () -> client.iterate("").forEachRemaining(p -> { }));
+        assertEquals(large, new String(e.getResumeKey(), StandardCharsets.UTF_8));
+    }
+
     @Test
     void iterationsEndForGood() {
         putLetters();
@@ -260,6 +271,9 @@ class SimpleDKVClientTest {
                 () -> client.delete(new byte[0]),
                 () -> client.iterate("a", "b"),
                 () -> new SimpleDKVClient(" , ", null),
+                () -> new SimpleDKVClient("localhost:8080,no host:8080", null),
+                () -> new SimpleDKVClient("localhost", null),
+                () -> new SimpleDKVClient("localhost:99999", null),
                 () -> new SimpleDKVClient("host", 0, null),
                 () -> new SimpleDKVClient("", 80, null));
         for (int i = 0; i < calls.size(); i++) {
