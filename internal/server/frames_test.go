@@ -6,8 +6,10 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
 	"pgregory.net/rapid"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
@@ -55,4 +57,23 @@ func TestFramesAreFound(t *testing.T) {
 			t.Fatalf("found %v, want %v", got, want)
 		}
 	})
+}
+
+// TestRequestsCauseNoPings: a ping for each message would cost both ends more system calls
+// than the message does.
+func TestRequestsCauseNoPings(t *testing.T) {
+	r := newRig(t)
+	c := r.attack(1<<20, true)
+	value := bytes.Repeat([]byte("v"), 1<<10)
+	for range 5 {
+		if _, ok := c.Call(serverpb.DKV_Put_FullMethodName, &serverpb.PutRequest{Key: []byte("k"), Value: value}); !ok {
+			t.Fatal("the connection is closed")
+		}
+		if end := <-c.Ends; end.Code != codes.OK && end.Code != codes.Unimplemented {
+			t.Fatal(end)
+		}
+	}
+	if n := c.Pings.Load(); n > 0 {
+		t.Errorf("%d pings", n)
+	}
 }

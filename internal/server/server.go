@@ -132,6 +132,13 @@ const (
 	// writeBuffer is four times gRPC's own, so that a busy connection takes fewer
 	// system calls.
 	writeBuffer = 128 << 10
+	// streamWindow and connectionWindow are how much a client may send of a request, and of
+	// all requests, before it is taken. They do not change: to find out what suits a network
+	// gRPC would ping the client for each message that arrives while no ping is under way, in
+	// a write of its own, and the client answer. What a request has beyond its window is
+	// granted at once when the request is read, so that a far client waits a round trip more.
+	streamWindow     = 256 << 10
+	connectionWindow = 4 << 20
 )
 
 const (
@@ -224,6 +231,8 @@ func (c *calls) grpcOptions() []grpc.ServerOption {
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ReadBufferSize(0), // see conn.Read
 		grpc.WriteBufferSize(writeBuffer),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		experimental.BufferPool(buffers),
 		grpc.InTapHandle(c.tap),
 		grpc.ForceServerCodecV2(newCodec()),

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -23,6 +24,8 @@ type Client struct {
 	// neither happens.
 	Ends chan Ended
 	Gone chan struct{}
+	// Pings counts those of the server.
+	Pings atomic.Int64
 	// windows receives the streams whose windows the server has opened.
 	windows chan uint32
 	reads   bool
@@ -86,6 +89,7 @@ func (c *Client) read() {
 			}
 		case *http2.PingFrame:
 			if !f.IsAck() {
+				c.Pings.Add(1)
 				c.Write(func(w *http2.Framer) error { return w.WritePing(true, f.Data) })
 			}
 		case *http2.WindowUpdateFrame:
