@@ -44,6 +44,8 @@ func (c conn) Invoke(ctx context.Context, method string, req, resp any, _ ...grp
 	}
 	ctx, cancel := c.client.bounded(ctx)
 	defer cancel()
+	n.aside.Add(1)
+	defer n.aside.Add(-1)
 	if err := n.invoke(ctx, method, req, resp); err != nil {
 		return toError(err, n.addr, true)
 	}

@@ -450,6 +450,34 @@ func TestCallsThatStallAskWhoLeads(t *testing.T) {
 	}
 }
 
+// A call of the user's own to a node may take long, and is not waited for as others are.
+func TestCallsOfConnDoNotStall(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	cl.nodes[0].hang()
+	tasks := sync.WaitGroup{}
+	defer tasks.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n := must[*node](t)(c.node(cl.nodes[0].addr))
+	call := func(invoke func()) {
+		before := n.calls.Load()
+		tasks.Go(invoke)
+		testkit.Eventually(t, "it waits", func() bool { return n.calls.Load() > before })
+	}
+	testkit.Eventually(t, "no probe is under way", func() bool { return !n.waitedFor() })
+	call(func() {
+		c.Conn(n.addr).Invoke(ctx, getMethod, &serverpb.GetRequest{Key: []byte("k")}, new(serverpb.GetResponse))
+	})
+	if n.waitedFor() {
+		t.Error("a call of Conn is waited for")
+	}
+	call(func() { c.Get(ctx, []byte("k")) })
+	if !n.waitedFor() {
+		t.Error("a read is not waited for")
+	}
+}
+
 // Calls whose time ends at a leader that does not answer have the nodes be asked who leads now,
 // so that the next ones need not wait for the next round.
 func TestCallsThatEndInVainAskWhoLeads(t *testing.T) {

@@ -160,7 +160,7 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 // wait for it stall. It reports false if ctx ends.
 func (l *learner) pause(ctx context.Context, p *probe, wait time.Duration, probeNow <-chan struct{}) bool {
 	for end := time.Now().Add(wait); ; {
-		waits, ended := p.node.calls.Load() > 0, p.node.ended.Load()
+		waits, ended := p.node.waitedFor(), p.node.ended.Load()
 		if !sleepOr(ctx, min(stallTime, time.Until(end)), probeNow) {
 			return false
 		}
@@ -172,7 +172,7 @@ func (l *learner) pause(ctx context.Context, p *probe, wait time.Duration, probe
 		if time.Until(end) <= 0 {
 			return true
 		}
-		p.stalled.Store(waits && p.node.calls.Load() > 0 && p.node.ended.Load() == ended)
+		p.stalled.Store(waits && p.node.waitedFor() && p.node.ended.Load() == ended)
 		if p.stalled.Load() {
 			l.probeSoon()
 			return true

@@ -17,6 +17,9 @@ type node struct {
 	// calls counts the calls in progress, ended those that are over.
 	calls atomic.Int64
 	ended atomic.Uint64
+	// aside counts those of the calls in progress that are the user's own (Conn): they may take
+	// long, as a backup does.
+	aside atomic.Int64
 	// latency is the moving average of response times, in nanoseconds; 0 means
 	// unknown.
 	latency atomic.Int64
@@ -72,6 +75,9 @@ func (n *node) invoke(ctx context.Context, method string, req, resp any) error {
 	n.ended.Add(1)
 	return n.note(err)
 }
+
+// waitedFor reports whether calls wait for the node that should not take long.
+func (n *node) waitedFor() bool { return n.calls.Load() > n.aside.Load() }
 
 // stream opens a stream of responses.
 func (n *node) stream(ctx context.Context, method string, req any) (*peer.Stream, error) {
