@@ -3,7 +3,7 @@
 import { h, icon } from "../dom.js";
 import { of, post } from "../api.js";
 import { ask } from "../dialog.js";
-import { bytes, count, duration, list, percent, plural } from "../format.js";
+import { bytes, duration, list, percent, plural } from "../format.js";
 import { lagText, ranks, worst } from "../model.js";
 import { ofNode } from "../tasks.js";
 
@@ -273,7 +273,7 @@ function map(app) {
   const details = shown && detail(shown);
   return h("section", { "aria-labelledby": "map-title", class: "map" },
     h("div", { class: "section-head" }, h("h2", { id: "map-title" }, "vBuckets"),
-      h("ul", { class: "legend" }, Object.keys(marks).map((s) => h("li", {}, h("i", { class: "swatch " + s }, icon(s)), `${count(counts[s])} ${marks[s](counts[s])}`)))),
+      h("ul", { class: "legend" }, Object.keys(marks).map((s) => h("li", {}, h("i", { class: "swatch " + s }, icon(s)), `${counts[s]} ${marks[s](counts[s])}`)))),
     dense && details,
     h("div", { key: "grid", class: "grid" + (dense ? " dense" : "") }, cells.slice(0, cells.length - left).map((b) =>
       h("button", { key: b.name, class: "cell " + b.state, "aria-pressed": String(b === shown), "aria-label": `vBucket ${b.name}: ${b.text}; ${b.leader ? "led by " + b.leader.name : "no leader"}`,
