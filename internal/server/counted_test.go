@@ -112,6 +112,24 @@ func TestUnfinishedMessagesOfAStreamEnd(t *testing.T) {
 	})
 }
 
+// A client cannot send the rest of a message whose beginning fills the window until that is read.
+func TestTheTimeOfAMessageBeginsWhenItIsAwaited(t *testing.T) {
+	r := newRig(t)
+	long := time.Now().Add(-time.Minute)
+	k := &call{Context: t.Context(), calls: r.calls, more: true, shared: true, bytes: streamWindow, first: long, moved: long}
+	c := &conn{calls: r.calls, byStream: map[uint32]*call{1: k}}
+	k.conn = c
+	c.ask(k, true)
+	now := time.Now()
+	if len(c.overdue(now, receiveTime)) != 0 || c.stalest(now).call != nil {
+		t.Error("a stream is ended for the time in which its message was not read")
+	}
+	now = now.Add(2 * receiveTime)
+	if len(c.overdue(now, receiveTime)) != 1 || c.stalest(now).call != k {
+		t.Error("a message that does not arrive while it is awaited ends no stream")
+	}
+}
+
 // Those that are read hold nothing.
 func TestMessagesOfAStreamAreGivenBack(t *testing.T) {
 	r := newRig(t, limitMemoryTo(16<<20))

@@ -133,11 +133,15 @@ func (c *conn) took(k *call, n int64) {
 	c.calls.wire.held.Add(-gone)
 }
 
-// ask records whether the handler of a client's stream waits for a message.
+// ask records whether the handler of a client's stream waits for a message. The time for the rest of
+// one that has arrived in part begins then: nothing more of it comes before, however long that takes.
 func (c *conn) ask(k *call, waits bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k.asks = waits
+	if k.asks = waits; waits && k.bytes > 0 {
+		k.first = time.Now()
+		k.moved = k.first
+	}
 }
 
 // arrives reports whether a part of a request is there, or of a message that a client's stream is read
