@@ -253,6 +253,7 @@ func (l *learner) record(p *probe, r *report, err error) error {
 	l.rebuild()
 	if p.timeouts++; !errors.Is(err, context.DeadlineExceeded) {
 		p.timeouts = 0
+		p.stalled.Store(false)
 	}
 	enough := maxTimeouts
 	if p.stalled.Load() {
