@@ -82,7 +82,7 @@ func (m *Machine) Adopt(to string, lineage []Former) error {
 		return nil
 	case m.Succeeds(to):
 		return fmt.Errorf("%w %s, which history %s here has followed", ErrElsewhere, to, id.History)
-	case !leads || end == 0 || m.state.Applied > end && m.state.Applied != end+era.Gap:
+	case !leads || m.state.Applied > end && (end == 0 || m.state.Applied != end+era.Gap):
 		return fmt.Errorf("%w %s: it is at index %d of history %s", ErrElsewhere, to, m.state.Applied, id.History)
 	}
 	if !m.gate.enter() {

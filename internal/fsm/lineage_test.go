@@ -98,6 +98,31 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// A copy without any change goes on in the history of a promotion that found none either, which the
+// lineage has no end of.
+func TestAdoptFromTheBeginning(t *testing.T) {
+	x := newFixture(t)
+	copied := copiedState(t, x)
+	to := offline.Branch{Former: x.m.Identity().History, History: era.History(1, "next")}
+	fork(t, x.engine, to)
+	x.restart()
+	at := x.one(0, write(put("new", "1"))).Index
+	if err := copied.m.Adopt(to.History, x.m.Lineage()); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := x.m.Changes(1, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := copied.m.Replicate(changes.Changes, changes.Newest, false); err != nil {
+		t.Fatal(err)
+	}
+	copied.expect("new", []byte("1"))
+	if copied.m.Applied() != at {
+		t.Errorf("at %d, the master is at %d", copied.m.Applied(), at)
+	}
+}
+
 // What storage did not take is not adopted.
 func TestAdoptFails(t *testing.T) {
 	x, to := ended(t)
