@@ -80,7 +80,7 @@ func (r *Replica) reopenFailed() (bool, error) {
 	if err := r.state.Reopen(fsm.NewReplica); err != nil {
 		return false, err
 	}
-	if r.empty.Load() {
+	if r.filled(r.state.Machine()); r.empty.Load() { // what has failed may be on the disk all the same
 		r.state.SetUnreadable(errNoState)
 	}
 	// Before it takes part: it may apply at once.

@@ -299,3 +299,23 @@ func TestRaftReadMeetsAReopenedState(t *testing.T) {
 		t.Errorf("it was reopened at %d; the test wants what is lost in a crash", m.Applied())
 	}
 }
+
+// A member that fails right after its first state has come can be read with what is on the disk
+// then: nothing may come after that.
+func TestRaftFirstStateThatIsFoundAgain(t *testing.T) {
+	c := newCluster(t, 3)
+	index := c.put("k", "v")
+	n := c.follower()
+	n.wantAt(index, "k", "v")
+	if err := n.Snapshot(t.Context()); err != nil { // it has that when it is reopened
+		t.Fatal(err)
+	}
+	n.empty.Store(true) // as before the state had come
+	n.failBeforeItStops()
+	if again, err := n.reopenFailed(); err != nil || !again {
+		t.Fatal(again, err)
+	}
+	if err := n.Status().Unreadable; err != nil {
+		t.Errorf("it waits for another entry of the log: %v", err)
+	}
+}
