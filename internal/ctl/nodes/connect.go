@@ -214,6 +214,9 @@ func (c *Client) connect(ctx context.Context, pool *peer.Pool, addr string) (grp
 	}
 	if !p.Ready() {
 		fault := connectionFault(ctx, p.Conn())
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, errInterrupted // the fault would be that
+		}
 		return nil, &UnreachableError{addr, fault, advice(c.Options, fault)}
 	}
 	return p.Conn(), nil
