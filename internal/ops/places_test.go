@@ -170,7 +170,7 @@ func TestLargeAnswersThatAreNotTakenAreFew(t *testing.T) {
 		defer r.documents.mu.Unlock()
 		return r.documents.n == maxDocuments
 	})
-	if got := status("127.0.0.2", "/health"); got != http.StatusServiceUnavailable {
+	if got := status("127.0.0.2", "/health"); got != http.StatusTooManyRequests {
 		t.Errorf("one more of the host is answered %d", got)
 	}
 	if got := status("127.0.0.1", "/admin/large"); got != http.StatusOK {

@@ -63,7 +63,8 @@ func (s *Server) writeDocument(w http.ResponseWriter, r *http.Request, status in
 		place := s.documents.take(callerName(r), func() { dropAnswer(w) })
 		if place == nil {
 			w.Header().Set("Retry-After", "1")
-			return &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf("large answers are being taken %d times at once, which is the limit: retry later", maxDocuments)}
+			// Not 503: that is the health of a node that is out of service.
+			return &Error{Status: http.StatusTooManyRequests, Text: fmt.Sprintf("large answers are being taken %d times at once, which is the limit: retry later", maxDocuments)}
 		}
 		defer s.documents.leave(place)
 	}

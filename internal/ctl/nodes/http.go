@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,8 @@ func (c *Client) GetJSON(ctx context.Context, addr, path string, into any) error
 	if err != nil {
 		return fmt.Errorf("%s%s: %w", addr, path, err)
 	}
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusServiceUnavailable && path == "/health" {
+	// Also a node that is too busy answers 503, with an error.
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusServiceUnavailable && path == "/health" && errorIn(body) == "" {
 		if err := json.Unmarshal(body, into); err != nil {
 			return fmt.Errorf("%s%s answers with something else than the document: %w", addr, path, err)
 		}
@@ -59,13 +61,16 @@ func (c *Client) GetJSON(ctx context.Context, addr, path string, into any) error
 
 // said returns what an error's body says.
 func said(body []byte) string {
+	return cmp.Or(errorIn(body), strings.TrimSpace(string(body[:min(len(body), 200)])))
+}
+
+// errorIn returns the error that a body is; empty if it is something else.
+func errorIn(body []byte) string {
 	var document struct {
 		Error string `json:"error"`
 	}
-	if json.Unmarshal(body, &document) == nil && document.Error != "" {
-		return document.Error
-	}
-	return strings.TrimSpace(string(body[:min(len(body), 200)]))
+	_ = json.Unmarshal(body, &document) // other bodies have none
+	return document.Error
 }
 
 // httpClient returns a client that keeps no connection, so that it need not be closed.

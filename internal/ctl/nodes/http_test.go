@@ -17,6 +17,10 @@ func TestGetJSON(t *testing.T) {
 			_, _ = io.WriteString(w, `{"authorization": "`+r.Header.Get("Authorization")+`"}`)
 		case "/health":
 			w.WriteHeader(http.StatusServiceUnavailable)
+			if r.Header.Get("Authorization") == "Bearer too many" {
+				_, _ = io.WriteString(w, `{"error": "too many connections are open"}`)
+				return
+			}
 			_, _ = io.WriteString(w, `{"authorization": "unhealthy"}`)
 		case "/refused":
 			w.WriteHeader(http.StatusForbidden)
@@ -43,6 +47,10 @@ func TestGetJSON(t *testing.T) {
 	}
 	if err := c.GetJSON(t.Context(), testkit.Refusing(t), "/good", &got); err == nil || !strings.Contains(err.Error(), "does not answer over HTTP") {
 		t.Errorf("nothing listens: %v", err)
+	}
+	c.Token = "too many"
+	if err := c.GetJSON(t.Context(), s.Listener.Addr().String(), "/health", &got); err == nil || !strings.Contains(err.Error(), "503 Service Unavailable: too many connections are open") {
+		t.Errorf("a refusal is taken for the health: %v", err)
 	}
 	// A token is sent to no other host in the clear.
 	if err := c.GetJSON(t.Context(), "192.0.2.1:8081", "/good", &got); err == nil || !strings.Contains(err.Error(), "unencrypted") {

@@ -75,6 +75,10 @@ func TestNodesThatAnswerStrangely(t *testing.T) {
 	page := bytes.Repeat([]byte(" "), 1<<20)
 	for name, answer := range map[string]http.HandlerFunc{
 		"it answers with something else than its health": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) },
+		"too many connections are open": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable) // as one that is not healthy
+			w.Write([]byte(`{"error":"too many connections are open"}`))
+		},
 		"its answer is left out: it has more than 32 MiB": func(w http.ResponseWriter, _ *http.Request) {
 			for range 33 {
 				w.Write(page)
@@ -91,7 +95,7 @@ func TestNodesThatAnswerStrangely(t *testing.T) {
 			return !strings.Contains(fmt.Sprint(got.Nodes), "does not answer within")
 		})
 		all, err := json.Marshal(got)
-		if err != nil || !strings.Contains(string(all), name) || !strings.Contains(string(all), `"status":"healthy"`) {
+		if err != nil || !strings.Contains(string(all), name) || !strings.Contains(string(all), `"status":"healthy"`) || got.Nodes[1].Health != nil {
 			t.Errorf("%.500s: %v", all, err)
 		}
 	}

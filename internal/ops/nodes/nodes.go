@@ -4,6 +4,7 @@
 package nodes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -176,7 +177,7 @@ func (s *Service) ask(r *http.Request, n Node, free *room) State {
 		out.Error = fmt.Sprintf("it does not answer within %v", healthTimeout)
 	case err != nil:
 		out.Error = unreachable(n, err)
-	case (status == http.StatusOK || status == http.StatusServiceUnavailable) && json.Valid(body):
+	case (status == http.StatusOK || status == http.StatusServiceUnavailable && errorIn(body) == "") && json.Valid(body):
 		out.Answers, out.Health = true, body
 	case status == http.StatusOK: // it must not make the whole document invalid
 		out.Answers, out.Error = true, "it answers with something else than its health"
@@ -257,13 +258,17 @@ func (w *within) Read(p []byte) (int, error) {
 
 // refusal is the reason in an answer that is an error.
 func refusal(status int, body []byte) string {
+	return cmp.Or(errorIn(body), fmt.Sprintf("it answers with HTTP status %d", status))
+}
+
+// errorIn returns the error that a node answers with instead of a document: also one that is too
+// busy answers 503, as one does that is not healthy. It is empty if there is none.
+func errorIn(body []byte) string {
 	var document struct {
 		Error string `json:"error"`
 	}
-	if json.Unmarshal(body, &document) == nil && document.Error != "" {
-		return document.Error
-	}
-	return fmt.Sprintf("it answers with HTTP status %d", status)
+	_ = json.Unmarshal(body, &document) // other bodies have none
+	return document.Error
 }
 
 // find returns the node with a name or an HTTP address.
