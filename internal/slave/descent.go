@@ -29,7 +29,11 @@ func (s *session) descent(resp *serverpb.GetChangesResponse, id history.Identity
 	case s.opts.State.Succeeds(theirs):
 		return behind // it has not applied the restore that the state comes from
 	case their > our:
-		return succession(lineageOf(resp), id.History, s.effect(at))
+		lineage := lineageOf(resp)
+		if end, _ := history.EndOf(id.History, lineage); at <= end+era.Gap { // else adopt could not go back there
+			at = s.effect(at)
+		}
+		return succession(lineage, id.History, at)
 	case resp.GetReplacesHistory() && resp.GetMasterChangeNumber() >= at:
 		return renewed
 	case our > 0 && !resp.GetReplacesHistory():

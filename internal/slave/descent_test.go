@@ -212,4 +212,12 @@ func TestDescent(t *testing.T) {
 			t.Errorf("%s: it %v; want one that %v", c.name, got, c.want)
 		}
 	}
+	// Entries without an effect: behind the indexes that the last promotion has skipped are others of its own.
+	for at, want := range map[kv.Index]verdict{7: promoted, 6 + era.Gap: promoted, 7 + era.Gap: surplus} {
+		resp := &serverpb.GetChangesResponse{ClusterId: cluster, HistoryId: "3-c", Lineage: lineage(ended("2-b", 6)), MasterChangeNumber: 9 + era.Gap}
+		look := &session{Puller: s.Puller, last: mark{index: 6}}
+		if got := look.descent(resp, history.Identity{Cluster: cluster, History: "2-b"}, at); got != want {
+			t.Errorf("at %d without a change after 6: it %v; want one that %v", at, got, want)
+		}
+	}
 }
