@@ -330,7 +330,7 @@ func (l *Line) leave(w *waiter, id uint64, why error) (Reply, error) {
 	return Reply{}, why
 }
 
-// forget takes back a call whose answer nobody waits for any more. It returns nil if that
+// forget takes back a call whose answer no one waits for any more. It returns nil if that
 // has arrived.
 func (l *Line) forget(id uint64) *waiter {
 	l.out.mu.Lock()

@@ -35,7 +35,7 @@ func (s *Backup) ReportTo(tasks *task.List) { s.tasks = tasks }
 
 // Backup implements DKVBackupRestore. Any member of a cluster can be asked: it
 // copies its own state, each vBucket at one index. If that is old, the response says so: the
-// backup may be all that is left, or one of many that nobody looks at.
+// backup may be all that is left, or one of many that no one looks at.
 func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetBackupPath())
 	if err != nil {

@@ -101,7 +101,7 @@ func TestBodiesThatAreNotUnderstood(t *testing.T) {
 	}
 }
 
-// TestCallsWithoutABodyRejectOne: whoever sends one means a part of what the call is about.
+// TestCallsWithoutABodyRejectOne: a caller that sends one means a part of what the call is about.
 func TestCallsWithoutABodyRejectOne(t *testing.T) {
 	options := document(condition.Node{}).Options(Access{Gatherer: prometheus.NewRegistry()})
 	for _, path := range []string{"/admin/pause-writes", "/admin/resume-writes", "/admin/raft/step-down"} {

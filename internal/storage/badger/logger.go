@@ -12,7 +12,7 @@ import (
 // logger lets Badger speak through slog.
 type logger struct {
 	log *slog.Logger
-	// unflushed gets why a memory table could not be written to disk, unless nobody has taken the
+	// unflushed gets why a memory table could not be written to disk, unless no one has taken the
 	// last such error yet. Nothing but the log says it.
 	unflushed chan error
 }
