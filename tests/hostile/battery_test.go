@@ -149,7 +149,7 @@ func (o *outcome) suffer(t *testing.T, f *field, h *honest, a attack.Attack, was
 	enemy := begin(t, a, f.target)
 	settle(long)
 	o.during = h.window()
-	o.answers = enemy.end()
+	o.answers = enemy.end().Answers
 	logs := float64(f.logged()-logged) / long.Seconds()
 	o.judge(!strings.Contains(o.answers, attack.Bug), "there are answers that no call may get: %s", o.answers)
 	begun := time.Now()

@@ -18,6 +18,18 @@
 //
 //	go test ./tests/hostile -run TestMixedLoad -v -hostile.hour 6m \
 //	  -hostile.attacks stalled-snapshots,snapshot-churn -hostile.grown 512
+//
+// All of it shares the processors of one machine, though in the field attackers have their
+// own. So attackers of the hour run only while nothing else wants to, and honest clients in a
+// process that does nothing else: what they notice is what the nodes do to them. Each line of
+// the hour's table has
+//
+//	time | what | p50 | p99 | failed | p99 of new clients | processors | MiB/descriptors/goroutines of each node | attacks
+//
+// where processors are the seconds that the nodes had of them, and waited for them, in the
+// window. What they waited, and with it the latencies, depends on what else the machine does;
+// what they had is what the attack costs. Each attack has after it how many actions it did
+// of those that its pace allows, and the seconds that it had and waited.
 package hostile
 
 import (
@@ -29,7 +41,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -81,8 +92,14 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// report is what an attacker says in the end, as JSON.
+type report struct {
+	Actions int64  // how many it has begun
+	Answers string // that its calls got
+}
+
 // attackUntilTold runs an attack against a target, which is JSON, until standard input
-// ends, and prints how its calls were answered.
+// ends, and prints its report.
 func attackUntilTold(name, target string) int {
 	var t attack.Target
 	a, err := attack.Named(name)
@@ -93,15 +110,14 @@ func attackUntilTold(name, target string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if err := yieldProcessors(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := attack.NewEnemy(t)
 	done := make(chan struct{})
 	go func() { defer close(done); a.Run(ctx, e) }()
 	_, _ = io.Copy(io.Discard, os.Stdin)
-	fmt.Println(e.Answers())
+	if err := json.NewEncoder(os.Stdout).Encode(report{e.Actions(), e.Answers()}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	cancel()
 	select {
 	case <-done:
@@ -109,17 +125,6 @@ func attackUntilTold(name, target string) int {
 	case <-time.After(5 * time.Second): // an attack may not end by itself
 		return 0
 	}
-}
-
-// yieldProcessors has the attacker run after the nodes, whatever their own priority: in the field
-// it does not share their processors.
-func yieldProcessors() error {
-	const zero, behind, last = 20, 10, 19 // Linux answers with what is left to 20
-	of, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-	if err != nil {
-		return err
-	}
-	return unix.Setpriority(unix.PRIO_PROCESS, 0, min(zero-of+behind, last))
 }
 
 // attacking is an attack that goes on.
@@ -139,7 +144,15 @@ func begin(t testing.TB, a attack.Attack, on attack.Target) *attacking {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(attacker, a.Name, string(target))
+	// In the field the attacker does not share the nodes' processors. So it runs after them,
+	// whatever their own priority; in the hour, only when nothing else wants to run. It is started
+	// like that, since a process changes the priority of its threads one by one.
+	command := []string{"nice", "-n", "10"}
+	if *hour > 0 {
+		command = []string{"chrt", "--idle", "0"}
+	}
+	command = append(command, attacker, a.Name, string(target))
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out := &attacking{t: t, name: a.Name, cmd: cmd}
@@ -158,16 +171,18 @@ func begin(t testing.TB, a attack.Attack, on attack.Target) *attacking {
 	return out
 }
 
-// end stops the attack, whose connections break. It returns how the attacker's calls were
-// answered.
-func (a *attacking) end() (answers string) {
+// end stops the attack, whose connections break, and returns its report.
+func (a *attacking) end() (out report) {
 	a.stop.Do(func() {
 		_ = a.tell.Close()
 		stuck := time.AfterFunc(20*time.Second, func() { _ = a.cmd.Process.Kill() })
 		defer stuck.Stop()
-		answers, _ = a.said.ReadString('\n')
+		line, _ := a.said.ReadBytes('\n')
+		if err := json.Unmarshal(line, &out); err != nil {
+			a.t.Logf("the attacker %s said %q: %v", a.name, line, err) // it had no processor to speak with
+		}
 		_ = a.cmd.Process.Kill()
 		_ = a.cmd.Wait()
 	})
-	return strings.TrimSpace(answers)
+	return out
 }

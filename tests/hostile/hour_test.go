@@ -3,6 +3,7 @@ package hostile
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -39,23 +40,21 @@ func TestMixedLoad(t *testing.T) {
 	settle(window / 6)
 	h.window()
 	m := &mixed{t: t, f: f, h: h}
+	m.begin()
 	m.note("start", nil, "")
 	for end := time.Now().Add(*hour); m.quiet == nil || time.Now().Before(end); {
+		m.begin()
 		settle(window)
 		m.quiet = append(m.quiet, m.note("honest", h.window(), ""))
-		var names []string
+		m.begin()
 		var enemies []*attacking
 		for range together {
-			a := attacks[m.next%len(attacks)]
+			enemies = append(enemies, begin(t, attacks[m.next%len(attacks)], f.target))
 			m.next++
-			names, enemies = append(names, a.Name), append(enemies, begin(t, a, f.target))
 		}
 		settle(window)
 		felt := h.window()
-		for _, e := range enemies {
-			e.end()
-		}
-		m.loud = append(m.loud, m.note("mixed", felt, strings.Join(names, ", ")))
+		m.loud = append(m.loud, m.note("mixed", felt, m.end(enemies, window)))
 		settle(window / 12) // until the nodes have cleaned up
 		h.window()
 	}
@@ -80,10 +79,37 @@ type mixed struct {
 	next        int // attack
 	quiet, loud []*felt
 	vitals      [][]vitals // by minute, of each node
+	// before is what the nodes had had of the processors when the window began, and spent what
+	// they had in it.
+	before, spent processors
+}
+
+// begin begins a window.
+func (m *mixed) begin() { m.before = m.f.processors() }
+
+// end stops the attacks of a window, and returns what the table says of them.
+func (m *mixed) end(enemies []*attacking, window time.Duration) string {
+	m.spent = m.f.processors().since(m.before)
+	var out []string
+	for _, e := range enemies {
+		had := processorsOf(e.cmd.Process.Pid)
+		did, due := e.end().Actions, int64(pace*window.Seconds())
+		out = append(out, fmt.Sprintf("%s %d/%d %v", e.name, did, due, had))
+		// An attack that does less may be held back by the nodes' limits, or by what they can do. If it
+		// waits for a processor that something else has, the window says nothing of it.
+		others := m.spent.ran < time.Duration(runtime.NumCPU())*window/2
+		if *hour > 0 && did < due/2 && had.waited > max(had.ran, window/2) && others {
+			m.t.Errorf("the attack %s did %d of %d actions: it had %v of the processors and waited %v for them, so it has not been run", e.name, did, due, had.ran, had.waited)
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // note adds a line to the table.
 func (m *mixed) note(what string, w *felt, attacks string) *felt {
+	if attacks == "" {
+		m.spent = m.f.processors().since(m.before)
+	}
 	now := make([]vitals, len(m.f.nodes))
 	var nodes []string
 	for i, n := range m.f.nodes {
@@ -91,10 +117,10 @@ func (m *mixed) note(what string, w *felt, attacks string) *felt {
 		nodes = append(nodes, fmt.Sprintf("%d/%d/%d", now[i].rss>>20, now[i].fds, now[i].goroutines))
 	}
 	m.vitals = append(m.vitals, now)
-	line := fmt.Sprintf("| %s | %s | - | - | - | - |", time.Now().UTC().Format("15:04:05"), what)
+	line := fmt.Sprintf("| %s | %s | - | - | - | - | - |", time.Now().UTC().Format("15:04:05"), what)
 	if w != nil {
-		line = fmt.Sprintf("| %s | %s | %v | %v | %d of %d | %v |", time.Now().UTC().Format("15:04:05"), what,
-			p(w.took, .5), p(w.took, .99), w.failed, len(w.took), p(w.newcomers, .99))
+		line = fmt.Sprintf("| %s | %s | %v | %v | %d of %d | %v | %v |", time.Now().UTC().Format("15:04:05"), what,
+			p(w.took, .5), p(w.took, .99), w.failed, len(w.took), p(w.newcomers, .99), m.spent)
 	}
 	line += fmt.Sprintf(" %s | %s |\n", strings.Join(nodes, " "), attacks)
 	m.t.Log(line)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,42 @@ type vitals struct {
 
 func (v vitals) String() string {
 	return fmt.Sprintf("%d MiB, %d descriptors, %d goroutines", v.rss>>20, v.fds, v.goroutines)
+}
+
+// processors is how long the threads of a process have run, and how long they waited until
+// they could.
+type processors struct{ ran, waited time.Duration }
+
+func (p processors) since(then processors) processors {
+	return processors{p.ran - then.ran, p.waited - then.waited}
+}
+
+func (p processors) String() string {
+	return fmt.Sprintf("%.1fs+%.1fs", p.ran.Seconds(), p.waited.Seconds())
+}
+
+// processorsOf asks the kernel.
+func processorsOf(pid int) (sum processors) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, path := range threads {
+		var p processors
+		if raw, err := os.ReadFile(path); err == nil { // else the thread has ended
+			_, _ = fmt.Sscan(string(raw), &p.ran, &p.waited)
+		}
+		sum.ran += p.ran
+		sum.waited += p.waited
+	}
+	return sum
+}
+
+// processors is what all nodes have had.
+func (f *field) processors() (sum processors) {
+	for _, n := range f.nodes {
+		p := processorsOf(n.PID())
+		sum.ran += p.ran
+		sum.waited += p.waited
+	}
+	return sum
 }
 
 // resident is the memory of the node's process, and files how many files it has open, both

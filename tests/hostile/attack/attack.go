@@ -81,8 +81,9 @@ func Named(name string) (Attack, error) {
 // Enemy is a hostile client, or many of them.
 type Enemy struct {
 	Target
-	turn atomic.Uint64
-	pace *rate.Limiter
+	turn    atomic.Uint64
+	pace    *rate.Limiter
+	actions atomic.Int64
 
 	mu      sync.Mutex
 	answers map[string]int
@@ -95,6 +96,18 @@ func NewEnemy(t Target) *Enemy {
 		pace = rate.Limit(t.Pace)
 	}
 	return &Enemy{Target: t, pace: rate.NewLimiter(pace, 1), answers: make(map[string]int)}
+}
+
+// Actions returns how many actions the enemy has begun.
+func (e *Enemy) Actions() int64 { return e.actions.Load() }
+
+// act waits until the next action is due; it reports false once ctx ends.
+func (e *Enemy) act(ctx context.Context) bool {
+	if e.pace.Wait(ctx) != nil {
+		return false
+	}
+	e.actions.Add(1)
+	return true
 }
 
 // Answers returns how often the enemy got which answer.
@@ -206,7 +219,7 @@ func (e *Enemy) often(ctx context.Context, n int, f func(ctx context.Context, wo
 	var workers sync.WaitGroup
 	for i := range n {
 		workers.Go(func() {
-			for e.pace.Wait(ctx) == nil {
+			for e.act(ctx) {
 				if !f(ctx, i) {
 					sleep(ctx, pause)
 				}

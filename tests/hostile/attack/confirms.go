@@ -66,7 +66,7 @@ func stalledConfirms(of func(n int) *peerpb.Confirmation) func(context.Context, 
 			defer c.Close()
 			for n := range 900 {
 				s, ok := c.Begin(peerpb.Standby_Confirm_FullMethodName)
-				if !ok || !c.Data(s, rawgrpc.Message(of(worker*1000+n)), false, 16<<10) || e.pace.Wait(ctx) != nil {
+				if !ok || !c.Data(s, rawgrpc.Message(of(worker*1000+n)), false, 16<<10) || !e.act(ctx) {
 					break
 				}
 			}

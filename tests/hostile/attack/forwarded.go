@@ -73,7 +73,7 @@ func forwards(window uint32, streams int, message func(n uint64) []byte) func(co
 				}
 				body := message(n)
 				s := open[int(n)%len(open)]
-				if !c.Data(s, append(grpcHead(0, len(body)), body...), false, 16<<10) || e.pace.Wait(ctx) != nil {
+				if !c.Data(s, append(grpcHead(0, len(body)), body...), false, 16<<10) || !e.act(ctx) {
 					return false
 				}
 				e.count("messages", 1)

@@ -103,7 +103,7 @@ func flood(f func(*Enemy, *rawgrpc.Client) bool) func(context.Context, *Enemy) {
 			counting, stop := context.WithCancel(ctx)
 			defer stop()
 			go e.drained(counting, c)
-			for e.pace.Wait(ctx) == nil && f(e, c) {
+			for e.act(ctx) && f(e, c) {
 				e.count("sent", 1)
 			}
 			return false

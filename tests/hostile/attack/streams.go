@@ -94,7 +94,7 @@ func stalled(each int, method string, request func() proto.Message) func(context
 			}
 			defer c.Close()
 			for range each {
-				if e.pace.Wait(ctx) != nil {
+				if !e.act(ctx) {
 					break
 				}
 				if _, ok := c.Call(method, request()); !ok {
