@@ -259,9 +259,19 @@ func (c *Cluster) lastKnown() replica.Membership {
 	}
 	for _, id := range slices.Sorted(maps.Keys(records)) {
 		member := records[id]
+		if c.reserved(id, member) {
+			continue
+		}
 		m.Peers = append(m.Peers, replica.Peer{ID: id, Member: member, Address: member.RaftAddress, Voting: true})
 	}
 	return m
+}
+
+// reserved reports whether a record is that of a node whose addition is under way or was
+// interrupted. It has no vote: it gets that only after it has announced its gRPC address, which
+// of all members only first ones may not have done yet.
+func (c *Cluster) reserved(id uint64, m replica.Member) bool {
+	return m.Address == "" && id != c.self.Replica && c.self.Members[id] == ""
 }
 
 // asError turns an error of package bootstrap into one for clients.

@@ -67,7 +67,12 @@ func (c *Cluster) judgeTiming(sure bool) error {
 // standsAlone reports whether no other member is known, so that this node's log alone
 // counts, and the replica serves, so that the log is applied.
 func (c *Cluster) standsAlone() bool {
-	return len(c.records()) <= 1 && c.first().Status().State == replica.Serving
+	for id, m := range c.records() {
+		if id != c.self.Replica && !c.reserved(id, m) {
+			return false
+		}
+	}
+	return c.first().Status().State == replica.Serving
 }
 
 // TimingFault says what is left to do while the cluster's timing is being changed, or why

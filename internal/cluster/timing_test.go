@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/raft"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/timing"
@@ -91,6 +92,22 @@ func TestRunEndsWithAnotherTiming(t *testing.T) {
 	r.record(timing.Setting{Current: timing.LAN, Changed: 5})
 	if err := n.Run(testkit.Within(t, long)); !errors.Is(err, ErrTiming) {
 		t.Errorf("it ran until %v", err)
+	}
+}
+
+// What an addition leaves that was interrupted is no other member, whose word would count.
+func TestAReservationIsNoMember(t *testing.T) {
+	r := newRig(t, 1, 1)
+	n := r.node(1)
+	r.groups[0].set(func() { r.groups[0].records[2] = replica.Member{RaftAddress: "127.0.0.1:1", UUID: "disk"} })
+	if peers := n.lastKnown().Peers; len(peers) != 1 || !n.standsAlone() {
+		t.Errorf("a node alone: %v, of the members %+v", n.standsAlone(), peers)
+	}
+	r.groups[0].set(func() {
+		r.groups[0].records[2] = replica.Member{RaftAddress: "127.0.0.1:1", UUID: "disk", Address: "127.0.0.1:2"}
+	})
+	if peers := n.lastKnown().Peers; len(peers) != 2 || n.standsAlone() {
+		t.Errorf("a node with another member: alone %v, of the members %+v", n.standsAlone(), peers)
 	}
 }
 

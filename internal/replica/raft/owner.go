@@ -67,13 +67,25 @@ func (r *Replica) ownerOf(id uint64) replica.Owner {
 // replica was the owner and has not heard of the next. If there is no other member, this
 // one remains the owner, to say what is wrong.
 func (r *Replica) otherOwner() replica.Owner {
-	if len(r.state.Machine().Members()) <= 1 {
+	if !r.hasOthers() {
 		return replica.Owner{Self: true}
 	}
 	if last := r.led.Load(); last != nil && last.id != r.raft.Replica {
 		return r.ownerOf(last.id)
 	}
 	return replica.Owner{}
+}
+
+// hasOthers reports whether other members may own the log. A record without a gRPC address is
+// that of a node whose addition was interrupted, and which has no vote, unless it is a first
+// member's.
+func (r *Replica) hasOthers() bool {
+	for id, m := range r.roster.of(r.state.Machine().Members(), r.opts.Log) {
+		if _, first := r.raft.Members[id]; id != r.raft.Replica && (first || m.Address != "") {
+			return true
+		}
+	}
+	return false
 }
 
 // HearLeader tells the replica that another one leads in a term, as that one says. A

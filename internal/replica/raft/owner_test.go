@@ -70,6 +70,11 @@ func TestFailedReplicaAlone(t *testing.T) {
 	c := newCluster(t, 1)
 	c.put("k", "v")
 	n := c.owner()
+	// What an addition leaves that was interrupted before the node was a member.
+	if err := n.SetMember(t.Context(), 2, replica.Member{RaftAddress: "127.0.0.1:1", UUID: "disk"}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "it is announced itself", func() bool { return len(n.Members()) == 2 })
 	n.outOfSpace()
 	if got := n.Owner(); !got.Self {
 		t.Errorf("it sends to %+v", got)
