@@ -136,12 +136,22 @@ func (s *session) certsRotate(files []string) error {
 			return s.certsResult(nil, "No certificate in "+s.Dir+" is due: each has more than a third of its time left. dkvctl -certs rotate FILE renews one all the same.")
 		}
 	}
-	for _, file := range files {
+	for i, file := range files {
 		if err := a.Renew(file, s.Days); err != nil {
-			return err
+			return s.certsPartly(files[:i], err)
 		}
 	}
 	return s.certsResult(files, "Next: copy each certificate with its key to its host, where they are read again by themselves.")
+}
+
+// certsPartly returns the error of a renewal, and prints the certificates that were renewed
+// before it: their former keys are gone, so that their hosts need the new ones.
+func (s *session) certsPartly(renewed []string, err error) error {
+	if len(renewed) == 0 {
+		return err
+	}
+	next := "These are renewed all the same: copy each with its key to its host. The others stay as they were."
+	return errors.Join(s.certsResult(renewed, next), err)
 }
 
 // certsRotateCA does the next step of replacing the authority.
@@ -152,7 +162,10 @@ func (s *session) certsRotateCA() error {
 	}
 	defer a.Close()
 	done, files, err := a.Rotate(s.Days)
-	if err != nil {
+	switch {
+	case err != nil && done == ca.Switched:
+		return s.certsPartly(onlyCerts(files), err)
+	case err != nil:
 		return err
 	}
 	file, again := filepath.Join(s.Dir, ca.CertFile), "dkvctl -certs rotate ca"+s.dirFlag()

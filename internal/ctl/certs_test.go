@@ -51,6 +51,36 @@ func TestCertsServeAndCall(t *testing.T) {
 	expect(t, dkvctl(t, "", "-certs", "node", "-dir", t.TempDir()), outcome{code: exitFailed, stderr: "dkvctl -certs init"})
 }
 
+// TestCertsSayWhatWasRenewed holds that a renewal which fails names the certificates whose former
+// keys are gone.
+func TestCertsSayWhatWasRenewed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "certs")
+	certs := func(code int, args ...string) outcome {
+		t.Helper()
+		got := dkvctl(t, "", append([]string{"-certs", "-dir", dir}, args...)...)
+		if got.code != code {
+			t.Fatalf("%v: %+v", args, got)
+		}
+		return got
+	}
+	certs(exitOK, "init")
+	certs(exitOK, "client", "a")
+	certs(exitOK, "client", "b")
+	certs(exitOK, "rotate", "ca")
+	a, b := filepath.Join(dir, "client-a.pem"), filepath.Join(dir, "client-b.pem")
+	if err := os.MkdirAll(b+".new/x", 0o700); err != nil { // in the way of the new file
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"rotate", a, b}, {"rotate", "ca"}} {
+		got := certs(exitFailed, args...)
+		if !strings.HasPrefix(got.stdout, a+"  client") || !strings.Contains(got.stdout, "copy each with its key") ||
+			strings.Contains(got.stdout, b) || !strings.Contains(got.stderr, b) {
+			t.Errorf("%v: %+v", args, got)
+		}
+	}
+	expect(t, certs(exitFailed, "rotate", "ca"), outcome{code: exitFailed, stderr: "former authority"})
+}
+
 func serverConfig(t *testing.T, node, ca string) *tls.Config {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(node+".pem", node+".key")

@@ -164,16 +164,16 @@ func (a *Authority) switchTo(next crypto.Signer) (files []string, err error) {
 	}
 	a.key, a.cert = next, holder(a.trusted, next)
 	due, err := a.Due()
-	if err != nil {
-		return nil, err
-	}
 	for _, file := range due {
-		if err := a.Renew(file, 0); err != nil {
-			return files, err
+		if err = a.Renew(file, 0); err != nil {
+			break
 		}
 		files = append(files, file, KeyOf(file))
 	}
-	return files, nil
+	if err != nil {
+		err = fmt.Errorf("the next authority issues from now on, but not all certificates are renewed: %w; renew the others with dkvctl -certs rotate", err)
+	}
+	return files, err
 }
 
 func (a *Authority) finish() error {
