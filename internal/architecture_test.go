@@ -126,7 +126,7 @@ var mayImport = map[string][]string{
 		"internal/replica", "internal/replica/state", "internal/durable"},
 	"internal/replica/follower": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/fsm/chunks",
 		"internal/signal", "internal/periodic", "internal/replica", "internal/replica/state", "internal/durable"},
-	"internal/replica/raft": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/storage/diskspace", "internal/fsm", "internal/backup", "internal/timing", "internal/periodic", "internal/sleep",
+	"internal/replica/raft": {"internal/kv", "internal/era", "internal/task", "internal/command", "internal/storage", "internal/storage/diskspace", "internal/fsm", "internal/backup", "internal/timing", "internal/periodic", "internal/sleep",
 		"internal/replica", "internal/replica/state", "internal/replica/raft/host", "internal/replica/raft/filestream", "internal/replica/raft/lease", "internal/replica/raft/wal"},
 	"internal/replica/raft/host": {"internal/faults", "internal/kv", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace", "internal/timing",
 		"internal/certs", "internal/replica", "internal/replica/state", "internal/replica/raft/transport", "internal/replica/raft/wal", "internal/replica/raft/wal/former", "internal/crc", "internal/durable"},

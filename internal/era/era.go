@@ -44,3 +44,7 @@ func History(era uint64, id string) string {
 	}
 	return fmt.Sprintf("%d-%s", era, id)
 }
+
+// Restored returns the id of the history that a restore begins in the place of another one. It
+// is of the same era: what is of a lesser one counts as replaced by a promotion.
+func Restored(history string) string { return History(Of(history), kv.NewID()) }

@@ -34,6 +34,9 @@ func TestEraIsInTheHistory(t *testing.T) {
 		if got := era.Of(c.history); got != c.era {
 			t.Errorf("Era(%q) = %d, want %d", c.history, got, c.era)
 		}
+		if next := era.Restored(c.history); next == c.history || era.Of(next) != c.era {
+			t.Errorf("Restored(%q) = %q", c.history, next)
+		}
 	}
 	for _, strange := range []string{"", "-", "1-", "-6f1c", "x-6f1c", "-1-6f1c"} {
 		if got := era.Of(strange); got != 0 {

@@ -5,18 +5,19 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Rebase makes the state in engine the start of a new history of
-// the given cluster, with a new log: no old change number is valid in it, its index is at
+// Rebase makes the state in engine the start of a new history in the place of the given one, of
+// the same cluster and era, with a new log: no old change number is valid in it, its index is at
 // least the given one, and paused says whether mutations are rejected. It has no lineage
 // until KeepLineage. The state keeps its remembered requests unless
 // fsm.Machine.KeepRequests replaces them.
-func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) error {
+func Rebase(engine storage.Engine, replaced history.Identity, index kv.Index, paused bool) error {
 	st, err := layout.ReadState(engine)
 	if err != nil {
 		return fmt.Errorf("rebase: %w", err)
@@ -28,7 +29,7 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) 
 	st.Logged, st.Paused = 0, paused
 	var b storage.Batch
 	b.Delete(storage.Meta, layout.KeyLineage)
-	layout.PutIdentity(&b, history.Identity{Cluster: cluster, History: kv.NewID()})
+	layout.PutIdentity(&b, history.Identity{Cluster: replaced.Cluster, History: era.Restored(replaced.History)})
 	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(st.Applied+1))
 	return beginLog(engine, &b, st)
 }

@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/fsm/fsmtest"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -33,7 +35,7 @@ func TestRebase(t *testing.T) {
 		x.apply(fsmtest.Pause(false), fsmtest.Write(fsmtest.Put("last", "1")), fsmtest.Pause(true))
 		old := x.m
 		data, expiry := fsmtest.Dump(t, x.engine, storage.Data), fsmtest.Dump(t, x.engine, storage.Expiry)
-		if err := Rebase(x.engine, "the cluster", least, false); err != nil {
+		if err := Rebase(x.engine, history.Identity{Cluster: "the cluster", History: "3-replaced"}, least, false); err != nil {
 			t.Fatal(err)
 		}
 		x.restart()
@@ -41,7 +43,7 @@ func TestRebase(t *testing.T) {
 		switch {
 		case x.m.Applied() != index:
 			t.Errorf("index %d, want %d", x.m.Applied(), index)
-		case x.m.Identity().Cluster != "the cluster" || x.m.Identity().History == old.Identity().History:
+		case x.m.Identity().Cluster != "the cluster" || x.m.Identity().History == old.Identity().History || era.Of(x.m.Identity().History) != 3:
 			t.Errorf("identity %+v, was %+v", x.m.Identity(), old.Identity())
 		case x.m.Paused():
 			t.Error("still paused")
@@ -71,7 +73,7 @@ func TestRebase(t *testing.T) {
 func TestRebaseKeepsRequests(t *testing.T) {
 	x := newFixture(t)
 	first := x.one(command.OK, fsmtest.As(fsmtest.Increment("n", 1), 7, 2, 1))
-	if err := Rebase(x.engine, "c", 100, false); err != nil {
+	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 100, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
@@ -95,7 +97,7 @@ func TestRebaseDropsMuch(t *testing.T) {
 	if err := x.m.Apply(entries, make([]command.Result, len(entries)), false); err != nil {
 		t.Fatal(err)
 	}
-	if err := Rebase(x.engine, "c", 0, false); err != nil {
+	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
@@ -108,17 +110,17 @@ func TestRebaseDropsMuch(t *testing.T) {
 }
 
 func TestRebaseReportsErrors(t *testing.T) {
-	if err := Rebase(fsmtest.OpenMemory(t), "c", 0, false); !errors.Is(err, storage.ErrCorrupt) {
+	if err := Rebase(fsmtest.OpenMemory(t), history.Identity{Cluster: "c"}, 0, false); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("an engine without state: %v", err)
 	}
 	for n := 1; n <= 3; n++ {
 		x := filled(t)
 		f := &fsmtest.Faulty{Engine: x.engine, FailWrite: n}
-		if err := Rebase(f, "c", 0, false); !errors.Is(err, fsmtest.ErrInjected) {
+		if err := Rebase(f, history.Identity{Cluster: "c"}, 0, false); !errors.Is(err, fsmtest.ErrInjected) {
 			t.Errorf("write %d failed: %v", n, err)
 		}
 		// It may be repeated.
-		if err := Rebase(f, "c", 0, false); err != nil {
+		if err := Rebase(f, history.Identity{Cluster: "c"}, 0, false); err != nil {
 			t.Errorf("after write %d failed: %v", n, err)
 		}
 	}
@@ -128,7 +130,7 @@ func TestRebaseReportsErrors(t *testing.T) {
 func TestRebaseForgetsEpochAndMembers(t *testing.T) {
 	x := newFixture(t)
 	x.apply(fsmtest.Begin(9, 1, 1), fsmtest.Member(1, "one"))
-	if err := Rebase(x.engine, "c", 0, false); err != nil {
+	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
@@ -169,7 +171,7 @@ func TestRebaseDropsStaged(t *testing.T) {
 	x.one(command.OK, fsmtest.Write(fsmtest.Put("a", "1")))
 	x.one(command.OK, command.Command{Kind: command.BeginRestore, Expect: []byte("id")})
 	x.one(command.OK, fsmtest.Stage(fsmtest.Put("b", "1")))
-	if err := Rebase(x.engine, "c", 10, false); err != nil {
+	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 10, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()

@@ -194,7 +194,7 @@ func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
 		return nil, err
 	}
 	old := l.state.Machine()
-	if err := offline.Rebase(engine, old.Identity().Cluster, old.Applied()+1, old.Paused()); err != nil {
+	if err := offline.Rebase(engine, old.Identity(), old.Applied()+1, old.Paused()); err != nil {
 		return nil, err
 	}
 	if err := old.KeepRequests(context.Background(), engine); err != nil {

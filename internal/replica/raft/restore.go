@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -100,7 +101,7 @@ func (r *Replica) stageAll(ctx context.Context, view *fsm.View) (kv.Index, error
 	if err != nil {
 		return 0, ownership(err)
 	}
-	end := command.Restored{Index: view.Index(), History: kv.NewID()}
+	end := command.Restored{Index: view.Index(), History: era.Restored(r.state.Machine().Identity().History)}
 	id := []byte(end.History)
 	_, err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: id})
 	if err == nil {

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/era"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -72,6 +75,22 @@ func TestRaftRestore(t *testing.T) {
 	index = c.put("new2", "v")
 	for _, n := range c.nodes {
 		n.wantAt(index, "new", "v")
+	}
+}
+
+// A restore of promoted masters begins a history of their era: by a lesser one they would count
+// as the masters that the promotion has replaced.
+func TestRaftRestoreKeepsTheEra(t *testing.T) {
+	state := promotedState(t, fsm.Identity{Cluster: "c", History: "old"}, "v")
+	c := newCluster(t, 1, beginsWith(func(uint64) storage.Engine { return state }))
+	c.put("k", "w")
+	dir := filepath.Join(t.TempDir(), "backup")
+	if err := c.owner().Backup(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	c.restore(dir)
+	if h := c.owner().Status().Identity.History; era.Of(h) != 1 || h == "1-new" {
+		t.Errorf("the history %s follows 1-new", h)
 	}
 }
 
