@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -36,7 +37,7 @@ func options() Options {
 func newServer(t *testing.T, o Options) *Server {
 	t.Helper()
 	ln := testkit.Listen(t)
-	s, err := New(ln, o)
+	s, err := New(narrow{ln}, o)
 	if err != nil {
 		ln.Close()
 		t.Fatal(err)
@@ -68,6 +69,18 @@ func run(t *testing.T, o Options) *running {
 		r.stop(t)
 	})
 	return r
+}
+
+// narrow has the kernel hold little of the answers that are not taken, which need not be large
+// then to stay in the server.
+type narrow struct{ net.Listener }
+
+func (l narrow) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	}
+	return c, err
 }
 
 // stop ends the server and waits for it.

@@ -83,7 +83,7 @@ func (r *running) leaves(t *testing.T, request string) net.Conn {
 // not take, each of which the node holds as a whole.
 func TestOneHostCannotTakeAllKeyCalls(t *testing.T) {
 	o := options()
-	p := &pairs{held: []*serverpb.KVPair{{Key: []byte("large"), Value: make([]byte, 8<<20)}}}
+	p := &pairs{held: []*serverpb.KVPair{{Key: []byte("large"), Value: make([]byte, 256<<10)}}}
 	o.Keys = keys.New(keys.Options{KV: func() (serverpb.DKVServer, error) { return p, nil }, VBucket: func([]byte) string { return "0" }, Allow: Allow(nil)})
 	for _, left := range []string{"POST /data/put", "GET /data/get?key=large"} {
 		t.Run(strings.Fields(left)[0], func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestOneHostCannotTakeAllScrapes(t *testing.T) {
 // connection that leaves it unread would hold one.
 func TestLargeAnswersThatAreNotTakenAreFew(t *testing.T) {
 	o := options()
-	large := Health{Status: Healthy, VBuckets: make([]VBucket, 20_000)}
+	large := Health{Status: Healthy, VBuckets: []VBucket{{Name: strings.Repeat("a", 4*largeDocument)}}}
 	var small atomic.Bool
 	o.Health = func(context.Context) Health {
 		if small.Load() {

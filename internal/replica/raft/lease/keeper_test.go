@@ -261,11 +261,12 @@ func TestSecondLook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // for the step that the new lease brings about, which might renew it
+		g.set(func() { g.readErr = errors.New("no quorum") })
 		taken, ok := k.Take()
 		if !ok || !taken.Valid() {
 			t.Fatal("no lease")
 		}
-		g.set(func() { g.readErr = errors.New("no quorum") })
 		time.Sleep(length - 1)
 		if !taken.Valid() {
 			t.Error("the lease ended early")
