@@ -22,7 +22,7 @@ import (
 
 // Patience is how long a test waits for what must happen. Only a test that fails waits so
 // long, so Patience is far longer than anything takes on a busy machine.
-const Patience = time.Minute
+const Patience = 3 * time.Minute
 
 // Eventually waits until happened returns true, and ends the test if it does not
 // within Patience. It must be called by the test's own goroutine.

@@ -87,10 +87,12 @@ func TestIterateBreaks(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
 	ctx := testkit.Within(t, enough)
+	var pairs []Pair
 	for i := range 2000 { // more than a connection takes at once
-		if err := c.MultiPutSplit(ctx, Pair{Key: fmt.Append(nil, i), Value: make([]byte, 1000)}); err != nil {
-			t.Fatal(err)
-		}
+		pairs = append(pairs, Pair{Key: fmt.Append(nil, i), Value: make([]byte, 1000)})
+	}
+	if err := c.MultiPutSplit(ctx, pairs...); err != nil {
+		t.Fatal(err)
 	}
 	n, last := 0, error(nil)
 	for _, err := range c.Iterate(ctx, Range{}) {

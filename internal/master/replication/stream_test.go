@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -211,7 +210,7 @@ func TestStreamChangesRefuses(t *testing.T) {
 func TestStreamUnderWrites(t *testing.T) {
 	r := newRig(t)
 	const writers, each = 4, 400
-	ctx := testkit.Within(t, 30*time.Second)
+	ctx := testkit.Within(t, testkit.Patience)
 	var writing, reading sync.WaitGroup
 	for w := range writers {
 		writing.Go(func() {
@@ -318,7 +317,7 @@ func TestSlowReceiver(t *testing.T) {
 	for range n {
 		last = r.MustPut("a", strings.Repeat("v", value))
 	}
-	s := r.stream(testkit.Within(t, 30*time.Second), &serverpb.StreamChangesRequest{})
+	s := r.stream(testkit.Within(t, testkit.Patience), &serverpb.StreamChangesRequest{})
 	s.next()
 	for i := range 300 { // and others are served meanwhile
 		r.MustPut("b", fmt.Sprint(i))

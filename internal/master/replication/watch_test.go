@@ -3,7 +3,6 @@ package replication
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -65,7 +64,7 @@ func TestWatchFromNext(t *testing.T) {
 // misses nothing and has nothing twice, even where its keys were quiet for long.
 func TestWatchGoesOn(t *testing.T) {
 	r := newRig(t)
-	ctx := testkit.Within(t, 30*time.Second)
+	ctx := testkit.Within(t, testkit.Patience)
 	seen, from, want := 0, kv.Index(1), 0
 	for round := range 12 {
 		for i := range 40 {
