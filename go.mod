@@ -2,6 +2,9 @@ module github.com/dkvdb/dkv
 
 go 1.26.0
 
+// The oldest release to build with: what is older has known faults.
+toolchain go1.26.8
+
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/anishathalye/porcupine v1.3.1
