@@ -27,13 +27,16 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=devel
-RUN env $(cat /cross) make build VERSION="$VERSION" STRIP=1
+ARG REVISION=unknown
+RUN env $(cat /cross) make build VERSION="$VERSION" REVISION="$REVISION" STRIP=1
 
 # The accounts of the final stage. They are made here, and the final stage runs no command,
 # so that it is assembled for another architecture without emulating it.
 FROM --platform=${BUILDPLATFORM:-linux/amd64} ${RUN_IMAGE} AS accounts
+# The home is the data folder: it gets no files of a shell.
 RUN groupadd --system --gid 10001 dkv \
- && useradd --system --uid 10001 --gid dkv --home-dir /var/lib/dkv --create-home dkv
+ && useradd --system --uid 10001 --gid dkv --home-dir /var/lib/dkv --no-create-home dkv \
+ && mkdir -p /var/lib/dkv
 
 FROM ${RUN_IMAGE}
 ARG VERSION=devel

@@ -3,11 +3,11 @@ SHELL      := bash
 GO         ?= go
 BIN        := bin
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS    := -X github.com/dkvdb/dkv/internal/version.stamped=$(VERSION)
+REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS    := -X github.com/dkvdb/dkv/internal/version.stamped=$(VERSION) -X github.com/dkvdb/dkv/internal/version.stampedRevision=$(REVISION)
 # STRIP=1 leaves debugging information and the paths of this machine out of the programs.
 STRIP      ?=
 BUILDFLAGS := $(if $(STRIP),-trimpath -ldflags '$(LDFLAGS) -s -w',-ldflags '$(LDFLAGS)')
-REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 IMAGE      ?= dkv:latest
 BASE_IMAGE ?= debian:12
 

@@ -15,6 +15,10 @@ import (
 // the Go tool embeds.
 var stamped string
 
+// stampedRevision is the commit, written by the linker in the same way. It counts if the
+// build information has none: an image is built from the files of a clone alone.
+var stampedRevision string
+
 // unknown stands for what the build information does not contain.
 const unknown = "unknown"
 
@@ -33,7 +37,7 @@ type Info struct {
 // Get returns the description of the running program.
 func Get() Info {
 	build, _ := debug.ReadBuildInfo()
-	return describe(stamped, build)
+	return describe(stamped, stampedRevision, build)
 }
 
 // String returns the running program's version in one word.
@@ -44,9 +48,8 @@ func (i Info) String() string {
 	return i.Version + " (revision " + i.Revision + ", " + i.GoVersion + ")"
 }
 
-// describe joins the stamped release with the embedded build information,
-// which may be nil.
-func describe(stamped string, build *debug.BuildInfo) Info {
+// describe joins what is stamped with the embedded build information, which may be nil.
+func describe(stamped, revision string, build *debug.BuildInfo) Info {
 	info := Info{Version: stamped, Revision: unknown, GoVersion: runtime.Version()}
 	if build == nil {
 		build = &debug.BuildInfo{}
@@ -68,6 +71,9 @@ func describe(stamped string, build *debug.BuildInfo) Info {
 	}
 	if dirty && info.Revision != unknown {
 		info.Revision += "-dirty"
+	}
+	if info.Revision == unknown && revision != "" {
+		info.Revision = revision
 	}
 	return info
 }

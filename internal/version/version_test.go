@@ -1,6 +1,7 @@
 package version
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -20,20 +21,22 @@ func TestDescribe(t *testing.T) {
 	}
 	tests := []struct {
 		name              string
-		stamped           string
+		stamped, commit   string
 		build             *debug.BuildInfo
 		version, revision string
 	}{
-		{"stamped wins", "v1.2.3", build("v0.0.1", "abc", "false"), "v1.2.3", "abc"},
-		{"embedded", "", build("v0.0.1", "abc", "false"), "v0.0.1", "abc"},
-		{"working tree", "", build("(devel)", "abc", "true"), "devel", "abc-dirty"},
-		{"no revision", "", build("", "", ""), "devel", "unknown"},
-		{"no build information", "", nil, "devel", "unknown"},
-		{"modified without revision", "v1", &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.modified", Value: "true"}}}, "v1", "unknown"},
+		{"stamped wins", "v1.2.3", "", build("v0.0.1", "abc", "false"), "v1.2.3", "abc"},
+		{"embedded", "", "", build("v0.0.1", "abc", "false"), "v0.0.1", "abc"},
+		{"embedded revision wins", "v1", "def", build("v0.0.1", "abc", "true"), "v1", "abc-dirty"},
+		{"working tree", "", "", build("(devel)", "abc", "true"), "devel", "abc-dirty"},
+		{"no revision", "", "", build("", "", ""), "devel", "unknown"},
+		{"stamped revision", "v1", "def", build("", "", ""), "v1", "def"},
+		{"no build information", "", "", nil, "devel", "unknown"},
+		{"modified without revision", "v1", "", &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.modified", Value: "true"}}}, "v1", "unknown"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := describe(tt.stamped, tt.build)
+			got := describe(tt.stamped, tt.commit, tt.build)
 			want := Info{Version: tt.version, Revision: tt.revision, GoVersion: runtime.Version()}
 			if got != want {
 				t.Errorf("got %+v, want %+v", got, want)
@@ -55,15 +58,15 @@ func TestRunningProgram(t *testing.T) {
 	}
 }
 
-// The variable's name is part of the build's command line: a rename would
-// leave every release unstamped without any error.
+// The variables' names are part of the build's command line: a rename would leave every
+// release unstamped without any error.
 func TestLinkerStamps(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the Go tool")
 	}
 	binary := filepath.Join(t.TempDir(), "stamped.test")
 	build := exec.Command("go", "test", "-c", "-o", binary,
-		"-ldflags", "-X github.com/dkvdb/dkv/internal/version.stamped=v9.8.7", ".")
+		"-buildvcs=false", "-ldflags", stamps(t, "v9.8.7", "abcdef"), ".")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -72,9 +75,24 @@ func TestLinkerStamps(t *testing.T) {
 	if err != nil {
 		t.Fatalf("run: %v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "version=v9.8.7") {
+	if !strings.Contains(string(out), "version=v9.8.7 (revision abcdef,") {
 		t.Errorf("the stamp did not arrive:\n%s", out)
 	}
+}
+
+// stamps are the linker's flags for a version and a commit, as make build has them.
+func stamps(t *testing.T, version, commit string) string {
+	t.Helper()
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, flags, found := strings.Cut(string(makefile), "\nLDFLAGS    := ")
+	if !found {
+		t.Fatal("the Makefile sets no LDFLAGS")
+	}
+	flags, _, _ = strings.Cut(flags, "\n")
+	return strings.NewReplacer("$(VERSION)", version, "$(REVISION)", commit).Replace(flags)
 }
 
 // TestPrintVersion shows the version to TestLinkerStamps.
@@ -82,5 +100,5 @@ func TestPrintVersion(t *testing.T) {
 	if String() == "" {
 		t.Error("no version")
 	}
-	t.Logf("version=%s", String())
+	t.Logf("version=%s", Get())
 }
