@@ -36,6 +36,9 @@ type Raft interface {
 	Remove(ctx context.Context, id, version uint64) error
 	SetMember(ctx context.Context, id uint64, m replica.Member) error
 	TransferLeader(ctx context.Context, to uint64) error
+	// Restoring reports whether a backup is being restored here, which ends without effect if
+	// another member becomes the leader.
+	Restoring() bool
 	// Prefer says which members are worth trying first when another one has to
 	// lead.
 	Prefer(fit func(id uint64) bool)

@@ -224,21 +224,25 @@ func (c *Cluster) balance(ctx context.Context) {
 }
 
 // surplus returns a vBucket that this node leads and a member that leads at least
-// two fewer; 0 for none.
+// two fewer; 0 for none. A vBucket that is being restored here stays: its next leader would drop
+// what is restored.
 func (c *Cluster) surplus() (Log, uint64) {
 	leads := make(map[uint64]int)
-	var mine []Log
+	var movable Log
 	for _, l := range c.logs {
 		owner := l.Owner()
 		if owner.ID == 0 {
 			return Log{}, 0 // not while a leader is being elected
 		}
 		leads[owner.ID]++
-		if owner.ID == c.self.Replica {
-			mine = append(mine, l)
+		if owner.ID == c.self.Replica && movable.Raft == nil && !l.Restoring() {
+			movable = l
 		}
 	}
-	target, least := uint64(0), len(mine)-1
+	if movable.Raft == nil {
+		return Log{}, 0
+	}
+	target, least := uint64(0), leads[c.self.Replica]-1
 	for _, p := range c.lastKnown().Peers {
 		if p.Voting && p.ID != c.self.Replica && c.able(p.ID) && leads[p.ID] < least {
 			target, least = p.ID, leads[p.ID]
@@ -247,5 +251,5 @@ func (c *Cluster) surplus() (Log, uint64) {
 	if target == 0 {
 		return Log{}, 0
 	}
-	return mine[0], target
+	return movable, target
 }

@@ -213,6 +213,25 @@ func TestSurplus(t *testing.T) {
 	}
 }
 
+// A restore makes its node lead one vBucket after the other, which must not be moved away again
+// before it is done.
+func TestSurplusLeavesWhatIsRestored(t *testing.T) {
+	r := newRig(t, 3, 3)
+	n := r.node(1)
+	n.seen.Store(&map[uint64]sighting{2: {}, 3: {}})
+	if _, err := n.membership(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.groups[0].restoring = true
+	if l, to := n.surplus(); l.VBucket != r.groups[1].name || to == 0 {
+		t.Errorf("%q goes to %d", l.VBucket, to)
+	}
+	r.groups[1].restoring, r.groups[2].restoring = true, true
+	if l, to := n.surplus(); to != 0 {
+		t.Errorf("%q goes to %d", l.VBucket, to)
+	}
+}
+
 // TestLeadersLeaveANodeWithoutTheRegistry: what a node leads that the registry does not answer goes to
 // members that it answers, as long as there is one that is no more behind than others.
 func TestLeadersLeaveANodeWithoutTheRegistry(t *testing.T) {

@@ -29,6 +29,8 @@ type group struct {
 	setting timing.Setting
 	// continues means that the log began with an earlier state.
 	continues bool
+	// restoring means that a backup is being restored at the leader.
+	restoring bool
 	// minority means that no majority answers.
 	minority bool
 	// steps are the changes that took effect, in order, such as "add 4".
@@ -150,6 +152,8 @@ type fakeRaft struct {
 	// heard is what the replica was told of who leads: ids and terms.
 	heard [][2]uint64
 }
+
+func (r *fakeRaft) Restoring() bool { return r.restoring }
 
 func (r *fakeRaft) Prefer(fit func(id uint64) bool) { r.fit = fit }
 

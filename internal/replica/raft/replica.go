@@ -90,6 +90,8 @@ type Replica struct {
 	empty atomic.Bool
 	// build is the state that a restore will end with, while it is being built.
 	build atomic.Pointer[restoreBuild]
+	// restores counts the restores that were begun here and are under way.
+	restores atomic.Int32
 	// floor is the least index of a state that may be read: one as new as that was read
 	// here before.
 	floor atomic.Uint64

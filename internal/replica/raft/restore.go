@@ -21,6 +21,8 @@ import (
 // before that, the old keyspace stays. Only the owner of the log can restore. The restore is
 // done once those that the log's answers wait for have confirmed it.
 func (r *Replica) Restore(ctx context.Context, dir string) error {
+	r.restores.Add(1)
+	defer r.restores.Add(-1)
 	at, err := r.restore(ctx, dir)
 	if err != nil {
 		return err
@@ -28,6 +30,10 @@ func (r *Replica) Restore(ctx context.Context, dir string) error {
 	task.Step(ctx, "waits until those that answers wait for have it", "", 0)
 	return r.state.AwaitRestored(ctx, at)
 }
+
+// Restoring reports whether a restore is under way here, from before it looks at the backup: it
+// has no effect if another member becomes the owner meanwhile.
+func (r *Replica) Restoring() bool { return r.restores.Load() > 0 }
 
 // restore replaces the keyspace, and returns the index at which it did.
 func (r *Replica) restore(ctx context.Context, dir string) (kv.Index, error) {

@@ -94,6 +94,23 @@ func TestRaftRestoreKeepsTheEra(t *testing.T) {
 	}
 }
 
+// A restore that copies its backup, or waits for another one, has not reached the log yet; its leader
+// must not be moved away then either.
+func TestRestoringFromTheBegin(t *testing.T) {
+	n := newCluster(t, 1).owner()
+	unlock, err := n.state.LockCopy(t.Context())
+	if err != nil || n.Restoring() {
+		t.Fatalf("restoring: %v, %v", n.Restoring(), err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- n.Restore(t.Context(), filepath.Join(t.TempDir(), "none")) }()
+	testkit.Eventually(t, "the restore is under way", n.Restoring)
+	unlock()
+	if err := <-ended; kv.KindOf(err) != kv.NotFound || n.Restoring() {
+		t.Errorf("restoring: %v, %v", n.Restoring(), err)
+	}
+}
+
 // While a restore is staged, mutations are refused; a new owner drops it.
 func TestRaftRestoreIsDroppedByTheNextOwner(t *testing.T) {
 	c := newCluster(t, 3)
