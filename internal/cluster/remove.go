@@ -40,7 +40,9 @@ func (c *Cluster) remove(ctx context.Context, ch *change, address string, force 
 	}
 	gone, is := members.At(address)
 	if !is {
-		return kv.Errorf(kv.NotFound, "no member has the address %s; dkvctl -listNodes lists them", bootstrap.FormatURL(address))
+		if gone, err = c.leftOver(ctx, address); err != nil {
+			return err
+		}
 	}
 	r := &removal{Cluster: c, gone: gone, force: force}
 	// What is rejected for the first vBucket is not begun in the others.
@@ -57,6 +59,24 @@ func (c *Cluster) remove(ctx context.Context, ch *change, address string, force 
 	}
 	c.log.Info("removed a member", "member", gone.ID, "address", address)
 	return nil
+}
+
+// leftOver returns the newest replica at an address that other vBuckets than the first one have:
+// another member was adding the node while it was removed.
+func (c *Cluster) leftOver(ctx context.Context, address string) (newest replica.Peer, err error) {
+	for _, l := range c.logs[1:] {
+		m, err := l.Membership(ctx)
+		if err != nil {
+			return newest, fmt.Errorf("vBucket %s: %w", l.VBucket, err)
+		}
+		if p, is := m.At(address); is && p.ID > newest.ID {
+			newest = p
+		}
+	}
+	if newest.ID == 0 {
+		return newest, kv.Errorf(kv.NotFound, "no member has the address %s; dkvctl -listNodes lists them", bootstrap.FormatURL(address))
+	}
+	return newest, nil
 }
 
 // removeSelf asks another member to remove this node: a node may never learn the result
@@ -134,7 +154,9 @@ func (r *removal) from(ctx context.Context, ch *change, l Log) error {
 			return err
 		}
 		gone, is := m.At(r.gone.Address)
-		if !is || gone.ID != r.gone.ID {
+		// One with a lesser number is left over from before; see leftOver. One with a greater
+		// number has been added since.
+		if !is || gone.ID > r.gone.ID {
 			r.forget(ctx, l, r.gone.ID) // an interrupted attempt may not have
 			return nil
 		}

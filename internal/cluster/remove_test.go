@@ -285,6 +285,39 @@ func TestRemoveNodeWithUnknownOutcome(t *testing.T) {
 	}
 }
 
+// A node that was removed by one member while another one was adding it may be left in some vBuckets,
+// where its address is taken until it is removed there too.
+func TestRemoveNodeThatIsLeftOver(t *testing.T) {
+	r := newRig(t, 3, 3)
+	w := r.joiner(nil)
+	left := func() {
+		g := r.groups[1]
+		g.set(func() { g.peers[4] = replica.Peer{ID: 4, Address: w.URL[len("http://"):]} })
+		for _, g := range r.groups {
+			g.set(func() { g.removed = []uint64{4} })
+		}
+	}
+	left()
+	if err := r.remove(1, w.URL, false); err != nil {
+		t.Fatal(err)
+	}
+	r.expect(1, "remove 4")
+	expectError(t, r.remove(1, w.URL, false), kv.NotFound)
+
+	left()
+	expectError(t, r.add(2, w.URL), kv.Precondition, "replica 4 is at "+w.URL[len("http://"):]+" already; remove the node first")
+	if err := r.remove(2, w.URL, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, is := r.groups[1].peers[4]; is {
+		t.Error("it is still there")
+	}
+	if err := r.add(1, w.URL); err != nil {
+		t.Fatal(err)
+	}
+	r.expectVoters(1, 2, 3, 6)
+}
+
 // A removed id is gone for good: the node may come again, as another replica.
 func TestRemoveNodeAndAddItAgain(t *testing.T) {
 	r := newRig(t, 3, 2)
