@@ -175,22 +175,24 @@ func (v *View) Get(key []byte, now kv.Clock) (pair kv.Pair, found bool, err erro
 
 // MultiGet reads keys like Machine.MultiGet, from the view's state.
 func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
-	var pairs []kv.Pair
-	var tooMuch error
-	err := v.read(func(r storage.Reader) error {
+	pairs, n, err := v.ReadSome(keys, now)
+	if err == nil && n < len(keys) {
+		return nil, ErrTooMuch
+	}
+	return pairs, err
+}
+
+// ReadSome reads as many of the first keys as may be read at once, at least one of them. It
+// returns their number besides the pairs, which are fewer if keys are not there.
+func (v *View) ReadSome(keys [][]byte, now kv.Clock) (pairs []kv.Pair, n int, err error) {
+	err = v.read(func(r storage.Reader) error {
 		stored, err := r.MultiGet(storage.Data, keys)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case len(stored) < len(keys):
-			tooMuch = ErrTooMuch
-			return nil
 		}
+		n = len(stored)
 		pairs, err = livePairs(keys, stored, now)
 		return err
 	})
-	if err == nil {
-		err = tooMuch
-	}
-	return pairs, v.m.note(err)
+	return pairs, n, v.m.note(err)
 }

@@ -5,15 +5,18 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/memory"
 )
 
 func TestFoundTellsMissingFromEmpty(t *testing.T) {
@@ -254,6 +257,65 @@ func TestMultiGetOfLargeValues(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Large values are read about as often as they are returned, though no one knows how many of them may
+// be read at once: what many small requests for them cost is what they get.
+func TestMultiGetReadsLargeValuesOnce(t *testing.T) {
+	const size = 1 << 20
+	var read atomic.Int64
+	r := newRig(t, func(o *local.Options, l *Limits) {
+		*l = Limits{Key: 1 << 10, Value: 2 * size, Batch: 3 * size, Response: 20 * size}
+		o.Open = func(string) (storage.Engine, error) {
+			e, err := memory.Open(memory.Options{})
+			return countingEngine{e, &read}, err
+		}
+	})
+	r.MustPut("k", strings.Repeat("v", size))
+	for _, n := range []int{16, 10_000} {
+		read.Store(0)
+		_, err := r.MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: slices.Repeat([][]byte{[]byte("k")}, n)}, grpc.MaxCallRecvMsgSize(64<<20))
+		if limited := n > 16; limited != (status.Code(err) == codes.ResourceExhausted) || !limited && err != nil {
+			t.Fatal(err)
+		}
+		if most := int64(20*size + 2*storage.MultiGetBytes); read.Load() > most {
+			t.Errorf("for %d values of a MiB, of which 20 may be returned, %d MiB are read", n, read.Load()>>20)
+		}
+	}
+}
+
+// countingEngine counts the bytes of values that are read by MultiGet.
+type countingEngine struct {
+	storage.Engine
+	read *atomic.Int64
+}
+
+func (e countingEngine) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
+	values, err := e.Engine.MultiGet(s, keys)
+	count(e.read, values)
+	return values, err
+}
+
+func (e countingEngine) NewView() (storage.View, error) {
+	v, err := e.Engine.NewView()
+	return countingView{v, e.read}, err
+}
+
+type countingView struct {
+	storage.View
+	read *atomic.Int64
+}
+
+func (v countingView) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
+	values, err := v.View.MultiGet(s, keys)
+	count(v.read, values)
+	return values, err
+}
+
+func count(read *atomic.Int64, values [][]byte) {
+	for _, v := range values {
+		read.Add(int64(len(v)))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // readRequest is the part of a request that all reads share.
@@ -92,24 +93,30 @@ func readKeys(ctx context.Context, v route.VBucket, keys [][]byte, opts kv.ReadO
 	}
 	defer view.Close()
 	for n := viewChunk; len(keys) > 0; {
-		if err := ctx.Err(); err != nil {
-			return info, replica.ReadError(err)
-		}
 		chunk := keys[:min(len(keys), n)]
-		pairs, err := view.MultiGet(chunk)
-		if errors.Is(err, fsm.ErrTooMuch) { // never of a single key
-			n = max(len(chunk)/8, 1)
-			continue
-		}
+		pairs, read, err := view.ReadSome(ctx, chunk)
 		if err != nil {
 			return info, replica.ReadError(err)
 		}
-		keys, n = keys[len(chunk):], min(2*n, viewChunk)
+		// Storage reads what is cut off in vain.
+		if read < len(chunk) {
+			n = read
+		} else if 2*bytesOf(pairs) <= storage.MultiGetBytes {
+			n = min(2*n, viewChunk)
+		}
+		keys = keys[read:]
 		if err := add(pairs); err != nil {
 			return info, err
 		}
 	}
 	return info, nil
+}
+
+func bytesOf(pairs []kv.Pair) (n int) {
+	for i := range pairs {
+		n += len(pairs[i].Value)
+	}
+	return n
 }
 
 // checkIndex rejects a wait for an index that could be that of any of several logs.

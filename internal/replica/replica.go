@@ -103,6 +103,9 @@ type View interface {
 	Iterate(r storage.Range) *fsm.Iterator
 	// MultiGet returns those of keys that are there, in order.
 	MultiGet(keys [][]byte) ([]kv.Pair, error)
+	// ReadSome is MultiGet for as many of the first keys as may be read at once, at least one,
+	// and returns their number. It waits for its turn as reads of the replica do.
+	ReadSome(ctx context.Context, keys [][]byte) (pairs []kv.Pair, n int, err error)
 	// Hash fingerprints the keyspace.
 	Hash(ctx context.Context) (fsm.ContentHash, error)
 	// Identity returns the ids of the state.

@@ -33,8 +33,8 @@ func newReads(most int) *Reads { return &Reads{gate: fair.New(most)} }
 func (r *Reads) do(ctx context.Context, f func() error) error {
 	place := kv.PlaceOf(ctx)
 	for {
-		if err := r.gate.Enter(ctx, place.Client()); err != nil {
-			return kv.Errorf(kv.Unavailable, "waiting for other reads: %w", err)
+		if err := r.enter(ctx, place); err != nil {
+			return err
 		}
 		if !place.Crowded() {
 			break
@@ -46,4 +46,24 @@ func (r *Reads) do(ctx context.Context, f func() error) error {
 	}
 	defer r.gate.Leave()
 	return f()
+}
+
+// turn is do for a part of a read that has begun, whatever room there is by now: what it has read
+// already waits with it. A read that was given up gets no further part.
+func (r *Reads) turn(ctx context.Context, f func() error) error {
+	if err := r.enter(ctx, kv.PlaceOf(ctx)); err != nil {
+		return err
+	}
+	defer r.gate.Leave()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f()
+}
+
+func (r *Reads) enter(ctx context.Context, place kv.Place) error {
+	if err := r.gate.Enter(ctx, place.Client()); err != nil {
+		return kv.Errorf(kv.Unavailable, "waiting for other reads: %w", err)
+	}
+	return nil
 }

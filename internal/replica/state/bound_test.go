@@ -151,3 +151,37 @@ func TestReadersTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// A long read takes its turn for each of its parts, and one that was given up reads no more.
+func TestPartsOfAReadTakeTheirTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reads := newReads(1)
+		if err := reads.gate.Enter(t.Context(), kv.Client{}); err != nil {
+			t.Fatal(err)
+		}
+		v := pinned{reads: reads} // there is nothing that it could read
+		ctx, giveUp := context.WithCancel(t.Context())
+		part := make(chan error, 1)
+		go func() {
+			_, _, err := v.ReadSome(ctx, [][]byte{[]byte("k")})
+			part <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-part:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+		giveUp()
+		if err := <-part; !errors.Is(err, context.Canceled) {
+			t.Errorf("waiting: %v", err)
+		}
+		reads.gate.Leave()
+		if _, _, err := v.ReadSome(ctx, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("with a place: %v", err)
+		}
+		if err := reads.gate.Enter(ctx, kv.Client{}); err != nil {
+			t.Error("a place is lost")
+		}
+	})
+}

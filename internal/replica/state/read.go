@@ -189,9 +189,18 @@ func (c *Store) Changes(ctx context.Context, from kv.Index, limit, maxBytes int)
 // pinned reads an fsm.View as of one moment.
 type pinned struct {
 	*fsm.View
-	now kv.Clock
+	now   kv.Clock
+	reads *Reads
 }
 
 func (v pinned) MultiGet(keys [][]byte) ([]kv.Pair, error) { return v.View.MultiGet(keys, v.now) }
+
+func (v pinned) ReadSome(ctx context.Context, keys [][]byte) (pairs []kv.Pair, n int, err error) {
+	err = v.reads.turn(ctx, func() (err error) {
+		pairs, n, err = v.View.ReadSome(keys, v.now)
+		return err
+	})
+	return pairs, n, err
+}
 
 func (v pinned) Iterate(r storage.Range) *fsm.Iterator { return v.View.Iterate(r, v.now) }

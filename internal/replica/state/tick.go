@@ -71,9 +71,9 @@ func (c *Store) pin(m *fsm.Machine, level kv.ReadLevel) (pinned, error) {
 		return pinned{}, err
 	}
 	if level == kv.Linearizable {
-		return pinned{View: v, now: v.Clock()}, nil
+		return pinned{View: v, now: v.Clock(), reads: c.opts.Reads}, nil
 	}
-	return pinned{View: v, now: c.Clock(m)}, nil // never behind the view's clock
+	return pinned{View: v, now: c.Clock(m), reads: c.opts.Reads}, nil // never behind the view's clock
 }
 
 // due reports whether a pair that has not expired by the log's clock has expired by this
