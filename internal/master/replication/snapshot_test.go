@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fair"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
@@ -199,5 +201,17 @@ func TestNoSnapshotOfASealedCopy(t *testing.T) {
 	_, err := r.service.snapshot(t.Context(), v, new(serverpb.StreamSnapshotRequest))
 	if kv.KindOf(err) != kv.Unavailable {
 		t.Error(err)
+	}
+}
+
+// For a receiver that has gone no chunk is read, even if it need not wait.
+func TestNoChunkIsMadeForWhoHasGone(t *testing.T) {
+	s := &Service{making: fair.New(1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 {
+		if err := s.makeChunk(ctx, &snapshot{}, nil, &serverpb.SnapshotChunk{}, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
 	}
 }
