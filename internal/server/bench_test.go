@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -86,5 +87,36 @@ func BenchmarkAuthorize(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkWaitingForMemory is what thousands of responses cost while they wait for memory that
+// others hold: the processor's time in each of the pauses between two looks for it.
+func BenchmarkWaitingForMemory(b *testing.B) {
+	c := &conn{calls: &calls{wire: newWire(64<<20, 1<<20)}}
+	c.calls.wire.held.Add(c.calls.wire.limit)
+	ctx, cancel := context.WithCancel(b.Context())
+	const all = 3000
+	ended := waits(ctx, c, 1<<20, all)
+	for queued := 0; queued < all; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		queued = len(c.queue)
+		c.mu.Unlock()
+	}
+	taken := func() time.Duration {
+		var r unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	before := taken()
+	for b.Loop() {
+		time.Sleep(memoryPause)
+	}
+	b.ReportMetric(float64((taken()-before).Microseconds())/float64(b.N), "cpu-us/op")
+	cancel()
+	for range all {
+		<-ended
 	}
 }

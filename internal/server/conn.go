@@ -70,6 +70,11 @@ type conn struct {
 	// one that was counted.
 	queue []*turn
 	last  int64
+	// short is the limit that the first of queue waits for. If others hold what is short, again
+	// fires while looking.
+	short   string
+	again   *time.Timer
+	looking bool
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {

@@ -92,19 +92,22 @@ func (c *conn) give(n int64) {
 	c.grant()
 }
 
-// grant gives room to the responses that wait, in order, as far as there is any. It
-// returns the limit that the next one waits for. The caller holds mu.
-func (c *conn) grant() (limit string) {
+// grant gives room to the responses that wait, in order, as far as there is any. What this
+// connection gives back it learns of; for memory that others do it looks again.
+// The caller holds mu.
+func (c *conn) grant() {
 	for len(c.queue) > 0 {
 		next := c.queue[0]
-		if limit := c.fit(next.n); limit != "" {
-			return limit
+		if c.short = c.fit(next.n); c.short != "" {
+			if c.short == limitMemory {
+				c.lookAgain()
+			}
+			return
 		}
 		close(next.ready)
 		c.queue = c.queue[1:]
 	}
-	c.queue = nil
-	return ""
+	c.queue, c.short = nil, ""
 }
 
 // crowded reports whether another response would have to wait, so that it is too early to
@@ -121,6 +124,29 @@ func (c *conn) crowded() bool {
 // memoryPause is the time between two attempts to get memory that other connections hold.
 const memoryPause = 50 * time.Millisecond
 
+// lookAgain has the connection look for memory after a pause, once for all that waits: thousands
+// may, and only the first one can get any. The caller holds mu.
+func (c *conn) lookAgain() {
+	switch {
+	case c.looking:
+		return
+	case c.again == nil:
+		c.again = time.AfterFunc(memoryPause, c.lookForMemory)
+	default:
+		c.again.Reset(memoryPause)
+	}
+	c.looking = true
+}
+
+// lookForMemory makes room if there is something that may be ended for it.
+func (c *conn) lookForMemory() {
+	c.calls.makeRoom()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looking = false
+	c.grant()
+}
+
 // await takes room for n bytes once there is some. If ctx ends first it returns the limit
 // that was waited for. others, which may be nil, is called now and then while the
 // memory is held by other connections.
@@ -128,46 +154,46 @@ func (c *conn) await(ctx context.Context, n int64, others func()) (limit string)
 	t := &turn{n: n, ready: make(chan struct{})}
 	c.mu.Lock()
 	c.queue = append(c.queue, t)
-	limit = c.grant()
+	c.grant()
 	c.mu.Unlock()
-	tick := time.NewTicker(memoryPause)
-	defer tick.Stop()
+	var tick <-chan time.Time
+	if others != nil {
+		ticker := time.NewTicker(memoryPause)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
 	for {
-		if others != nil && limit == limitMemory && c.takes() {
+		if others != nil && c.heldByOthers() {
 			others()
 		}
 		select {
 		case <-t.ready:
 			return ""
 		case <-ctx.Done():
-			return c.leave(t, limit)
-		case <-tick.C:
+			return c.leave(t)
+		case <-tick:
 		}
-		if limit == limitMemory {
-			c.calls.makeRoom()
-		}
-		c.mu.Lock()
-		limit = c.grant()
-		c.mu.Unlock()
 	}
 }
 
-// takes reports whether the client has been reading its responses, so that other
-// connections hold the memory that is short.
-func (c *conn) takes() bool {
+// heldByOthers reports whether memory is short that other connections hold: the client of this one has
+// been reading its responses.
+func (c *conn) heldByOthers() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.slow == 0
+	return c.short == limitMemory && c.slow == 0
 }
 
-// leave stops waiting. It returns limit, or nothing if the room was granted just now.
-func (c *conn) leave(t *turn, limit string) string {
+// leave stops waiting. It returns the limit that the first response waits for, or nothing if
+// the room was granted just now.
+func (c *conn) leave(t *turn) (limit string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.Index(c.queue, t)
 	if i < 0 {
 		return ""
 	}
+	limit = c.short
 	c.queue = slices.Delete(c.queue, i, i+1)
 	c.grant()
 	return limit

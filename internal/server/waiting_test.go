@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -152,4 +153,63 @@ func TestGuessedRoomBoundsResponses(t *testing.T) {
 		t.Errorf("%d MiB were held, of %d", most>>20, w.perConnOut>>20)
 	}
 	r.drained()
+}
+
+// waits has responses of n bytes wait on a connection, until each has room or ctx ends; what each of them
+// then hears is sent.
+func waits(ctx context.Context, c *conn, n int64, responses int) <-chan string {
+	out := make(chan string, responses)
+	for range responses {
+		go func() { out <- c.await(ctx, n, nil) }()
+	}
+	return out
+}
+
+// Memory that other connections give back is found though nothing happens on the connection whose
+// responses wait for it: after the first of them has given up, and after room of its own was short.
+func TestMemoryOfOthersIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 1 << 20
+		c := &conn{calls: &calls{wire: newWire(64<<20, 1<<20)}}
+		w := c.calls.wire
+		w.held.Add(w.limit) // by others
+		brief, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		first := waits(brief, c, n, 1)
+		synctest.Wait()
+		others := waits(t.Context(), c, n, 500)
+		if got := <-first; got != limitMemory {
+			t.Errorf("the first one waited for %q", got)
+		}
+		w.held.Add(-w.limit)
+		most := int(w.perConnOut / n)
+		for range most {
+			<-others
+		}
+		synctest.Wait()
+		if len(others) > 0 || c.unwritten != w.perConnOut || c.short != limitUnwritten || c.looking {
+			t.Fatalf("%d MiB are unwritten, and the next one waits for %q", c.unwritten>>20, c.short)
+		}
+		w.held.Add(w.limit)
+		for range most {
+			c.give(n)
+		}
+		time.Sleep(time.Minute)
+		if len(others) > 0 {
+			t.Error("memory is taken that others hold")
+		}
+		w.held.Add(-w.limit)
+		for range most {
+			<-others
+		}
+		c.mu.Lock()
+		c.closed = true
+		c.grant()
+		c.mu.Unlock()
+		for range 500 - 2*most {
+			if got := <-others; got != "" {
+				t.Errorf("on a closed connection one waits for %q", got)
+			}
+		}
+	})
 }
