@@ -1,6 +1,7 @@
 package org.dkv.client;
 
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -47,6 +48,12 @@ public final class DKVNodeSet {
 
     List<String> addresses() {
         return Arrays.stream(nodes).map(DKVNode::address).collect(Collectors.toUnmodifiableList());
+    }
+
+    /** Reports whether another set has the same name and nodes. */
+    boolean isSame(DKVNodeSet other) {
+        return this == other || name.equals(other.name)
+                && new HashSet<>(Arrays.asList(nodes)).equals(new HashSet<>(Arrays.asList(other.nodes)));
     }
 
     void check(String where) {

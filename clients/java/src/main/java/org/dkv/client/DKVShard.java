@@ -49,6 +49,12 @@ public final class DKVShard {
         return topology.containsKey(type);
     }
 
+    /** Reports whether another shard has the same sets of nodes. */
+    boolean hasNodesOf(DKVShard other) {
+        return this == other || topology.keySet().equals(other.topology.keySet())
+                && topology.keySet().stream().allMatch(type -> topology.get(type).isSame(other.topology.get(type)));
+    }
+
     void check(String where) {
         if (name == null || name.isBlank()) {
             throw new IllegalArgumentException(where + " has no name");

@@ -9,6 +9,7 @@ import java.util.Collection;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 
 /**
@@ -139,8 +140,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
         return new Live() {
             @Override
             List<String> addresses(Topology now) {
-                Collection<String> in = vBuckets(now, keys);
-                return atOne(now, in, now.owners(in));
+                return atOne(vBuckets(now, keys), now::owners);
             }
         };
     }
@@ -149,9 +149,12 @@ public final class DiscoveryDKVClient extends RoutedClient {
         return keys.stream().map(now::vBucket).collect(Collectors.toCollection(LinkedHashSet::new));
     }
 
-    /** Rejects what no node can do, unless nothing is known yet. */
-    private static List<String> atOne(Topology now, Collection<String> vBuckets, List<String> nodes) {
-        if (nodes.isEmpty() && vBuckets.size() > 1 && now != Topology.EMPTY) {
+    /** Rejects what no node can do. While a vBucket has no node at all, it may get one that has the others too. */
+    private static List<String> atOne(
+            Collection<String> vBuckets, Function<Collection<String>, List<String>> nodesOf) {
+        List<String> nodes = nodesOf.apply(vBuckets);
+        if (nodes.isEmpty() && vBuckets.size() > 1
+                && vBuckets.stream().noneMatch(v -> nodesOf.apply(List.of(v)).isEmpty())) {
             throw new UnsupportedOperationException(
                     "no node has all of the vBuckets " + vBuckets + "; make a call for the keys of each vBucket");
         }
@@ -163,8 +166,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
         Route route = consistency == LINEARIZABLE ? toOwnerOfAll(keys) : new Live() {
             @Override
             List<String> addresses(Topology now) {
-                Collection<String> in = vBuckets(now, keys);
-                return atOne(now, in, now.replicas(in, connections()::failing));
+                return atOne(vBuckets(now, keys), in -> now.replicas(in, connections()::failing));
             }
         };
         return multiGetVia(route, consistency, keys);
@@ -175,8 +177,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
         return iterateVia(new Live() {
             @Override
             List<String> addresses(Topology now) {
-                Collection<String> all = now.vBuckets();
-                return atOne(now, all, now.replicas(all, connections()::failing));
+                return atOne(now.vBuckets(), in -> now.replicas(in, connections()::failing));
             }
         }, request);
     }

@@ -22,6 +22,8 @@ import java.util.stream.Collectors;
  * tell the sets apart behind one address. With TLS, or with an {@linkplain ConnectionOptions.Builder#authority authority}
  * in the options, they do not.
  *
+ * <p>The provider is asked in each call, and may name other nodes of a shard than before.
+ *
  * <p>A put of several keys or a linearizable {@code multiGet} across shards throws {@link UnsupportedOperationException}.
  * Iterations need a {@link ShardProvider} that lists its shards, such as {@link KeyHashBasedShardProvider}; each
  * shard's part is read from a snapshot of its own.
@@ -55,16 +57,23 @@ public final class ShardedDKVClient extends RoutedClient {
         this.setsAreAuthorities = options.authority() == null && !options.tls();
     }
 
-    private ShardNodes nodesOf(ByteString key) {
-        return nodesOf(provider.provideShard(key.toByteArray()));
-    }
-
-    private ShardNodes nodesOf(DKVShard shard) {
+    private DKVShard shardOf(ByteString key) {
+        DKVShard shard = provider.provideShard(key.toByteArray());
         if (shard == null) {
             throw new IllegalStateException("the shard provider returned no shard for a key");
         }
+        return shard;
+    }
+
+    private ShardNodes nodesOf(ByteString key) {
+        return nodesOf(shardOf(key));
+    }
+
+    /** Returns the nodes of a shard as its provider names them now. */
+    private ShardNodes nodesOf(DKVShard shard) {
         ShardNodes known = shards.get(shard);
-        return known != null ? known : shards.computeIfAbsent(shard, ShardNodes::new);
+        return known != null && known.areOf(shard) ? known
+                : shards.compute(shard, (same, old) -> old != null && old.areOf(shard) ? old : new ShardNodes(shard));
     }
 
     @Override
@@ -77,10 +86,10 @@ public final class ShardedDKVClient extends RoutedClient {
         return nodesOf(key).readers();
     }
 
-    private Map<ShardNodes, List<ByteString>> byShard(List<ByteString> keys) {
-        Map<ShardNodes, List<ByteString>> out = new LinkedHashMap<>();
+    private Map<DKVShard, List<ByteString>> byShard(List<ByteString> keys) {
+        Map<DKVShard, List<ByteString>> out = new LinkedHashMap<>();
         for (ByteString key : keys) {
-            out.computeIfAbsent(nodesOf(key), n -> new ArrayList<>()).add(key);
+            out.computeIfAbsent(shardOf(key), shard -> new ArrayList<>()).add(key);
         }
         return out;
     }
@@ -90,18 +99,19 @@ public final class ShardedDKVClient extends RoutedClient {
         return only(byShard(keys), "put").masters();
     }
 
-    private static ShardNodes only(Map<ShardNodes, List<ByteString>> parts, String what) {
+    private ShardNodes only(Map<DKVShard, List<ByteString>> parts, String what) {
         if (parts.size() > 1) {
             throw new UnsupportedOperationException(
-                    "a " + what + " of keys in " + parts.size() + " shards " + parts.keySet()
+                    "a " + what + " of keys in " + parts.size() + " shards "
+                            + parts.keySet().stream().map(DKVShard::getName).collect(Collectors.toList())
                             + " cannot be done in one call; make a call per shard");
         }
-        return parts.keySet().iterator().next();
+        return nodesOf(parts.keySet().iterator().next());
     }
 
     @Override
     List<Api.KVPair> multiGet(Api.ReadConsistency consistency, List<ByteString> keys) {
-        Map<ShardNodes, List<ByteString>> parts = byShard(keys);
+        Map<DKVShard, List<ByteString>> parts = byShard(keys);
         if (consistency == LINEARIZABLE) {
             return multiGetVia(only(parts, "linearizable multiGet").masters(), consistency, keys);
         }
@@ -110,7 +120,7 @@ public final class ShardedDKVClient extends RoutedClient {
         }
         Map<ByteString, Api.KVPair> found = new HashMap<>();
         long begun = System.nanoTime();
-        parts.forEach((nodes, part) -> multiGetVia(nodes.readers(), consistency, part, timeToReadSince(begun))
+        parts.forEach((shard, part) -> multiGetVia(nodesOf(shard).readers(), consistency, part, timeToReadSince(begun))
                 .forEach(pair -> found.put(pair.getKey(), pair)));
         List<Api.KVPair> out = new ArrayList<>(found.size());
         for (ByteString key : keys) {
@@ -155,6 +165,10 @@ public final class ShardedDKVClient extends RoutedClient {
             this.slaves = shard.has(DKVNodeType.SLAVE) ? addresses(DKVNodeType.SLAVE) : null;
         }
 
+        boolean areOf(DKVShard now) {
+            return shard.hasNodesOf(now);
+        }
+
         private List<String> addresses(DKVNodeType... types) {
             DKVNodeSet set = shard.getNodesByType(types);
             return set.addresses().stream()
@@ -181,11 +195,6 @@ public final class ShardedDKVClient extends RoutedClient {
                 order.addAll(masters.all());
             }
             return new Candidates(order, connections());
-        }
-
-        @Override
-        public String toString() {
-            return shard.getName();
         }
     }
 }

@@ -85,6 +85,11 @@ final class Topology {
         return Integer.toString(KeyHash.part(key, parts));
     }
 
+    /** Reports whether there are no nodes. */
+    boolean isEmpty() {
+        return rows.isEmpty();
+    }
+
     /** Returns the cluster hash that requests for a vBucket carry; 0 accepts any cluster. */
     long tag(String vBucket) {
         return tags.getOrDefault(vBucket, 0L);

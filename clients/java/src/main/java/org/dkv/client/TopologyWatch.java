@@ -17,8 +17,8 @@ import java.util.logging.Logger;
 import java.util.stream.Collectors;
 
 /**
- * Follows the registry in a thread of its own. While no registry answers, the last topology stays. When one registry
- * fails for any reason, the thread tries the next.
+ * Follows the registry in a thread of its own. While no registry answers, or one lists no node at all, the last topology
+ * stays: the nodes may live. When one registry fails for any reason, the thread tries the next.
  *
  * <p>A registry that cannot stream its changes is polled every second.
  */
@@ -98,8 +98,11 @@ final class TopologyWatch implements AutoCloseable {
     private void take(Collection<Admin.RegionInfo> rows) {
         rejection = null;
         String before = binding.stranger();
-        topology = Topology.of(rows, binding, dcId);
+        Topology next = Topology.of(rows, binding, dcId);
         String met = binding.stranger();
+        if (!next.isEmpty() || met != null) { // else it says more about the registry, such as that no node reaches it
+            topology = next;
+        }
         if (met != null && !met.equals(before)) {
             LOG.warning(met);
         }

@@ -16,6 +16,7 @@ import io.grpc.Status;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -155,6 +156,39 @@ class DiscoveryDKVClientTest {
         int streams = registry.streams() - before;
         assertTrue(streams <= 12, streams + " streams within 3 s");
         client.put("k", "w");
+    }
+
+    /** That it lists none may mean that none reaches it: slaves and clients may. */
+    @Test
+    void nodesStayWhenTheRegistryListsNone() throws Exception {
+        registry.set(row(a, LEADER));
+        DKVClient client = open();
+        client.put("k", "v");
+        registry.remove(row(a, LEADER));
+        for (int i = 0; i < 50; i++) { // the registry's message arrives meanwhile
+            client.put("k", "v" + i);
+            Thread.sleep(2);
+        }
+        registry.set(row(b, LEADER));
+        Eventually.holds("a write at the node that it lists", () -> {
+            client.put("k", "w");
+            return !b.requests.isEmpty();
+        });
+    }
+
+    /** A node that restarts announces one vBucket after the other. */
+    @Test
+    void callsOfSeveralVBucketsWaitForOneWithoutNodes() throws Exception {
+        registry.set(FakeRegistry.row("0", a, LEADER).toBuilder().setVBuckets(2).build());
+        DKVClient client = open();
+        client.put(keyIn(0), "v");
+        CompletableFuture<Void> put = CompletableFuture.runAsync(
+                () -> client.put(new KV.Strings(keyIn(0), "v"), new KV.Strings(keyIn(1), "v")));
+        CompletableFuture<DKVEntry> first = CompletableFuture.supplyAsync(() -> client.iterate("").next());
+        assertThrows(TimeoutException.class, () -> put.get(100, TimeUnit.MILLISECONDS));
+        registry.set(FakeRegistry.row("1", a, LEADER).toBuilder().setVBuckets(2).build());
+        put.get(30, TimeUnit.SECONDS);
+        first.get(30, TimeUnit.SECONDS);
     }
 
     @Test

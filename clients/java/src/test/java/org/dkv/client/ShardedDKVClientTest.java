@@ -13,6 +13,7 @@ import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -114,6 +115,44 @@ class ShardedDKVClientTest {
         String address = Addresses.next();
         int colon = address.lastIndexOf(':');
         return new DKVNode(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)));
+    }
+
+    /** A provider of an application's own may read its shards anew, and so name the masters that took over. */
+    @Test
+    void nodesThatTheProviderNamesLaterAreUsed() {
+        AtomicReference<FakeNode> master = new AtomicReference<>(masters.get(0));
+        ShardProvider moving = new ShardProvider() {
+            @Override
+            public DKVShard provideShard(byte[] key) {
+                return shard("s", master.get().node(), null);
+            }
+
+            @Override
+            public DKVShard provideShard(String key) {
+                return provideShard(key.getBytes());
+            }
+
+            @Override
+            public Map<DKVShard, List<byte[]>> provideShards(byte[]... keys) {
+                return Map.of(provideShard(keys[0]), List.of(keys));
+            }
+
+            @Override
+            public Map<DKVShard, List<String>> provideShards(String... keys) {
+                return Map.of(provideShard(keys[0]), List.of(keys));
+            }
+        };
+        try (DKVClient c = new ShardedDKVClient(moving, ConnectionOptions.builder().requestTimeout(5_000).build())) {
+            c.put("k", "1");
+            c.put("k", "2");
+            assertEquals(2, masters.get(0).requests.size());
+            masters.get(0).close();
+            master.set(masters.get(1));
+            c.put("k", "3");
+            c.put(new KV.Strings("k", "4"), new KV.Strings("l", "5"));
+            assertEquals(2, c.multiGet(LINEARIZABLE, new String[] {"k", "l"}).length);
+            assertEquals(3, masters.get(1).requests.size());
+        }
     }
 
     /** A proxy has one address for many sets of nodes, and tells them apart by the authority. */
