@@ -62,7 +62,8 @@
 // A file that is missing, or a manifest that ends early, is to RocksDB a database with fewer
 // keys. Those that there are at Open and at Close are listed, see inventory.go: a copy that was
 // cut short, and logs that were deleted, are storage.ErrCorrupt. After a crash it is not known
-// which logs there were last, so that one of several that is missing is not noticed.
+// which logs there were last; one between others shows by the sequence numbers, which go on from
+// log to log. That the first or the last of several is missing is not noticed then.
 //
 // # Raw options
 //

@@ -100,6 +100,61 @@ func TestLogsDeletedAfterAKill(t *testing.T) {
 	wantLack(t, dir, "all files of the write-ahead log")
 }
 
+// TestLogMissingBetweenOthers: after a kill it shows by the numbers of the mutations. A gap before
+// the logs that are needed is none: obsolete ones may be deleted in any order.
+func TestLogMissingBetweenOthers(t *testing.T) {
+	e := open(t, Options{Dir: t.TempDir(), WriteBufferBytes: minWriteBufferBytes, BlockCacheBytes: minBlockCacheBytes})
+	var first storage.Batch
+	first.Put(storage.Meta, []byte("m"), []byte("keeps the first log"))
+	if err := e.Write(&first, true); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	logs := func(dir string) []string {
+		t.Helper()
+		names, err := logFiles(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	for len(logs(e.dir)) < 3 {
+		write(t, e, true, key(n), strings.Repeat("v", 50<<10))
+		if n++; n > 1000 {
+			t.Fatalf("only %v after %d writes", logs(e.dir), n)
+		}
+	}
+	whole := image(t, e.dir)
+	lacks := image(t, whole)
+	if err := os.Remove(filepath.Join(lacks, logs(lacks)[1])); err != nil {
+		t.Fatal(err)
+	}
+	wantLack(t, lacks, "a file of the write-ahead log is missing")
+	if got := countPrefix(t, open(t, testOptions(image(t, whole)))); got != n {
+		t.Errorf("all logs have %d keys, and %d were written", got, n)
+	}
+
+	if err := e.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, e, true, key(n), "v")
+	later := image(t, e.dir)
+	obsolete := logs(whole)[0]
+	raw, err := os.ReadFile(filepath.Join(whole, obsolete))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(later, obsolete), raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err := readLogs(later); err != nil || state.lacking.behind == 0 {
+		t.Fatalf("%+v, %v: the obsolete log leaves no gap", state, err)
+	}
+	if got := countPrefix(t, open(t, testOptions(later))); got != n+1 {
+		t.Errorf("with an obsolete log it has %d keys, and %d were written", got, n+1)
+	}
+}
+
 // TestInventoryThatMeansNothing: a list of an earlier opening, as an older release leaves it, and
 // one that a power failure has torn.
 func TestInventoryThatMeansNothing(t *testing.T) {

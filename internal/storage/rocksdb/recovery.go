@@ -9,6 +9,9 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
+// neededLogs is RocksDB's name for the number of the first log file that is not obsolete.
+const neededLogs = "rocksdb.min-log-number-to-keep"
+
 // checkRecovery returns storage.ErrCorrupt if replaying the write-ahead log
 // would lose writes that were durable, or skip a gap. It changes nothing
 // in the folder.
@@ -17,11 +20,15 @@ func checkRecovery(dir string, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if state.damage == "" && state.behindGap == 0 {
+	if state.damage == "" && state.behindGap == 0 && state.lacking == (fileGap{}) {
 		return nil
 	}
-	var recovered uint64
-	err = inspect(dir, familyNames[:], func(db *grocksdb.DB) { recovered = db.GetLatestSequenceNumber() })
+	var recovered, needed uint64
+	var known bool
+	err = inspect(dir, familyNames[:], func(db *grocksdb.DB) {
+		recovered = db.GetLatestSequenceNumber()
+		needed, known = db.GetIntProperty(neededLogs)
+	})
 	if err != nil {
 		return err
 	}
@@ -33,6 +40,11 @@ func checkRecovery(dir string, logger *slog.Logger) error {
 	case state.behindGap != 0 && recovered >= state.behindGap:
 		return fmt.Errorf("%w: the write-ahead log lacks mutations before number %d; %s",
 			storage.ErrCorrupt, state.behindGap, advice)
+	case state.lacking.behind != 0 && recovered >= state.lacking.behind && known && state.lacking.after >= needed:
+		return fmt.Errorf("%w: a file of the write-ahead log is missing, or the end of one: the mutations before number %d; put it back, or %s",
+			storage.ErrCorrupt, state.lacking.behind, advice)
+	case state.damage == "" && state.behindGap == 0:
+		return nil // the file that is missing was obsolete
 	}
 	logger.Warn("the write-ahead log ends in a torn write, as a crash leaves it; what was never durable is dropped",
 		"folder", dir, "at", state.damage, "mutations", recovered)

@@ -51,6 +51,16 @@ type logState struct {
 	// behindGap is the sequence number of the first sound record that does not
 	// follow the one before it in its file; 0 for none.
 	behindGap uint64
+	// lacking is the last gap between two files; zero for none.
+	lacking fileGap
+}
+
+// fileGap is a gap in the sequence numbers from one log file to the next.
+type fileGap struct {
+	// after is the number of the file before the gap.
+	after uint64
+	// behind is the sequence number of the first record after the gap.
+	behind uint64
 }
 
 // logBuffer is how much of a log file is read at a time.
@@ -70,10 +80,18 @@ func readLogs(dir string) (logState, error) {
 	r := logReader{
 		buf: buf[:],
 	}
+	var before, next uint64 // of the last file that has records
 	for _, name := range names {
 		if err := r.readFile(filepath.Join(dir, name)); err != nil {
 			return logState{}, fmt.Errorf("read the write-ahead log: %w", err)
 		}
+		if r.next == 0 {
+			continue
+		}
+		if next != 0 && r.first > next {
+			r.state.lacking = fileGap{after: before, behind: r.first}
+		}
+		before, next = logNumber(name), r.next
 	}
 	return r.state, nil
 }
@@ -84,18 +102,24 @@ func logFiles(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	numbers := map[string]uint64{}
 	var names []string
 	for _, entry := range entries {
-		base, ok := strings.CutSuffix(entry.Name(), ".log")
-		n, err := strconv.ParseUint(base, 10, 64)
-		if ok && err == nil {
+		if logNumber(entry.Name()) != 0 {
 			names = append(names, entry.Name())
-			numbers[entry.Name()] = n
 		}
 	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(numbers[a], numbers[b]) })
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(logNumber(a), logNumber(b)) })
 	return names, nil
+}
+
+// logNumber is the number of a log file, from 1 on; 0 for other names.
+func logNumber(name string) uint64 {
+	base, ok := strings.CutSuffix(name, ".log")
+	n, err := strconv.ParseUint(base, 10, 64)
+	if !ok || err != nil {
+		return 0
+	}
+	return n
 }
 
 // logReader reads log files one after the other and continues after damage.
@@ -103,10 +127,11 @@ type logReader struct {
 	state  logState
 	buf    []byte
 	record logRecord
-	// next is the sequence number that the file's next record should have; 0
-	// if that is not known. It is not known across files: obsolete ones may
-	// be deleted in any order.
-	next uint64
+	// first is the sequence number of the file's first record, next the one that
+	// its next record should have; 0 if there is none yet. Across files only those
+	// that are still needed must follow each other: obsolete ones may be deleted in
+	// any order.
+	first, next uint64
 }
 
 // logRecord is as much of a record as matters here: its ends.
@@ -131,7 +156,7 @@ func (r *logReader) readFile(path string) error {
 		return err
 	}
 	defer f.Close()
-	r.record.open, r.next = false, 0
+	r.record.open, r.first, r.next = false, 0, 0
 	for offset := 0; ; {
 		n, err := io.ReadFull(f, r.buf)
 		for start := 0; start < n; start += logBlock {
@@ -245,6 +270,9 @@ func (r *logReader) finish() {
 	count := uint64(binary.LittleEndian.Uint32(r.record.head[8:]))
 	if r.next != 0 && sequence > r.next && r.state.behindGap == 0 {
 		r.state.behindGap = sequence
+	}
+	if r.next == 0 {
+		r.first = sequence
 	}
 	r.next = sequence + count
 	if mark := r.record.tail; len(mark) == markSize && string(mark[:len(markMagic)]) == markMagic {

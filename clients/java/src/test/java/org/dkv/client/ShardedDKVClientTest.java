@@ -142,7 +142,7 @@ class ShardedDKVClientTest {
                 return Map.of(provideShard(keys[0]), List.of(keys));
             }
         };
-        try (DKVClient c = new ShardedDKVClient(moving, ConnectionOptions.builder().requestTimeout(5_000).build())) {
+        try (DKVClient c = new ShardedDKVClient(moving, ConnectionOptions.builder().requestTimeout(20_000).build())) {
             c.put("k", "1");
             c.put("k", "2");
             assertEquals(2, masters.get(0).requests.size());
