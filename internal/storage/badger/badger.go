@@ -82,6 +82,9 @@ func (e *Engine) open() (err error) {
 		if err := verifyDir(e.opts.Dir, e.opts.EncryptionKey); err != nil {
 			return err
 		}
+		if err := checkClosed(e.opts.Dir); err != nil {
+			return err
+		}
 		if err := e.settleMemtables(); err != nil {
 			return err
 		}
@@ -191,6 +194,9 @@ func (e *Engine) Close() error {
 	err := e.bounded(func() error {
 		err := e.db.Close()
 		if e.lock != nil {
+			if err == nil {
+				markClosed(e.opts.Dir)
+			}
 			err = errors.Join(err, e.lock.Close())
 		}
 		return err

@@ -43,7 +43,8 @@
 // that has found damage answers everything with storage.ErrCorrupt. What rots
 // on disk between two verifications reads as absent until the next; a shorter
 // Options.VerifyInterval narrows that. A damaged last record of the newest log
-// cannot be distinguished from a write that a power failure interrupted.
+// cannot be distinguished from a write that a power failure interrupted. A manifest whose end
+// is missing shows after a clean stop only, see closed.go.
 //
 // # Encryption
 //

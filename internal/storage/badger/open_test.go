@@ -72,6 +72,58 @@ func wantOpenError(t *testing.T, dir string, want error, says string) {
 	}
 }
 
+// TestManifestThatWasCutShort: Badger would delete the tables that its end names. After a crash
+// there may be such tables, which are of no use.
+func TestManifestThatWasCutShort(t *testing.T) {
+	dir := t.TempDir()
+	for _, key := range []string{"a", "b"} {
+		e := mustOpen(t, badger.Options{Dir: dir})
+		put(t, e, key, []byte("v"))
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut := filepath.Join(t.TempDir(), "cut")
+	if err := os.CopyFS(cut, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	manifest := filepath.Join(cut, "MANIFEST")
+	info, err := os.Stat(manifest)
+	if err == nil {
+		err = os.Truncate(manifest, info.Size()-1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it stays as it is
+		wantOpenError(t, cut, storage.ErrCorrupt, "the manifest does not name it")
+	}
+
+	// Without an engine that closed it last, a table that is not named is left over.
+	e := mustOpen(t, badger.Options{Dir: dir})
+	crashed := filepath.Join(t.TempDir(), "crashed")
+	if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := filepath.Glob(filepath.Join(crashed, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatal(tables, err)
+	}
+	raw, err := os.ReadFile(tables[0])
+	if err == nil {
+		err = os.WriteFile(filepath.Join(crashed, "009999.sst"), raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := mustOpen(t, badger.Options{Dir: crashed})
+	wantValue(t, again, "a", []byte("v"))
+	wantValue(t, again, "b", []byte("v"))
+}
+
 func TestOpenOfFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
