@@ -31,7 +31,14 @@ final class TopologyWatch implements AutoCloseable {
      * end sooner is asked less and less often, whatever it answered.
      */
     private static final long STABLE_NANOS = TimeUnit.SECONDS.toNanos(5);
-    /** A stream is silent while nothing changes; the connection's keepalive detects a dead registry. */
+    /**
+     * How long a stream may take to begin while no node is known: a registry without a majority rejects it only after
+     * some seconds, and knows nodes all the same.
+     */
+    private static final long START_MILLIS = 1500;
+    /** How long a stream may be silent that has shown signs of life: a registry sends one every two seconds. */
+    private static final long SILENCE_NANOS = TimeUnit.SECONDS.toNanos(7);
+    /** An earlier registry is silent while nothing changes; the connection's keepalive detects a dead one. */
     private static final long FOREVER_NANOS = TimeUnit.DAYS.toNanos(365);
 
     private final Connections connections;
@@ -153,9 +160,13 @@ final class TopologyWatch implements AutoCloseable {
         try (ServerStream<Admin.GetClusterInfoRequest, Admin.ClusterInfoChange> changes = new ServerStream<>(
                 connections.get(address).calls(), DKVDiscoveryGrpc.getWatchClusterInfoMethod(), request)) {
             Admin.ClusterInfoChange change;
-            long patience = TimeUnit.MILLISECONDS.toNanos(POLL_TIMEOUT_MILLIS); // for the first message
+            long patience = TimeUnit.MILLISECONDS.toNanos(topology.isEmpty() ? START_MILLIS : POLL_TIMEOUT_MILLIS);
             while ((change = changes.read(patience)) != null) {
-                patience = FOREVER_NANOS;
+                if (isKeepalive(change)) {
+                    patience = SILENCE_NANOS;
+                } else if (patience != SILENCE_NANOS) {
+                    patience = FOREVER_NANOS;
+                }
                 rows.apply(change);
                 begun |= change.getComplete();
                 if (begun && !isKeepalive(change)) { // before that, a missing row may still come
@@ -165,6 +176,8 @@ final class TopologyWatch implements AutoCloseable {
         } catch (StatusRuntimeException e) {
             if (e.getStatus().getCode() == Status.Code.UNIMPLEMENTED) {
                 poll(address);
+            } else if (topology.isEmpty()) {
+                lookUp(address, START_MILLIS); // it may know the nodes although it cannot be watched
             }
             if (!begun) {
                 throw e;
@@ -180,11 +193,16 @@ final class TopologyWatch implements AutoCloseable {
     /** Polls a registry until it fails. */
     private void poll(String address) {
         do {
-            Admin.GetClusterInfoResponse all = ClientCalls.blockingUnaryCall(
-                    connections.get(address).calls(), DKVDiscoveryGrpc.getGetClusterInfoMethod(),
-                    CallOptions.DEFAULT.withDeadlineAfter(POLL_TIMEOUT_MILLIS, TimeUnit.MILLISECONDS), request);
-            take(all.getRegionInfosList());
+            lookUp(address, POLL_TIMEOUT_MILLIS);
         } while (sleep(POLL_MILLIS) && !connections.isClosed());
+    }
+
+    /** Asks a registry for its rows once. */
+    private void lookUp(String address, long timeoutMillis) {
+        Admin.GetClusterInfoResponse all = ClientCalls.blockingUnaryCall(
+                connections.get(address).calls(), DKVDiscoveryGrpc.getGetClusterInfoMethod(),
+                CallOptions.DEFAULT.withDeadlineAfter(timeoutMillis, TimeUnit.MILLISECONDS), request);
+        take(all.getRegionInfosList());
     }
 
     /** Ends the thread; the caller closes the connections. */

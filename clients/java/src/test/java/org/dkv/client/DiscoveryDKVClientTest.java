@@ -176,6 +176,25 @@ class DiscoveryDKVClientTest {
         });
     }
 
+    /** The database may live where the registry has lost its majority. */
+    @Test
+    void opensWhileTheRegistryHasNoMajority() {
+        registry.hasNoOwner();
+        registry.set(row(a, LEADER));
+        open().put("k", "v");
+        assertEquals(1, a.requests.size());
+    }
+
+    /** Its connection may live where it hangs, or be one to a proxy. */
+    @Test
+    void aRegistryThatFallsSilentIsLeft() throws Exception {
+        registry.set(row(a, LEADER));
+        open().put("k", "v");
+        int before = registry.streams();
+        registry.showsLife();
+        Eventually.holds("another stream", () -> registry.streams() > before);
+    }
+
     /** A node that restarts announces one vBucket after the other. */
     @Test
     void callsOfSeveralVBucketsWaitForOneWithoutNodes() throws Exception {

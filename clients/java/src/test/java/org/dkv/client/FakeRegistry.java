@@ -16,6 +16,7 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
     private final Set<StreamObserver<Admin.ClusterInfoChange>> watchers = new LinkedHashSet<>();
     private boolean watchable = true;
     private boolean ends;
+    private boolean ownerless;
     private int streams;
 
     static Admin.RegionInfo row(String vBucket, FakeNode node, Admin.RegionStatus status) {
@@ -34,6 +35,16 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
     /** Has streams end when they have told all. */
     synchronized void endsStreams() {
         ends = true;
+    }
+
+    /** Has the registry lose its majority: it answers look-ups with what it knew last, and no watch for long. */
+    synchronized void hasNoOwner() {
+        ownerless = true;
+    }
+
+    /** Sends a sign of life, as registries do every two seconds, and nothing from then on. */
+    synchronized void showsLife() {
+        watchers.forEach(w -> w.onNext(Admin.ClusterInfoChange.getDefaultInstance()));
     }
 
     /** Returns how many streams there were. */
@@ -63,6 +74,9 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
         streams++;
         if (!watchable) {
             out.onError(Status.UNIMPLEMENTED.asRuntimeException());
+            return;
+        }
+        if (ownerless) {
             return;
         }
         if (!q.getDatabase().equals("db")) {
