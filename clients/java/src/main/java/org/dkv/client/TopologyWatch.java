@@ -177,7 +177,7 @@ final class TopologyWatch implements AutoCloseable {
             if (e.getStatus().getCode() == Status.Code.UNIMPLEMENTED) {
                 poll(address);
             } else if (topology.isEmpty()) {
-                lookUp(address, START_MILLIS); // it may know the nodes although it cannot be watched
+                lookUpOnce(address);
             }
             if (!begun) {
                 throw e;
@@ -197,7 +197,16 @@ final class TopologyWatch implements AutoCloseable {
         } while (sleep(POLL_MILLIS) && !connections.isClosed());
     }
 
-    /** Asks a registry for its rows once. */
+    /** Asks a registry that cannot be watched, maybe for lack of a majority: it may know the nodes all the same. */
+    private void lookUpOnce(String address) {
+        try {
+            lookUp(address, START_MILLIS);
+        } catch (StatusRuntimeException e) {
+            LOG.fine("registry " + address + " tells no nodes either: " + e); // the watch's error counts
+        }
+    }
+
+    /** Asks a registry for its rows. */
     private void lookUp(String address, long timeoutMillis) {
         Admin.GetClusterInfoResponse all = ClientCalls.blockingUnaryCall(
                 connections.get(address).calls(), DKVDiscoveryGrpc.getGetClusterInfoMethod(),
