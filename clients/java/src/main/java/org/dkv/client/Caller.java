@@ -43,37 +43,39 @@ final class Caller {
     /**
      * Makes a call that has a single response.
      *
+     * @param request the request of each attempt
      * @param repeated the request to send after an attempt that may have been applied; null to send none
      * @throws DKVException if it fails
      */
-    <Q extends MessageLite, R> R call(Rpc<Q, R> rpc, Q request, Supplier<Q> repeated, Route route, long timeoutNanos) {
+    <Q extends MessageLite, R> R call(
+            Rpc<Q, R> rpc, Supplier<Q> request, Supplier<Q> repeated, Route route, long timeoutNanos) {
         R response = retry(rpc, request, repeated != null, route, timeoutNanos,
                 (c, options, repeat) -> ClientCalls.blockingUnaryCall(
-                        c.calls(), rpc.method(), options, repeat ? repeated.get() : request));
+                        c.calls(), rpc.method(), options, (repeat ? repeated : request).get()));
         check(rpc, request, rpc.status(response));
         return response;
     }
 
     /** Throws if the response itself contains an error. */
-    private static <Q extends MessageLite, R> void check(Rpc<Q, R> rpc, Q request, Api.Status status) {
+    private static <Q extends MessageLite, R> void check(Rpc<Q, R> rpc, Supplier<Q> request, Api.Status status) {
         if (status.getCode() != 0) {
             throw new DKVException(
-                    Status.UNKNOWN.withDescription(status.getMessage()), status, rpc.name(), rpc.describe(request),
-                    rpc.params(request),
+                    Status.UNKNOWN.withDescription(status.getMessage()), status, rpc.name(), rpc.describe(request.get()),
+                    rpc.params(request.get()),
                     rpc.mutates() ? DKVException.Outcome.UNKNOWN : DKVException.Outcome.NOT_APPLIED, null);
         }
     }
 
     /** Attempts a call until it succeeds, fails for good or its time limit ends. */
     <Q extends MessageLite, T> T retry(
-            Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos, Attempt<T> attempt) {
+            Rpc<Q, ?> rpc, Supplier<Q> request, boolean repeatable, Route route, long timeoutNanos, Attempt<T> attempt) {
         return new Attempts<>(rpc, request, repeatable, route, timeoutNanos).run(attempt);
     }
 
     /** One call with its attempts. */
     private final class Attempts<Q extends MessageLite> {
         private final Rpc<Q, ?> rpc;
-        private final Q request;
+        private final Supplier<Q> request;
         private final boolean repeatable;
         private final Route route;
         private final long start = System.nanoTime();
@@ -87,7 +89,7 @@ final class Caller {
         private String lastAddress;
         private StatusRuntimeException cause;
 
-        Attempts(Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos) {
+        Attempts(Rpc<Q, ?> rpc, Supplier<Q> request, boolean repeatable, Route route, long timeoutNanos) {
             this.rpc = rpc;
             this.request = request;
             this.repeatable = repeatable;
@@ -254,7 +256,7 @@ final class Caller {
             }
             metrics.ended(rpc.name(), status.getCode(), elapsed);
             return DKVException.from(
-                    status, DKVException.mirror(status), rpc.name(), rpc.describe(request), rpc.params(request),
+                    status, DKVException.mirror(status), rpc.name(), rpc.describe(request.get()), rpc.params(request.get()),
                     mayBeApplied ? DKVException.Outcome.UNKNOWN : DKVException.Outcome.NOT_APPLIED, cause);
         }
     }

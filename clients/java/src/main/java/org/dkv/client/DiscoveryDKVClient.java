@@ -59,7 +59,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
     @Override
     long clusterOf(ByteString key) {
         Topology now = watch.topology();
-        return now == Topology.EMPTY ? 0 : now.tag(now.vBucket(key));
+        return now.divided() ? now.tag(now.vBucket(key)) : 0;
     }
 
     @Override

@@ -6,6 +6,7 @@ import java.lang.ref.Cleaner;
 import java.util.ArrayDeque;
 import java.util.NoSuchElementException;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
 
 /**
  * The pairs that one node streams. A stream that is neither read to its end nor closed is closed when it is garbage
@@ -26,10 +27,12 @@ final class EntryStream implements DKVEntryIterator {
      * @param timeout how long to wait for these, in nanoseconds
      * @param patience how long to wait for each of the next pairs, in nanoseconds
      */
-    static EntryStream open(Caller caller, Api.IterateRequest request, Route route, long timeout, long patience) {
+    static EntryStream open(
+            Caller caller, Supplier<Api.IterateRequest> request, Route route, long timeout, long patience) {
         return caller.retry(Rpc.ITERATE, request, true, route, timeout, (connection, options, repeat) -> {
-            EntryStream s = new EntryStream(
-                    request, patience, new ServerStream<>(connection.calls(), Rpc.ITERATE.method(), request));
+            Api.IterateRequest q = request.get();
+            EntryStream s =
+                    new EntryStream(q, patience, new ServerStream<>(connection.calls(), Rpc.ITERATE.method(), q));
             s.fill(options.getDeadline().timeRemaining(TimeUnit.NANOSECONDS));
             return s;
         });

@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import java.util.function.Function;
+import java.util.function.Supplier;
 
 /** What all clients share: everything except the choice of the nodes for a call. */
 abstract class RoutedClient implements DKVClient {
@@ -34,7 +35,10 @@ abstract class RoutedClient implements DKVClient {
     /** Returns the route to the nodes that serve a key's writes and linearizable reads. */
     abstract Route toOwner(ByteString key);
 
-    /** Returns the cluster hash that requests for a key carry, so that other clusters reject them; 0 accepts any. */
+    /**
+     * Returns the cluster hash that requests for a key carry, so that other clusters reject them; 0 accepts any. It is
+     * asked for each attempt: a call may begin before the cluster is known.
+     */
     long clusterOf(ByteString key) {
         return 0;
     }
@@ -85,8 +89,9 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private void put(ByteString key, ByteString value, long expiryTS) {
-        Api.PutRequest.Builder request = putRequest(key, value, expiryTS).setCluster(clusterOf(key)).setAck(ack);
-        write(Rpc.PUT, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
+        Api.PutRequest.Builder request = putRequest(key, value, expiryTS).setAck(ack);
+        write(Rpc.PUT, toOwner(key),
+                id -> (id == null ? request : request.setRequestId(id)).setCluster(clusterOf(key)).build());
     }
 
     private static Api.PutRequest.Builder putRequest(ByteString key, ByteString value, long expiryTS) {
@@ -125,8 +130,9 @@ abstract class RoutedClient implements DKVClient {
             request.addPutRequest(put);
             keys.add(put.getKey());
         }
-        request.setCluster(clusterOf(keys.get(0))).setAck(ack);
-        write(Rpc.MULTI_PUT, toOwnerOfAll(keys), id -> (id == null ? request : request.setRequestId(id)).build());
+        request.setAck(ack);
+        write(Rpc.MULTI_PUT, toOwnerOfAll(keys),
+                id -> (id == null ? request : request.setRequestId(id)).setCluster(clusterOf(keys.get(0))).build());
     }
 
     @Override
@@ -140,8 +146,9 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private void delete(ByteString key) {
-        Api.DeleteRequest.Builder request = Api.DeleteRequest.newBuilder().setKey(key).setCluster(clusterOf(key)).setAck(ack);
-        write(Rpc.DELETE, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
+        Api.DeleteRequest.Builder request = Api.DeleteRequest.newBuilder().setKey(key).setAck(ack);
+        write(Rpc.DELETE, toOwner(key),
+                id -> (id == null ? request : request.setRequestId(id)).setCluster(clusterOf(key)).build());
     }
 
     @Override
@@ -169,10 +176,9 @@ abstract class RoutedClient implements DKVClient {
     /** An expiry that was read may be negative here: times are unsigned in the protocol. */
     private boolean compareAndSet(ByteString key, ByteString expect, ByteString update, long expiryTS, long timeout) {
         Api.CompareAndSetRequest.Builder request = Api.CompareAndSetRequest.newBuilder()
-                .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiryTS)
-                .setCluster(clusterOf(key)).setAck(ack);
+                .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiryTS).setAck(ack);
         return write(Rpc.COMPARE_AND_SET, toOwner(key), timeout,
-                id -> (id == null ? request : request.setRequestId(id)).build()).getUpdated();
+                id -> (id == null ? request : request.setRequestId(id)).setCluster(clusterOf(key)).build()).getUpdated();
     }
 
     @Override
@@ -216,11 +222,12 @@ abstract class RoutedClient implements DKVClient {
     private <Q extends MessageLite, R> R attempt(
             Rpc<Q, R> rpc, Route route, long timeout, Function<Api.RequestID, Q> request) {
         if (ids == null) {
-            return caller.call(rpc, request.apply(null), null, route, timeout);
+            return caller.call(rpc, () -> request.apply(null), null, route, timeout);
         }
         RequestIds.Ticket ticket = ids.begin();
         try {
-            return caller.call(rpc, request.apply(ticket.id()), () -> request.apply(ticket.repeatedId()), route, timeout);
+            return caller.call(
+                    rpc, () -> request.apply(ticket.id()), () -> request.apply(ticket.repeatedId()), route, timeout);
         } finally {
             ids.end(ticket);
         }
@@ -240,10 +247,10 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private Api.GetResponse get(Api.ReadConsistency consistency, ByteString key, long timeout) {
-        Api.GetRequest request = Api.GetRequest.newBuilder()
-                .setKey(key).setReadConsistency(consistency).setCluster(clusterOf(key)).build();
+        Api.GetRequest.Builder builder = Api.GetRequest.newBuilder().setKey(key).setReadConsistency(consistency);
+        Supplier<Api.GetRequest> request = () -> builder.setCluster(clusterOf(key)).build();
         Route route = consistency == LINEARIZABLE ? toOwner(key) : toReplica(key);
-        return caller.call(Rpc.GET, request, () -> request, route, timeout);
+        return caller.call(Rpc.GET, request, request, route, timeout);
     }
 
     private static Api.ReadConsistency level(Api.ReadConsistency consistency) {
@@ -285,10 +292,11 @@ abstract class RoutedClient implements DKVClient {
     /** As {@link #multiGetVia(Route, Api.ReadConsistency, List)}, within a part of the read timeout. */
     final List<Api.KVPair> multiGetVia(
             Route route, Api.ReadConsistency consistency, List<ByteString> keys, long timeout) {
-        Api.MultiGetRequest request =
-                Api.MultiGetRequest.newBuilder().addAllKeys(keys).setReadConsistency(consistency)
-                        .setCluster(keys.isEmpty() ? 0 : clusterOf(keys.get(0))).build();
-        return caller.call(Rpc.MULTI_GET, request, () -> request, route, timeout).getKeyValuesList();
+        Api.MultiGetRequest.Builder builder =
+                Api.MultiGetRequest.newBuilder().addAllKeys(keys).setReadConsistency(consistency);
+        Supplier<Api.MultiGetRequest> request =
+                () -> builder.setCluster(keys.isEmpty() ? 0 : clusterOf(keys.get(0))).build();
+        return caller.call(Rpc.MULTI_GET, request, request, route, timeout).getKeyValuesList();
     }
 
     @Override
@@ -317,7 +325,7 @@ abstract class RoutedClient implements DKVClient {
                     "startKey " + Bytes.quote(startKey) + " does not begin with keyPrefix " + Bytes.quote(keyPrefix));
         }
         return iterate(Api.IterateRequest.newBuilder()
-                .setStartKey(startKey).setKeyPrefix(keyPrefix).setBatched(true).setCluster(clusterOfFirst()).build());
+                .setStartKey(startKey).setKeyPrefix(keyPrefix).setBatched(true).build());
     }
 
     /** Iterates over the keys of one node. Until that sends something, a failure is retried at another one. */
@@ -327,7 +335,8 @@ abstract class RoutedClient implements DKVClient {
 
     /** As {@link #iterateVia(Route, Api.IterateRequest)}; the first pairs must come within a part of the read timeout. */
     final DKVEntryIterator iterateVia(Route route, Api.IterateRequest request, long timeout) {
-        return EntryStream.open(caller, request, route, timeout, readTimeout);
+        return EntryStream.open(
+                caller, () -> request.toBuilder().setCluster(clusterOfFirst()).build(), route, timeout, readTimeout);
     }
 
     @Override

@@ -85,6 +85,11 @@ final class Topology {
         return Integer.toString(KeyHash.part(key, parts));
     }
 
+    /** Reports whether each key has a vBucket. */
+    boolean divided() {
+        return parts > 1 || rows.size() == 1;
+    }
+
     /** Reports whether there are no nodes. */
     boolean isEmpty() {
         return rows.isEmpty();

@@ -65,16 +65,16 @@ class FailoverTest {
     @Test
     void aNodeThatHangsLeavesTimeForAnother() {
         firstHangs();
-        caller.call(Rpc.GET, GET, () -> GET, both(), TimeUnit.SECONDS.toNanos(6));
+        caller.call(Rpc.GET, () -> GET, () -> GET, both(), TimeUnit.SECONDS.toNanos(6));
         assertEquals(1, second.requests.size());
-        caller.call(Rpc.GET, GET, () -> GET, both(), TimeUnit.SECONDS.toNanos(6));
+        caller.call(Rpc.GET, () -> GET, () -> GET, both(), TimeUnit.SECONDS.toNanos(6));
         assertEquals(1, first.requests.size(), "it is not asked first any more");
     }
 
     @Test
     void aWriteIsRepeatedAtAnotherNodeThanTheOneThatHangs() {
         firstHangs();
-        caller.call(Rpc.PUT, PUT, () -> AGAIN, both(), TimeUnit.SECONDS.toNanos(6));
+        caller.call(Rpc.PUT, () -> PUT, () -> AGAIN, both(), TimeUnit.SECONDS.toNanos(6));
         assertEquals(List.of(AGAIN), second.requests);
     }
 
@@ -88,16 +88,16 @@ class FailoverTest {
             }
             return apply.get();
         });
-        caller.call(Rpc.PUT, PUT, null, both(), TimeUnit.SECONDS.toNanos(20));
+        caller.call(Rpc.PUT, () -> PUT, null, both(), TimeUnit.SECONDS.toNanos(20));
         assertEquals(List.of(), second.requests);
     }
 
     @Test
     void anAnswerEndsTheSuspicion() {
-        caller.call(Rpc.GET, GET, () -> GET, both(), TimeUnit.SECONDS.toNanos(6));
+        caller.call(Rpc.GET, () -> GET, () -> GET, both(), TimeUnit.SECONDS.toNanos(6));
         connections.get(first.address()).unanswered();
         assertTrue(connections.failing(first.address()));
-        caller.call(Rpc.GET, GET, () -> GET, new Candidates(List.of(first.address()), connections), TimeUnit.SECONDS.toNanos(6));
+        caller.call(Rpc.GET, () -> GET, () -> GET, new Candidates(List.of(first.address()), connections), TimeUnit.SECONDS.toNanos(6));
         assertFalse(connections.failing(first.address()));
     }
 
@@ -154,7 +154,7 @@ class FailoverTest {
             }
             return apply.get();
         });
-        caller.call(Rpc.PUT, PUT, () -> AGAIN, both(), TimeUnit.SECONDS.toNanos(20));
+        caller.call(Rpc.PUT, () -> PUT, () -> AGAIN, both(), TimeUnit.SECONDS.toNanos(20));
         assertEquals(3, second.requests.size());
     }
 

@@ -205,7 +205,7 @@ class RetryTest {
             Route route = new Candidates(List.of(node.address()), connections);
             long begun = System.nanoTime();
             DKVException e = assertThrows(
-                    DKVException.class, () -> caller.call(Rpc.PUT, put, () -> put, route, TimeUnit.SECONDS.toNanos(20)));
+                    DKVException.class, () -> caller.call(Rpc.PUT, () -> put, () -> put, route, TimeUnit.SECONDS.toNanos(20)));
             assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
             assertTrue(seen.get() > 1, "it was repeated at first");
             assertTrue(System.nanoTime() - begun < TimeUnit.SECONDS.toNanos(15), "it was repeated for too long");
@@ -432,7 +432,7 @@ class RetryTest {
         Api.PutRequest put = Api.PutRequest.newBuilder().setKey(Bytes.key("k")).build();
         Caller caller = new Caller(connections, new CallMetrics(options.build()), Caller.REPEAT_WITHIN_NANOS);
         DKVException e = assertThrows(
-                DKVException.class, () -> caller.call(Rpc.PUT, put, () -> put, closing, TimeUnit.SECONDS.toNanos(20)));
+                DKVException.class, () -> caller.call(Rpc.PUT, () -> put, () -> put, closing, TimeUnit.SECONDS.toNanos(20)));
         assertEquals(Status.Code.CANCELLED, e.getGrpcStatus().getCode());
         assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
         assertTrue(e.getSuppressed()[0] instanceof IllegalStateException, "it says where the call ended");
