@@ -158,14 +158,14 @@ func TestRows(t *testing.T) {
 		t.Error("news of nodes that are no masters here")
 	default:
 	}
-	rows.Set(nil, false)
-	if got := rows.Candidates("default"); len(got) != 0 || rows.Live() {
+	rows.Set([]*serverpb.RegionInfo{elsewhere}, false)
+	if got := rows.Candidates("default"); addresses(got) != "a:1 b:1 c:1" || rows.Live() {
 		t.Errorf("%v", got)
 	}
 	select {
 	case <-changed:
 	default:
-		t.Error("the signal was not raised when there are no more")
+		t.Error("the signal was not raised when they are current no more")
 	}
 }
 

@@ -113,6 +113,28 @@ func TestLeavesASilentMaster(t *testing.T) {
 	})
 }
 
+// TestMastersThatTheRegistryLost: they do not reach it, and live. One of them is followed when the
+// present one fails.
+func TestMastersThatTheRegistryLost(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		twin := r.twin("m2:1", m)
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
+		s := r.slave(rows, mode)
+		s.has(m)
+		rows.Set(nil, true)
+		twin.kill()
+		m.put("a", "2")
+		s.has(m)
+		if at := s.Puller.Status().Master; at != "m1:1" {
+			t.Errorf("it follows %s", at)
+		}
+	})
+}
+
 func TestLeavesAMasterThatIsGone(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)

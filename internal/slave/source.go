@@ -113,7 +113,8 @@ func NewChainedRows(database, dc, self string) *Rows {
 
 // Set replaces the sources by those in the registry's rows: the current ones if live is
 // set, otherwise those that were known last. It does not keep the rows. Rows of another
-// database and of INACTIVE nodes are ignored, and those of slaves unless slaves are followed.
+// database and of INACTIVE nodes are ignored, and those of slaves unless slaves are followed. The
+// sources of a vBucket stay if the registry names none any more.
 func (r *Rows) Set(rows []*serverpb.RegionInfo, live bool) {
 	next := make(map[string][]Source)
 	ours := make(map[string][]*serverpb.RegionInfo)
@@ -135,6 +136,11 @@ func (r *Rows) Set(rows []*serverpb.RegionInfo, live bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for vBucket, known := range r.byBucket {
+		if len(next[vBucket]) == 0 { // they may live, and not reach the registry
+			next[vBucket] = known
+		}
+	}
 	if r.live == live && maps.EqualFunc(r.byBucket, next, slices.Equal) {
 		return // most news is of other nodes
 	}
