@@ -29,7 +29,7 @@ type shown struct {
 	row serverpb.RegionStatus
 	// said is the state in the answer of DKVNode, member that in /admin/cluster/status.
 	said, member string
-	// rejects is the metric of writes that are rejected.
+	// rejects is the metric of writes that are rejected, which no slave accepts at any time.
 	rejects bool
 	// leader reports whether the node itself is shown as the leader, everywhere.
 	leader bool
@@ -39,7 +39,7 @@ type shown struct {
 var (
 	leads   = shown{health: "healthy", state: "serving", quick: true, grpc: true, storage: true, serving: true, row: serverpb.RegionStatus_LEADER, said: "serving", member: "LEADER", leader: true}
 	follows = shown{health: "healthy", state: "serving", quick: true, grpc: true, storage: true, serving: true, row: serverpb.RegionStatus_SECONDARY_FOLLOWER, said: "serving", member: "FOLLOWER"}
-	copies  = shown{health: "healthy", state: "serving", quick: true, grpc: true, storage: true, serving: true, row: serverpb.RegionStatus_ACTIVE_SLAVE, said: "serving", member: "SLAVE", rejects: true}
+	copies  = shown{health: "healthy", state: "serving", quick: true, grpc: true, storage: true, serving: true, row: serverpb.RegionStatus_ACTIVE_SLAVE, said: "serving", member: "SLAVE"}
 )
 
 // but returns a condition after a change.

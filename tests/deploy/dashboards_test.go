@@ -3,10 +3,12 @@ package deploy
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,7 +47,8 @@ var mayBeEmpty = []string{"dkv:errors:rate5m", `code=~"Unavailable|`, "dkv_clust
 var threshold = regexp.MustCompile(` (==|<|>) [^()]*$`)
 
 // Every query of the dashboards and every expression of the rules works, and has
-// data, at a Prometheus that scrapes nodes of all roles with requests under way.
+// data, at a Prometheus that scrapes nodes of all roles with requests under way. No alert is
+// about to fire there.
 func TestQueriesHaveData(t *testing.T) {
 	p := scraped.Start(t, scraped.Rules(t), startNodes(t))
 	queries := map[string][]string{"rules.yaml": nil}
@@ -64,6 +67,27 @@ func TestQueriesHaveData(t *testing.T) {
 	for file, of := range queries {
 		for _, q := range of {
 			mustHaveData(t, p, file, q)
+		}
+	}
+	mustBeSilent(t, p)
+}
+
+// ofMachine are alerts that a busy machine or its full disk causes, whatever the nodes do.
+var ofMachine = []string{"DKVLatencyHigh", "DKVSyncSlow", "DKVErrors", "DKVLeaderChanges", "DKVDiskFull"}
+
+// mustBeSilent fails the test unless no alert is about to fire at nodes that are healthy.
+func mustBeSilent(t *testing.T, p *scraped.Prometheus) {
+	t.Helper()
+	for _, group := range readRules(t).Groups {
+		for _, r := range group.Rules {
+			if r.Alert == "" || slices.Contains(ofMachine, r.Alert) {
+				continue
+			}
+			var n int
+			var err error
+			if !testkit.Soon(func() bool { n, err = p.Query(fmt.Sprintf("ALERTS{alertname=%q}", r.Alert)); return err == nil && n == 0 }) {
+				t.Errorf("%s: %d alerts at healthy nodes, %v", r.Alert, n, err)
+			}
 		}
 	}
 }

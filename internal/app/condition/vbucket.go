@@ -76,9 +76,6 @@ func (v *VBucket) Rejection() string {
 	return v.Replica.ReadOnly
 }
 
-// WritesRejected reports whether mutations are rejected here at present.
-func (v *VBucket) WritesRejected() bool { return v.Replica.ReadOnly != "" }
-
 // worsen adds a reason not to be healthy; an empty one is none.
 func (v *VBucket) worsen(to ops.Status, reason string) {
 	if reason != "" {
