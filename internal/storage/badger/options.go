@@ -45,8 +45,9 @@ const (
 	// valueThreshold is the size from which Badger would move a value to its value log. It
 	// is the greatest that Badger accepts; maxInline keeps values below it.
 	valueThreshold = 1 << 20
-	// valueLogBytes is the nominal size of the value log, which stays empty.
-	valueLogBytes = 16 << 20
+	// valueLogBytes is the nominal size of the value log, which stays empty: the least that
+	// Badger accepts. It maps twice as much, of which a system reads ahead what it likes.
+	valueLogBytes = 1 << 20
 	blockBytes    = 4 << 10
 	// minIndexCache is the least cache of the indices of encrypted tables, which cannot be
 	// read from the mapped files: a few of them.
