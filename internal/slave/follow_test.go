@@ -384,7 +384,7 @@ func TestGoesByTheMastersClock(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
-		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(time.Hour).Unix())})
+		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(long).Unix())})
 		c := NewClock(clock.Options{Wall: func() time.Time { return time.Now().Add(decade) }})
 		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
 		s.has(m)
@@ -392,7 +392,7 @@ func TestGoesByTheMastersClock(t *testing.T) {
 		if !s.sees("session") || !c.Known() || time.Until(c.Now()) > clock.DefaultMaxJump {
 			t.Errorf("the session is seen: %v; by a clock that says %v", s.sees("session"), c.Now())
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(long)
 		if s.sees("session") {
 			t.Error("it never expires")
 		}

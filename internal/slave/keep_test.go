@@ -66,7 +66,7 @@ func TestMasterComesBackEmpty(t *testing.T) {
 		if at := s.Owner().Address; at != "" {
 			t.Errorf("writes and linearizable reads are sent to %s, which is another cluster's", at)
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(long)
 		s.keeps(m, "m1:1", "belongs to another cluster;")
 		empty.fill("k", 2000, 10) // neither does that it has more now
 		time.Sleep(time.Minute)
@@ -328,7 +328,7 @@ func TestRestoreOfTheSameCluster(t *testing.T) {
 		forged.kill()
 		r.serve("m1:1", claims)
 		s.restart()
-		time.Sleep(time.Hour)
+		time.Sleep(long)
 		s.keeps(m, "m1:1", "has another history that is not known to replace this one")
 	})
 }
@@ -354,7 +354,7 @@ func TestLaggingFollowerOfARestore(t *testing.T) {
 		s.has(m)
 		m.kill()
 		rows.Set([]*serverpb.RegionInfo{late.row(secondary)}, true)
-		time.Sleep(time.Hour)
+		time.Sleep(long)
 		s.keeps(m, "m2:1", "is behind this node, and is waited for")
 	})
 }

@@ -46,8 +46,8 @@ func TestAgeIsTrue(t *testing.T) {
 			s.isAged("an idle master", 0, polled, 0)
 		}
 		m.kill()
-		time.Sleep(time.Hour)
-		s.isAged("no master", time.Hour, time.Hour+polled, 0)
+		time.Sleep(long)
+		s.isAged("no master", long, long+polled, 0)
 		m.put("a", "2")
 		m.revive()
 		s.has(m)
@@ -76,9 +76,9 @@ func TestAgeBehindACutOffMaster(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		second.isAged("all is well", 0, 2*polled, 0)
 		m.kill()
-		time.Sleep(time.Hour)
-		first.isAged("the master is away", time.Hour, time.Hour+polled, 0)
-		second.isAged("its master's master is away", time.Hour, time.Hour+2*polled, 0)
+		time.Sleep(long)
+		first.isAged("the master is away", long, long+polled, 0)
+		second.isAged("its master's master is away", long, long+2*polled, 0)
 		m.put("a", "2") // that is known nowhere here
 		m.revive()
 		second.has(m)
@@ -121,7 +121,7 @@ func TestLagOfAKeptCopy(t *testing.T) {
 		s.has(m)
 		other := r.wiped(m)
 		other.fill("k", 1000, 10)
-		time.Sleep(time.Hour)
-		s.isAged("another cluster's master", time.Hour, time.Hour+polled, 0)
+		time.Sleep(long)
+		s.isAged("another cluster's master", long, long+polled, 0)
 	})
 }
