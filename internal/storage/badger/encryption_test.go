@@ -79,7 +79,7 @@ func fill(t *testing.T, e storage.Engine) {
 func TestNothingIsInTheClear(t *testing.T) {
 	for name, diskless := range map[string]bool{"on disk": false, "diskless": true} {
 		t.Run(name, func(t *testing.T) {
-			opts := badger.Options{Diskless: diskless, EncryptionKey: key(1), ReserveBytes: -1}
+			opts := badger.Options{Diskless: diskless, EncryptionKey: key(1), MemtableBytes: 2 * badger.MinMemtableBytes, ReserveBytes: -1}
 			if !diskless {
 				opts.Dir = t.TempDir()
 			}
@@ -248,7 +248,7 @@ func TestReplacingTheMasterKeySurvivesACrash(t *testing.T) {
 
 // TestDataKeysAreReplaced: tables of several data keys are read, also by verification.
 func TestDataKeysAreReplaced(t *testing.T) {
-	opts := badger.Options{Dir: t.TempDir(), EncryptionKey: key(1), KeyRotation: 1, ReserveBytes: -1}
+	opts := badger.Options{Dir: t.TempDir(), EncryptionKey: key(1), KeyRotation: 1, MemtableBytes: badger.MinMemtableBytes, ReserveBytes: -1}
 	for i := range 3 {
 		e := mustOpen(t, opts)
 		put(t, e, fmt.Sprint(i), []byte(canary))

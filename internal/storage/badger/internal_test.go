@@ -27,7 +27,8 @@ func crashed(t *testing.T, n int) (dir, log string) {
 func crashedWith(t *testing.T, opts Options, n int) (dir, log string) {
 	t.Helper()
 	live := t.TempDir()
-	opts.Dir = live
+	// A log is twice as large as a memory table, and all of it is read here.
+	opts.Dir, opts.MemtableBytes = live, 2*MinMemtableBytes
 	e, err := Open(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -301,7 +302,7 @@ func TestVersionsAreDiscarded(t *testing.T) {
 	const keys, rounds = 300, 7 // more tables than Badger leaves on level 0
 	dir := t.TempDir()
 	for round := range rounds {
-		e, err := Open(Options{Dir: dir})
+		e, err := Open(Options{Dir: dir, MemtableBytes: MinMemtableBytes})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -59,7 +59,8 @@ func expectPairs(t *testing.T, r storage.Reader, want string) {
 func TestStagedWriteIsAtomic(t *testing.T) {
 	large := string(bytes.Repeat([]byte("L"), 3*maxInline))
 	dir := t.TempDir()
-	e, err := Open(Options{Dir: dir, ReserveBytes: -1})
+	opts := Options{Dir: dir, MemtableBytes: 2 * MinMemtableBytes, ReserveBytes: -1} // images of small logs
+	e, err := Open(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,8 @@ func TestStagedWriteIsAtomic(t *testing.T) {
 	expectPairs(t, e, after+"e=4 ")
 	crashes = append(crashes, frozen(t, dir))
 	for i, at := range crashes {
-		again, err := Open(Options{Dir: at, ReserveBytes: -1})
+		opts.Dir = at
+		again, err := Open(opts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +122,7 @@ func TestStagedWriteIsAtomic(t *testing.T) {
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if again, err = Open(Options{Dir: at, ReserveBytes: -1}); err != nil {
+		if again, err = Open(opts); err != nil {
 			t.Fatal(err)
 		}
 		expectPairs(t, again, want+"z=9 ")
