@@ -12,8 +12,8 @@ const repository = 'https://github.com/dkvdb/dkv/blob/master/'
 const slugify = (title: string) =>
   title.trim().toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replace(/ /g, '-')
 
-// linksOut makes links to files outside of docs/ lead to the repository, and those between
-// pages follow their names in lower case.
+// linksOut makes links to what is no page lead to the repository, and those between pages
+// follow their names in lower case.
 function linksOut(md: any) {
   md.core.ruler.push('links_out', (state: any) => {
     const folder = path.posix.dirname(state.env.relativePath ?? '')
@@ -24,7 +24,8 @@ function linksOut(md: any) {
         const [file, anchor] = href.split('#')
         const target = path.posix.join(folder, file)
         const rest = anchor ? '#' + anchor : ''
-        if (target.startsWith('../')) token.attrSet('href', repository + target.slice(3) + rest)
+        if (!file.endsWith('.md')) token.attrSet('href', repository + path.posix.join('docs', target) + rest)
+        else if (target.startsWith('../')) token.attrSet('href', repository + target.slice(3) + rest)
         else token.attrSet('href', file.toLowerCase() + rest)
       }
   })
