@@ -25,6 +25,16 @@ func TestUnit(t *testing.T) {
 	if grace, err := time.ParseDuration(stop[1]); err != nil || grace < 2*config.Default().Ops.DrainTimeout {
 		t.Errorf("TimeoutStopSec is %s (%v), and drain-timeout %s", stop[1], err, config.Default().Ops.DrainTimeout)
 	}
+	// A small system has no more than these programs.
+	programs := regexp.MustCompile(`(?m)^Exec\w+=(\S+)`).FindAllStringSubmatch(string(raw), -1)
+	for _, m := range programs {
+		if m[1] != "/usr/bin/dkvsrv" && m[1] != "/bin/sh" {
+			t.Errorf("the unit runs %s, which neither the package nor every system has", m[1])
+		}
+	}
+	if len(programs) < 2 {
+		t.Errorf("the unit runs %q", programs)
+	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		return
