@@ -131,10 +131,15 @@ notice: ## generate NOTICE, the licences of everything that is distributed with 
 	$(GO) run ./tools/notice -java build/java-libraries.txt >build/NOTICE && mv build/NOTICE NOTICE
 
 # Warnings that this module itself cannot be downloaded are in order: its licence is known.
+# The serial number is that of the program, and the time that of the commit: of equal
+# programs the bill is equal.
+sbom: SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 sbom: build ## write build/sbom.json, the bill of materials of dkvsrv (CycloneDX)
 	@mkdir -p build
 	$(GO) -C tools/sbom build -o $(CURDIR)/build/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
-	build/cyclonedx-gomod bin -json -licenses -std -assert-licenses -version '$(VERSION)' -output build/sbom.json $(BIN)/dkvsrv
+	build/cyclonedx-gomod bin -json -licenses -std -assert-licenses -version '$(VERSION)' -output build/sbom.json \
+	  -serial "$$(sha256sum $(BIN)/dkvsrv | sed -E 's/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*/\1-\2-8\3-8\4-\5/')" $(BIN)/dkvsrv
+	sed -i -E "s/(\"timestamp\": *\")[^\"]*/\1$$(date -u -d '@$(SOURCE_DATE_EPOCH)' +%FT%TZ)/" build/sbom.json
 	$(GO) run ./tools/notice -sbom build/sbom.json
 
 .PHONY: release release-image chart

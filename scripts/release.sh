@@ -43,15 +43,24 @@ stage() {
   done
 }
 
-# archive NAME FOLDER packs a folder whose files all get the same time and owner.
+# archive FILE TOP FOLDER packs a folder, as TOP, whose files all get the same time and owner.
 archive() {
-  tar -C "$2" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u+rw,go+rX,go-w \
-    --transform="s,^\.,$1," -cf - . | gzip -9 -n >"$out/$1.tar.gz"
+  tar -C "$3" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u+rw,go+rX,go-w \
+    --transform="s,^\.,$2," -cf - . | gzip -9 -n >"$out/$1"
+}
+
+# pack_chart VERSION packs the chart. Helm gives its files the time of the packing, so they
+# are packed again.
+pack_chart() {
+  mkdir "$STAGE/chart"
+  build/chart pack . "$1" "$STAGE/chart" >/dev/null
+  tar -C "$STAGE/chart" -xmzf "$STAGE/chart/dkv-$1.tgz"
+  archive "dkv-$1.tgz" dkv "$STAGE/chart/dkv"
 }
 
 mkdir -p "$out"
 stage
-archive "dkv-$PACKAGE_VERSION-linux-$ARCH" "$STAGE"
+archive "dkv-$PACKAGE_VERSION-linux-$ARCH.tar.gz" "dkv-$PACKAGE_VERSION-linux-$ARCH" "$STAGE"
 go -C tools/nfpm build -o "$PWD/build/nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
 # nfpm expands no variables in the names of files.
 sed "s,\${STAGE},$STAGE,g" deploy/packages/nfpm.yaml >build/nfpm.yaml
@@ -59,4 +68,4 @@ for packager in deb rpm; do
   build/nfpm package --config build/nfpm.yaml --packager "$packager" --target "$out/"
 done
 # A chart's version has the form of semantic versions.
-build/chart pack . "$(sed -E 's/^v//; /^[0-9]+\.[0-9]+\.[0-9]+/!s/^/0.0.0-g/' <<<"$version")" "$out"
+pack_chart "$(sed -E 's/^v//; /^[0-9]+\.[0-9]+\.[0-9]+/!s/^/0.0.0-g/' <<<"$version")"
