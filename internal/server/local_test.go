@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -61,4 +62,18 @@ func TestLocalCallsPassThroughTheServer(t *testing.T) {
 			t.Errorf("%s is missing in\n%s", want, counted)
 		}
 	}
+}
+
+// A call that was given up before its handler has the request is not begun: the client is not told
+// what came of it in any case.
+func TestCallsThatWereGivenUpAreNotBegun(t *testing.T) {
+	r := newRig(t)
+	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		t.Error("it is begun")
+		return &serverpb.GetResponse{}, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := r.Invoke(ctx, serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{Key: []byte("k")})
+	wantCode(t, err, codes.Canceled, "the call was given up before it was begun: context canceled (not applied)")
 }

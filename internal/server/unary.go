@@ -189,6 +189,9 @@ func (u *unaryCall) receive(v any) error {
 	if u.entry, err = u.calls.beginAudit(u.call, u.method, v); err != nil {
 		return err
 	}
+	if err := u.Err(); err != nil { // a client that cancels what it has sent costs no more than that
+		return statusOf(status.FromContextError(err).Code(), "the call was given up before it was begun: %v (not applied)", err)
+	}
 	if u.Crowded() {
 		if err := u.awaitRoom(u.call, countedFrom); err != nil {
 			return toStatus(err)
