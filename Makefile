@@ -5,9 +5,10 @@ BIN        := bin
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS    := -X github.com/dkvdb/dkv/internal/version.stamped=$(VERSION) -X github.com/dkvdb/dkv/internal/version.stampedRevision=$(REVISION)
-# STRIP=1 leaves debugging information and the paths of this machine out of the programs.
+# STRIP=1 leaves debugging information and the paths of this machine out of the programs, and
+# the Go tool's id, which depends on such paths: builds of a commit are equal.
 STRIP      ?=
-BUILDFLAGS := $(if $(STRIP),-trimpath -ldflags '$(LDFLAGS) -s -w',-ldflags '$(LDFLAGS)')
+BUILDFLAGS := $(if $(STRIP),-trimpath -ldflags '$(LDFLAGS) -s -w -buildid=',-ldflags '$(LDFLAGS)')
 IMAGE      ?= dkv:latest
 BASE_IMAGE ?= debian:12
 
