@@ -12,25 +12,27 @@ import (
 	"github.com/dkvdb/dkv/tests/deploy/scraped"
 )
 
-// load puts and gets at a node until the test ends, a few times at once and without waiting
-// long for an answer.
-func load(t *testing.T, address string) {
-	client := serverpb.NewDKVClient(scraped.Dial(t, address))
-	for range 4 {
-		scraped.Forever(t, func(ctx context.Context, _ int) {
-			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-			defer cancel()
-			_, _ = client.Put(ctx, &serverpb.PutRequest{Key: []byte("key"), Value: make([]byte, 100)})
-		})
+// load puts at nodes until it is stopped, a few times at once and without waiting long for an
+// answer.
+func load(t *testing.T, nodes []*scraped.Node) (stop context.CancelFunc) {
+	begun, stop := context.WithCancel(t.Context())
+	for _, n := range nodes {
+		client := serverpb.NewDKVClient(scraped.Dial(t, n.GRPC))
+		for range 4 {
+			scraped.Forever(t, func(context.Context, int) {
+				ctx, cancel := context.WithTimeout(begun, 2*time.Second)
+				defer cancel()
+				_, _ = client.Put(ctx, &serverpb.PutRequest{Key: []byte("key"), Value: make([]byte, 100)})
+			})
+		}
 	}
+	return stop
 }
 
 func causesOfClusters(t *testing.T, fired map[string]bool) {
 	c := scraped.StartCluster(t, "--allow-drills")
 	masters := c["master"]
-	for _, m := range masters {
-		load(t, m.GRPC)
-	}
+	stop := load(t, masters)
 	w := &watch{scraped.Start(t, fasterRules(t), c), fired}
 
 	w.cause(t, "two of three masters are killed", []string{
@@ -56,13 +58,20 @@ func causesOfClusters(t *testing.T, fired map[string]bool) {
 		masters[2].Start(t)
 		masters[2].Await(t)
 	})
+	// How long requests take without the fault is up to the machine, which may be busy: there are
+	// none before and afterwards.
+	stop()
 	var drill *exec.Cmd
 	w.cause(t, "each sync of a disk takes 300 ms longer", []string{"DKVSyncSlow", "DKVLatencyHigh"}, func() {
+		stop = load(t, masters)
 		drill = exec.CommandContext(t.Context(), "dkvctl", "-a", masters[0].GRPC, "-drill", "slow-disk", "-yes", "-for", "40s", "-delay", "300ms")
 		if err := drill.Start(); err != nil {
 			t.Fatal(err)
 		}
-	}, func() { _ = drill.Wait() })
+	}, func() {
+		_ = drill.Wait()
+		stop()
+	})
 	w.cause(t, "the leader changes four times", []string{"DKVLeaderChanges"}, func() {
 		for range 4 {
 			out, err := exec.CommandContext(t.Context(), "dkvctl", "-a", masters[0].GRPC, "-transferLeader").CombinedOutput()
