@@ -275,9 +275,14 @@ func TestARemovedNodeSaysSo(t *testing.T) {
 // TestANodeThatWaitsSaysForWhat: a node that is to be added answers at once, over gRPC
 // and over HTTP, what has to be done; once it is added it serves at the same address.
 func TestANodeThatWaitsSaysForWhat(t *testing.T) {
+	t.Run("without drills", func(t *testing.T) { testWaiting(t) })
+	t.Run("with drills", func(t *testing.T) { testWaiting(t, "--allow-drills") })
+}
+
+func testWaiting(t *testing.T, args ...string) {
 	member := masters(t, 1)[0]
 	url := "http://" + testkit.Address(t)
-	p := start(t, "--role", "master", "--disable-discovery-client", "--nexus-node-url", url, "--nexus-join")
+	p := start(t, append(args, "--role", "master", "--disable-discovery-client", "--nexus-node-url", url, "--nexus-join")...)
 	p.log.waitFor(t, regexp.MustCompile("(waiting to be added)"))
 	want := "this node waits to be added to a cluster; on any of its members run: dkvctl -addNode " + url
 	conn := connect(t, p.listen)

@@ -39,6 +39,15 @@ func (l *listener) Accept() (net.Conn, error) {
 	return out, nil
 }
 
+// SetDeadline ends Accept at a time. A node that waits to be added lends its listener, and takes
+// it back so.
+func (l *listener) SetDeadline(t time.Time) error {
+	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		return d.SetDeadline(t)
+	}
+	return errors.ErrUnsupported
+}
+
 // Dial connects by dial to the node at an address, host:port.
 func (f *Faults) Dial(ctx context.Context, address string, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	if f == nil {
