@@ -90,16 +90,22 @@ func (m *mixed) begin() { m.before = m.f.processors() }
 // end stops the attacks of a window, and returns what the table says of them.
 func (m *mixed) end(enemies []*attacking, window time.Duration) string {
 	m.spent = m.f.processors().since(m.before)
+	ours := m.spent.ran
+	had := make([]processors, len(enemies))
+	for i, e := range enemies {
+		had[i] = processorsOf(e.cmd.Process.Pid)
+		ours += had[i].ran
+	}
 	var out []string
-	for _, e := range enemies {
-		had := processorsOf(e.cmd.Process.Pid)
+	for i, e := range enemies {
 		did, due := e.end().Actions, int64(pace*window.Seconds())
-		out = append(out, fmt.Sprintf("%s %d/%d %v", e.name, did, due, had))
-		// An attack that does less may be held back by the nodes' limits, or by what they can do. If it
-		// waits for a processor that something else has, the window says nothing of it.
-		others := m.spent.ran < time.Duration(runtime.NumCPU())*window/2
-		if *hour > 0 && did < due/2 && had.waited > max(had.ran, window/2) && others {
-			m.t.Errorf("the attack %s did %d of %d actions: it had %v of the processors and waited %v for them, so it has not been run", e.name, did, due, had.ran, had.waited)
+		out = append(out, fmt.Sprintf("%s %d/%d %v", e.name, did, due, had[i]))
+		// An attack that does less may be held back by the nodes' limits, or by what the nodes and attackers
+		// can do. If it waits for a processor that something else has, the window says nothing of it.
+		others := ours < time.Duration(runtime.NumCPU())*window/2
+		if *hour > 0 && did < due/2 && had[i].waited > max(had[i].ran, window/2) && others {
+			m.t.Errorf("the attack %s did %d of %d actions: it had %v of the processors and waited %v for them, which something else had, so it has not been run",
+				e.name, did, due, had[i].ran, had[i].waited)
 		}
 	}
 	return strings.Join(out, ", ")
