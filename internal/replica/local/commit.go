@@ -55,7 +55,7 @@ func (c *committer) gather(waiting []*proposal) []*proposal {
 // commit writes the group and answers it.
 func (c *committer) commit() {
 	l := c.local
-	if err := l.state.Refusal(); err != nil && !c.onlyTicks() {
+	if err := l.state.Refusal(); err != nil && !c.allDuringRestore() {
 		c.answer(err)
 		return
 	}
@@ -106,8 +106,8 @@ func refused(code command.Code, m *fsm.Machine) error {
 	}
 }
 
-// onlyTicks reports whether the group is admitted during a restore.
-func (c *committer) onlyTicks() bool {
+// allDuringRestore reports whether the group is admitted during a restore.
+func (c *committer) allDuringRestore() bool {
 	return !slices.ContainsFunc(c.group, func(p *proposal) bool { return !c.local.duringRestore(p.cmd) })
 }
 

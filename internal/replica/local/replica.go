@@ -5,6 +5,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -32,6 +33,9 @@ type Replica struct {
 	state *state.Store
 	limit storage.BatchLimit
 	queue *queue
+	// cures says of a restore that the state which it replaces has failed, so that nothing more
+	// is written to it.
+	cures atomic.Bool
 	// exclusive runs functions between two groups.
 	exclusive chan func()
 	// retired is why nothing is read; nil if reads are served. It is set before Run.
@@ -231,8 +235,9 @@ func (l *Replica) admit(ctx context.Context, c *command.Command, size int) error
 	return nil
 }
 
-// duringRestore reports whether c only moves the clock of a state that is read while a
-// restore builds its successor.
+// duringRestore reports whether c is applied to a state that is read while a restore builds its
+// successor: it moves the clock, or it is about the nodes that answers wait for, which the successor
+// keeps. The owner's lease depends on the latter: without it the standby would take over.
 func (l *Replica) duringRestore(c *command.Command) bool {
-	return c.Kind == command.Tick && l.State() == replica.Restoring
+	return (c.Kind == command.Tick || c.Kind == command.SetStandbys) && l.State() == replica.Restoring && !l.cures.Load()
 }

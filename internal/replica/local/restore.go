@@ -75,6 +75,7 @@ func (l *Replica) beginRestore() (back func(), err error) {
 	if before.State == replica.Failed && state.Shortage(before.Err) == nil {
 		from = replica.Failed
 	}
+	l.cures.Store(from == replica.Failed)
 	if l.state.Become(replica.Restoring, nil, from) {
 		return func() { l.state.Become(from, before.Err, replica.Restoring) }, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -120,7 +121,18 @@ func TestRestoreKeepsThePause(t *testing.T) {
 // TestRestoreCuresFailedStorage: whatever became of the old state, the new one
 // is whole.
 func TestRestoreCuresFailedStorage(t *testing.T) {
-	r := replicatest.RunNode(t, replicatest.OnDisk)
+	begun, gate := make(chan struct{}), make(chan struct{})
+	var hold atomic.Bool
+	r := replicatest.RunNode(t, replicatest.OnDisk, func(r *replicatest.Rig) {
+		open := r.Opts.Open
+		r.Opts.Open = func(dir string) (storage.Engine, error) {
+			if hold.Swap(false) {
+				close(begun)
+				<-gate
+			}
+			return open(dir)
+		}
+	})
 	r.MustPut("a", "1")
 	dir := r.MustBackup()
 	broken := errors.New("input/output error")
@@ -133,7 +145,17 @@ func TestRestoreCuresFailedStorage(t *testing.T) {
 	if s := r.Status(); s.State != replica.Failed || !errors.Is(s.Err, broken) {
 		t.Fatalf("after a restore of nothing: %s, %v", s.State, s.Err)
 	}
-	r.MustRestore(dir)
+	hold.Store(true)
+	restored := make(chan error, 1)
+	go func() { restored <- r.Restore(t.Context(), dir) }()
+	<-begun
+	// Nothing more is written to the state that has failed, which would end the restore.
+	_, err := r.Propose(t.Context(), &command.Command{Kind: command.SetStandbys, Expect: []byte("standbys")})
+	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	close(gate)
+	if err := <-restored; err != nil {
+		t.Fatal(err)
+	}
 	if s := r.Status(); s.State != replica.Serving || s.Err != nil {
 		t.Fatalf("after a restore: %s, %v", s.State, s.Err)
 	}
@@ -240,6 +262,10 @@ func TestWritesAreRefusedDuringRestore(t *testing.T) {
 		t.Errorf("error %q, want %q", err, want)
 	}
 	r.WantValue("a", "2") // reads go on, from the old state
+	// So does what the owner's lease depends on, whose record the restored state keeps.
+	if _, err := r.Propose(ctx, &command.Command{Kind: command.SetStandbys, Expect: []byte("standbys")}); err != nil {
+		t.Error(err)
+	}
 	if s := r.Status(); s.State != replica.Restoring || s.ReadOnly != err.Error() {
 		t.Errorf("status %+v", s)
 	}
@@ -252,6 +278,9 @@ func TestWritesAreRefusedDuringRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.WantValue("a", "1")
+	if got, _ := r.Standbys(); string(got) != "standbys" {
+		t.Errorf("the standbys are %q", got)
+	}
 	r.MustPut("a", "3")
 }
 
