@@ -195,6 +195,20 @@ func TestChartUpgradesWhatIsDown(t *testing.T) {
 	}
 }
 
+// A pod that is started again has another address. It waits until its name is that of the
+// new one: it could not listen at the former one.
+func TestChartPodWaitsForItsOwnAddress(t *testing.T) {
+	c := readRendered(t, "open").container(t, "StatefulSet dkv-masters")
+	p := newPods(t, "dkv-masters-0")
+	p.program(t, "getent", `echo >>"$0.asked"; case $(wc -l <"$0.asked") in 1) exit 2 ;; 2) echo "10.0.0.71 $2" ;; *) echo "10.0.0.7 $2" ;; esac`)
+	p.program(t, "dkvsrv", `wc -l <"${0%/*}/getent.asked"`)
+	cmd := p.command(t, "dkv-masters-0", c, append(c.Command, c.Args...)...)
+	cmd.Env = append(cmd.Env, "POD_IP=10.0.0.7")
+	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "3" {
+		t.Errorf("it started with answer %q, %v", out, err)
+	}
+}
+
 // What the pods and hooks of the chart run, run as processes of this host: a cluster of
 // three masters gets a fourth and loses it again, hands over its leaders, and is backed up.
 func TestChartCommands(t *testing.T) {

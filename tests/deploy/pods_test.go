@@ -80,11 +80,17 @@ func newPods(t *testing.T, names ...string) *pods {
 	return p
 }
 
-// know sets which names of hosts are found: those that a pattern of the shell matches.
+// know sets which names of hosts are found, with the pod's own address: those that a pattern
+// of the shell matches.
 func (p *pods) know(t *testing.T, pattern string) {
 	t.Helper()
-	script := "#!/bin/sh\ncase $2 in " + pattern + ") ;; *) exit 2 ;; esac\n"
-	if err := os.WriteFile(filepath.Join(p.path, "getent"), []byte(script), 0o700); err != nil {
+	p.program(t, "getent", "case $2 in "+pattern+") echo \"$POD_IP $2\" ;; *) exit 2 ;; esac")
+}
+
+// program makes a script take the place of a program.
+func (p *pods) program(t *testing.T, name, script string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(p.path, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -115,8 +115,9 @@ set -- "$@" --tls-ca-file /etc/dkv/tls/ca.crt --tls-cert-file /etc/dkv/tls/tls.c
 {{- if .root.Values.auth.secretName }}
 set -- "$@" --auth-file /etc/dkv/auth/auth.yaml
 {{- end }}
-# The node listens at its own name, which exists once the pod is known.
-until getent hosts "$host" >/dev/null; do
+# The node listens at its own name, which exists once the pod is known. After a restart it
+# may still be that of the former address for a while.
+until case $(getent hosts "$host") in "$POD_IP "*) ;; *) false ;; esac; do
   sleep 1
 done
 exec dkvsrv --config /etc/dkv/node/dkvsrv.yaml --node-name "$HOSTNAME" --db-folder /var/lib/dkv/data \
