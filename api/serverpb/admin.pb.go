@@ -1864,10 +1864,8 @@ func (x *BackupRequest) GetBackupPath() string {
 }
 
 type RestoreRequest struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	RestorePath string                 `protobuf:"bytes,1,opt,name=restorePath,proto3" json:"restorePath,omitempty"`
-	// Replace the keys also by those of another database.
-	Force         bool `protobuf:"varint,100,opt,name=force,proto3" json:"force,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RestorePath   string                 `protobuf:"bytes,1,opt,name=restorePath,proto3" json:"restorePath,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1907,13 +1905,6 @@ func (x *RestoreRequest) GetRestorePath() string {
 		return x.RestorePath
 	}
 	return ""
-}
-
-func (x *RestoreRequest) GetForce() bool {
-	if x != nil {
-		return x.Force
-	}
-	return false
 }
 
 type AddNodeRequest struct {
@@ -4018,10 +4009,9 @@ const file_api_admin_proto_rawDesc = "" +
 	"\rBackupRequest\x12\x1e\n" +
 	"\n" +
 	"backupPath\x18\x01 \x01(\tR\n" +
-	"backupPath\"H\n" +
+	"backupPath\"2\n" +
 	"\x0eRestoreRequest\x12 \n" +
-	"\vrestorePath\x18\x01 \x01(\tR\vrestorePath\x12\x14\n" +
-	"\x05force\x18d \x01(\bR\x05force\"H\n" +
+	"\vrestorePath\x18\x01 \x01(\tR\vrestorePath\"H\n" +
 	"\x0eAddNodeRequest\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x1c\n" +
 	"\tnonVoting\x18d \x01(\bR\tnonVoting\"C\n" +

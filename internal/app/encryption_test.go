@@ -83,11 +83,10 @@ func takeBackup(t *testing.T, p *process, path string) {
 	}
 }
 
-// restoreBackup restores a backup of whichever node.
 func restoreBackup(t *testing.T, p *process, path string) error {
 	t.Helper()
 	service := serverpb.NewDKVBackupRestoreClient(connect(t, p.grpc()))
-	_, err := service.Restore(testkit.Within(t, testkit.Patience), &serverpb.RestoreRequest{RestorePath: path, Force: true})
+	_, err := service.Restore(testkit.Within(t, testkit.Patience), &serverpb.RestoreRequest{RestorePath: path})
 	return err
 }
 

@@ -57,7 +57,7 @@ func runBackup(ctx context.Context, s *session, args []string) error {
 
 func runRestore(ctx context.Context, s *session, args []string) error {
 	return s.changeShown(ctx, restoreWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return admin.Restore(ctx, conn, args[0], s.Force)
+		return admin.Restore(ctx, conn, args[0])
 	})
 }
 

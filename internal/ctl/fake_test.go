@@ -321,9 +321,6 @@ func (f *fake) Backup(_ context.Context, r *serverpb.BackupRequest) (*serverpb.S
 }
 
 func (f *fake) Restore(_ context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
-	if r.GetForce() {
-		return f.path("force " + r.GetRestorePath())
-	}
 	return f.path(r.GetRestorePath())
 }
 

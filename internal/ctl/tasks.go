@@ -33,7 +33,7 @@ func backupWork(path string) work {
 
 func restoreWork(path string) work {
 	return work{task.Restore, path, "the backup is being restored", "the node drops what is not complete, and the data stays as it was, unless a vBucket was replaced already; " +
-		"-status shows what the node still does, and the same -restore (with -force if the backup is of another database) restores all of it again"}
+		"-status shows what the node still does, and the same -restore restores all of it again"}
 }
 
 func removeWork(url string) work {

@@ -12,7 +12,6 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
-	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/task"
 )
 
@@ -110,7 +109,7 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 	defer end()
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
 	if err == nil {
-		err = s.check(ctx, dir, r.GetForce())
+		err = s.check(ctx, dir)
 	}
 	if err != nil {
 		return nil, route.WithOutcome(err)
@@ -152,7 +151,7 @@ func partlyRestored(err error, done, all int) error {
 		return err
 	}
 	return kv.UnknownOutcome(kv.KindOf(err), fmt.Errorf(
-		"%d of %d vBuckets are restored, and asking again (with force if the backup is of another database) restores them once more, without what was written since: %w", done, all, err))
+		"%d of %d vBuckets are restored, and asking again restores them once more, without what was written since: %w", done, all, err))
 }
 
 // folderOf is the folder of a vBucket in a backup of this node.
@@ -171,20 +170,15 @@ func (s *Backup) about(v route.VBucket, err error) error {
 	return fmt.Errorf("vBucket %s: %w", v.Name, err)
 }
 
-// check rejects a backup of other vBuckets than those here, one of another database if there are
-// keys here, unless that is forced, and in a cluster a damaged one, before any vBucket is replaced
-// or its leader moved.
-func (s *Backup) check(ctx context.Context, dir string, force bool) error {
+// check rejects a backup of other vBuckets than those here, and in a cluster a damaged one,
+// before any vBucket is replaced or its leader moved.
+func (s *Backup) check(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
 	if len(all) > 1 && backup.IsOne(dir) {
 		return kv.Errorf(kv.Precondition, "%s is the backup of one vBucket, and the database here has %d: restore the folder that holds those of all of them; nothing was changed", dir, len(all))
 	}
 	for _, v := range all {
-		of, err := backup.Check(s.folderOf(v, dir), backup.Layout{VBucket: v.Name, VBuckets: len(all)})
-		if err == nil && !force {
-			err = mayReplace(ctx, v, &of)
-		}
-		if err != nil {
+		if err := backup.Check(s.folderOf(v, dir), backup.Layout{VBucket: v.Name, VBuckets: len(all)}); err != nil {
 			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
 		}
 	}
@@ -198,29 +192,6 @@ func (s *Backup) check(ctx context.Context, dir string, force bool) error {
 		}
 	}
 	return nil
-}
-
-// mayReplace returns an error if a vBucket has keys and the backup is of another database: a folder
-// that was copied to the wrong node, or is the wrong one of several, must not replace them.
-func mayReplace(ctx context.Context, v route.VBucket, of *backup.Info) error {
-	here := v.Status().Identity.Cluster
-	if of.Cluster == here || !hasKeys(ctx, v) {
-		return nil
-	}
-	return kv.Errorf(kv.Precondition, "the backup, of %s, is of another database: it is of cluster %s and database %q, and the keys here are of cluster %s; "+
-		"use -force to replace them", of.Created.Format(time.RFC3339), of.Cluster, of.Database, here)
-}
-
-// hasKeys reports whether a vBucket has keys, or cannot be read.
-func hasKeys(ctx context.Context, v route.VBucket) bool {
-	view, _, err := v.View(ctx, kv.ReadOptions{Level: kv.Sequential})
-	if err != nil {
-		return true
-	}
-	defer view.Close()
-	it := view.Iterate(storage.Range{KeysOnly: true})
-	defer it.Close()
-	return it.Next() || it.Err() != nil
 }
 
 func (s *Backup) restore(ctx context.Context, v route.VBucket, dir string) error {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
@@ -32,32 +31,6 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	_, err := r.Backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b1"})
 	mastertest.WantStatus(t, err, codes.FailedPrecondition, "backup "+filepath.Join(r.Root, "b1")+" exists already; choose another path (not applied)")
-}
-
-// TestBackupOfAnotherDatabase is restored to a node without keys, and replaces keys only by force.
-func TestBackupOfAnotherDatabase(t *testing.T) {
-	from, to := newRig(t), newRig(t)
-	from.MustPut("a", "theirs")
-	from.MustBackup("b")
-	if err := os.MkdirAll(to.Root, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(from.Root, "b"), filepath.Join(to.Root, "b")); err != nil {
-		t.Fatal(err)
-	}
-	to.MustRestore("b")
-	to.WantValue("a", "theirs")
-	to.MustPut("a", "own")
-	_, err := to.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b"})
-	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "is of another database") ||
-		!strings.Contains(err.Error(), "nothing was changed (not applied)") || !strings.Contains(err.Error(), "-force") {
-		t.Errorf("restored: %v", err)
-	}
-	to.WantValue("a", "own")
-	if _, err := to.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b", Force: true}); err != nil {
-		t.Error(err)
-	}
-	to.WantValue("a", "theirs")
 }
 
 // TestBackupsAreConfined tries to reach what is not in backup-dir.

@@ -106,13 +106,12 @@ func takeBackup(ctx context.Context, s *role.Services, body json.RawMessage) (an
 // restoreBackup replaces the database with a backup.
 func restoreBackup(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
 	var request struct {
-		Path  string `json:"path"`
-		Force bool   `json:"force"`
+		Path string `json:"path"`
 	}
 	if err := ops.Decode(body, &request); err != nil || request.Path == "" {
-		return nil, badBody(`the body must be {"path": "NAME", "force": false}, a path below backup-dir; force may be left out`)
+		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir`)
 	}
-	_, err := s.Backup.Restore(ctx, &serverpb.RestoreRequest{RestorePath: request.Path, Force: request.Force})
+	_, err := s.Backup.Restore(ctx, &serverpb.RestoreRequest{RestorePath: request.Path})
 	return nil, err
 }
 

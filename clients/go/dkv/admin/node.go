@@ -85,7 +85,7 @@ func Backup(ctx context.Context, conn grpc.ClientConnInterface, path string) err
 }
 
 // Restore replaces the whole keyspace by a backup after verifying its checksums. Change
-// numbers continue under a new history. force replaces keys also by those of another database.
-func Restore(ctx context.Context, conn grpc.ClientConnInterface, path string, force bool) error {
-	return Check(serverpb.NewDKVBackupRestoreClient(conn).Restore(ctx, &serverpb.RestoreRequest{RestorePath: path, Force: force}))
+// numbers continue under a new history.
+func Restore(ctx context.Context, conn grpc.ClientConnInterface, path string) error {
+	return Check(serverpb.NewDKVBackupRestoreClient(conn).Restore(ctx, &serverpb.RestoreRequest{RestorePath: path}))
 }
