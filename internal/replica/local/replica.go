@@ -236,8 +236,14 @@ func (l *Replica) admit(ctx context.Context, c *command.Command, size int) error
 }
 
 // duringRestore reports whether c is applied to a state that is read while a restore builds its
-// successor: it moves the clock, or it is about the nodes that answers wait for, which the successor
-// keeps. The owner's lease depends on the latter: without it the standby would take over.
+// successor: it moves the clock, or it is about standbys and slaves, which the successor keeps.
+// The owner's lease depends on the former: without it the standby would take over. The latter
+// would be taken off their list after a long restore if they could not renew their entries.
 func (l *Replica) duringRestore(c *command.Command) bool {
-	return (c.Kind == command.Tick || c.Kind == command.SetStandbys) && l.State() == replica.Restoring && !l.cures.Load()
+	switch c.Kind {
+	case command.Tick, command.SetStandbys, command.SetSlave:
+		return l.State() == replica.Restoring && !l.cures.Load()
+	default:
+		return false
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -262,9 +263,15 @@ func TestWritesAreRefusedDuringRestore(t *testing.T) {
 		t.Errorf("error %q, want %q", err, want)
 	}
 	r.WantValue("a", "2") // reads go on, from the old state
-	// So does what the owner's lease depends on, whose record the restored state keeps.
-	if _, err := r.Propose(ctx, &command.Command{Kind: command.SetStandbys, Expect: []byte("standbys")}); err != nil {
-		t.Error(err)
+	// So does what the owner's lease and the list of slaves depend on, which the restored state keeps.
+	slave := fsm.ListedSlave{Slave: command.Slave{Zone: "z", Address: "h:1"}}
+	for _, c := range []*command.Command{
+		{Kind: command.SetStandbys, Expect: []byte("standbys")},
+		{Kind: command.SetSlave, Expect: slave.Append(nil), Flag: true},
+	} {
+		if _, err := r.Propose(ctx, c); err != nil {
+			t.Error(err)
+		}
 	}
 	if s := r.Status(); s.State != replica.Restoring || s.ReadOnly != err.Error() {
 		t.Errorf("status %+v", s)
@@ -280,6 +287,9 @@ func TestWritesAreRefusedDuringRestore(t *testing.T) {
 	r.WantValue("a", "1")
 	if got, _ := r.Standbys(); string(got) != "standbys" {
 		t.Errorf("the standbys are %q", got)
+	}
+	if got, err := r.Slaves(ctx); err != nil || len(got) != 1 || got[0].Slave != slave.Slave {
+		t.Errorf("the slaves are %+v, %v", got, err)
 	}
 	r.MustPut("a", "3")
 }
