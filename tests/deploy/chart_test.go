@@ -30,6 +30,7 @@ type manifest struct {
 		Replicas            int
 		ServiceName         string `yaml:"serviceName"`
 		PodManagementPolicy string `yaml:"podManagementPolicy"`
+		MinReady            int    `yaml:"minReadySeconds"`
 		MaxUnavailable      int    `yaml:"maxUnavailable"`
 		Template            podTemplate
 		JobTemplate         struct {
@@ -149,7 +150,7 @@ func TestChartKeepsNodesApartAndAsksThem(t *testing.T) {
 		m := readRendered(t, set)
 		for _, group := range []string{"masters", "slaves", "registry"} {
 			s := m["StatefulSet dkv-"+group].Spec
-			if s.ServiceName != "dkv-"+group || s.PodManagementPolicy != "Parallel" || s.Replicas == 0 || s.Template.Spec.Grace < 30 {
+			if s.ServiceName != "dkv-"+group || s.PodManagementPolicy != "Parallel" || s.Replicas == 0 || s.MinReady < 5 || s.Template.Spec.Grace < 30 {
 				t.Errorf("%s: %s: %+v", set, group, s)
 			}
 			if budget := m["PodDisruptionBudget dkv-"+group]; budget.Spec.MaxUnavailable != 1 {
