@@ -124,6 +124,35 @@ func TestManifestThatWasCutShort(t *testing.T) {
 	wantValue(t, again, "b", []byte("v"))
 }
 
+// TestTablesThatAnIteratorHolds: an engine that is closed under a reader, so that it can be opened
+// again, leaves tables that a compaction has replaced.
+func TestTablesThatAnIteratorHolds(t *testing.T) {
+	opts := badger.Options{Dir: t.TempDir(), MemtableBytes: badger.MinMemtableBytes}
+	for range 7 { // more tables than Badger leaves on level 0
+		e := mustOpen(t, opts)
+		put(t, e, "k", []byte("v"))
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := mustOpen(t, opts)
+	it := e.Iterate(storage.Data, storage.Range{})
+	if !it.Next() {
+		t.Fatal(it.Err())
+	}
+	if err := e.Compact(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	it.Close()
+	if left, err := filepath.Glob(filepath.Join(opts.Dir, "*.sst")); err != nil || len(left) < 2 {
+		t.Fatalf("the iterator has held no table: %q, %v", left, err)
+	}
+	wantValue(t, mustOpen(t, opts), "k", []byte("v"))
+}
+
 func TestOpenOfFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
