@@ -86,7 +86,7 @@ func vBucketTable(database string) *Table[sample] {
 	t.Add("dkv_requests_forgotten_total", "Results dropped before their clients had acknowledged them.", Counter, func(s sample) float64 { return float64(s.Replica.Requests.Forgotten) })
 	t.Add("dkv_requests_clients_evicted_total", "Clients dropped since there were too many.", Counter, func(s sample) float64 { return float64(s.Replica.Requests.Evicted) })
 	t.Add("dkv_requests_too_late_total", "Retries refused since their result may have been forgotten.", Counter, func(s sample) float64 { return float64(s.Replica.Requests.TooLate) })
-	t.Add("dkv_writes_refused", "1 while mutations are refused, but on a slave, which never accepts any.", Gauge, func(s sample) float64 { return Flag(s.Rejection() != "") })
+	t.Add("dkv_writes_refused", "1 while mutations are refused; 0 on a slave, which never accepts any.", Gauge, func(s sample) float64 { return Flag(s.Rejection() != "") })
 	t.Add("dkv_storage_corrupt", "1 once a read has met damaged data.", Gauge, func(s sample) float64 { return Flag(s.Replica.Corruption != nil) })
 	t.Add("dkv_storage_memtable_bytes", "Memory of writes not yet in sorted files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.MemtableBytes) })
 	t.Add("dkv_storage_sst_files", "Sorted files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.SSTFiles) })
