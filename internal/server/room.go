@@ -138,13 +138,19 @@ func (c *conn) lookAgain() {
 	c.looking = true
 }
 
-// lookForMemory makes room if there is something that may be ended for it.
+// lookForMemory takes the memory that there is by now. Only if that does not do, it makes room: what
+// makes no progress is not ended for those who have found theirs meanwhile.
 func (c *conn) lookForMemory() {
-	c.calls.makeRoom()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.looking = false
 	c.grant()
+	short := c.looking
+	c.mu.Unlock()
+	if short && c.calls.makeRoom() {
+		c.mu.Lock()
+		c.grant()
+		c.mu.Unlock()
+	}
 }
 
 // await takes room for n bytes once there is some. If ctx ends first it returns the limit

@@ -213,3 +213,37 @@ func TestMemoryOfOthersIsFound(t *testing.T) {
 		}
 	})
 }
+
+// Nothing is ended for memory that is there by now, be it given back by others or on the connection
+// itself.
+func TestNothingIsEndedForMemoryThatWasFound(t *testing.T) {
+	const n = 1 << 20
+	for name, found := range map[string]func(c *conn){
+		"of others": func(*conn) {},
+		"of its own": func(c *conn) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.grant()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &conn{calls: &calls{wire: newWire(64<<20, 1<<20)}}
+				w := c.calls.wire
+				w.held.Add(w.limit)
+				waiting := waits(t.Context(), c, n, 1)
+				synctest.Wait()
+				w.held.Add(-w.limit)
+				found(c)
+				if got := <-waiting; got != "" {
+					t.Errorf("it waited for %q", got)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if !w.searched.IsZero() || c.looking {
+					t.Error("something to end was searched for")
+				}
+			})
+		})
+	}
+}
