@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// named returns the leader of the state's history according to discovery; empty if it
-// names none, or if its information is not current.
+// named returns the leader of the state's history according to discovery, the last one if it
+// names no master any more; empty if it names other masters only, or is unavailable.
 func (p *Puller) named() string {
 	if !p.opts.Sources.Live() {
 		return ""

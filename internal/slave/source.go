@@ -57,7 +57,8 @@ func (s Source) deadFor(id history.Identity) bool {
 
 // Sources are the masters to choose from. Their methods are safe for concurrent use.
 type Sources interface {
-	// Candidates returns the live nodes that own or follow a vBucket's log.
+	// Candidates returns the live nodes that own or follow a vBucket's log; those that did last
+	// if there are none.
 	Candidates(vBucket string) []Source
 	// Live reports whether the candidates are current, as opposed to those that were known
 	// last.
