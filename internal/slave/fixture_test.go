@@ -39,10 +39,6 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// long is a time after which nothing changes any more by itself: twice the longest that a slave,
-// its master or the pool waits for. Each second of it costs polls and questions.
-const long = 10 * time.Minute
-
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rig is some masters, the network between them and slaves, and the slaves.

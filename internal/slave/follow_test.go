@@ -20,6 +20,10 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
+// long is a time after which nothing changes any more by itself: twice the longest that a slave,
+// its master or the pool waits for. Each second of it costs polls and questions.
+const long = 10 * time.Minute
+
 // modes runs a test once for each way to get changes, in a bubble of time.
 func modes(t *testing.T, f func(t *testing.T, mode func(*Options, *follower.Options))) {
 	for name, mode := range map[string]func(*Options, *follower.Options){"poll": polling, "stream": streaming} {

@@ -181,7 +181,7 @@ func TestChartChangesMembersInTime(t *testing.T) {
 	}
 }
 
-// An upgrade mends a set that never came up: if nobody lists the members, it goes on unless
+// An upgrade mends a set that never came up: if no node lists the members, it goes on unless
 // there are pods that will go.
 func TestChartUpgradesWhatIsDown(t *testing.T) {
 	c := readRendered(t, "open").container(t, "Job dkv-remove-members")

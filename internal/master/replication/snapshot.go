@@ -74,7 +74,7 @@ func (s *Service) makeChunk(ctx context.Context, snap *snapshot, position []byte
 		return err
 	}
 	defer s.making.Leave()
-	if ctx.Err() != nil { // whoever begins streams and cancels them at once costs no reads
+	if ctx.Err() != nil { // a client that begins streams and cancels them at once costs no reads
 		return context.Cause(ctx)
 	}
 	if into.Data, into.Position, err = snap.view.Chunk(position, share.take(snapshotChunkBytes)); err != nil {

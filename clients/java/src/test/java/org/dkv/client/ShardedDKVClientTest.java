@@ -117,7 +117,7 @@ class ShardedDKVClientTest {
         return new DKVNode(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)));
     }
 
-    /** A provider of an application's own may read its shards anew, and so name the masters that took over. */
+    /** A provider of an application's own may read its shards again, and so name the masters that took over. */
     @Test
     void nodesThatTheProviderNamesLaterAreUsed() {
         AtomicReference<FakeNode> master = new AtomicReference<>(masters.get(0));
