@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // TestForwardAnswersAlike asks the owner and another node the same, over equal
-// states: mastertest.NoOne can tell which of them answered.
+// states: no client can tell which of them answered.
 func TestForwardAnswersAlike(t *testing.T) {
 	const level = serverpb.ReadConsistency_LINEARIZABLE
 	key := []byte("counter")
@@ -114,7 +115,7 @@ func TestOwnerIsFoundInTheEnd(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		stale int // whom node 0 takes for the owner at first
-	}{{"mastertest.NoOne", mastertest.NoOne}, {"another", 1}, {"itself", 0}, {"unreachable", 3}} {
+	}{{"none", mastertest.NoOne}, {"another", 1}, {"itself", 0}, {"unreachable", 3}} {
 		t.Run(c.name, func(t *testing.T) {
 			tr := newCluster(t, 3, 1)
 			tr.Nodes = append(tr.Nodes, &mastertest.Member{Addr: testkit.Address(t)})
@@ -131,9 +132,9 @@ func TestOwnerIsFoundInTheEnd(t *testing.T) {
 				func() { mastertest.MustGet(t, tr.Nodes[0], "a", "1") },
 			} {
 				owned.SetOwner(c.stale)
-				looks := 0
+				var looks atomic.Int32 // one goroutine forwards, another watches where the owner is
 				mastertest.Hook(&owned.OnOwner, func() {
-					if looks++; looks == 4 {
+					if looks.Add(1) == 4 {
 						owned.SetOwner(2)
 					}
 				})
@@ -145,8 +146,8 @@ func TestOwnerIsFoundInTheEnd(t *testing.T) {
 					})
 				}
 				ask()
-				if looks < 2 {
-					t.Errorf("ask %d: looked for the owner %d times", i, looks)
+				if looks.Load() < 2 {
+					t.Errorf("ask %d: looked for the owner %d times", i, looks.Load())
 				}
 			}
 		})
