@@ -270,11 +270,10 @@ func (c *Cluster) lastKnown() replica.Membership {
 	return m
 }
 
-// reserved reports whether a record is that of a node whose addition is under way or was
-// interrupted. It has no vote: it gets that only after it has announced its gRPC address, which
-// of all members only first ones may not have done yet.
+// reserved reports whether the record is that of another node that is no member with a vote yet.
 func (c *Cluster) reserved(id uint64, m replica.Member) bool {
-	return m.Address == "" && id != c.self.Replica && c.self.Members[id] == ""
+	_, first := c.self.Members[id]
+	return id != c.self.Replica && m.Reserved(first)
 }
 
 // asError turns an error of package bootstrap into one for clients.

@@ -50,3 +50,9 @@ func DecodeMember(record []byte) (Member, error) {
 
 // Understood is the greatest format that the member's release understands.
 func (m Member) Understood() uint32 { return max(m.LogFormat, command.FirstFormat) }
+
+// Reserved reports whether the record is that of a node whose addition is under way or was
+// interrupted; first says whether the node is one of the cluster's first members. Such a node has
+// no vote: it gets that only after it has announced its gRPC address, which of all members only
+// first ones may not have done yet.
+func (m Member) Reserved(first bool) bool { return m.Address == "" && !first }

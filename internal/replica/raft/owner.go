@@ -76,12 +76,10 @@ func (r *Replica) otherOwner() replica.Owner {
 	return replica.Owner{}
 }
 
-// hasOthers reports whether other members may own the log. A record without a gRPC address is
-// that of a node whose addition was interrupted, and which has no vote, unless it is a first
-// member's.
+// hasOthers reports whether other members may own the log.
 func (r *Replica) hasOthers() bool {
 	for id, m := range r.roster.of(r.state.Machine().Members(), r.opts.Log) {
-		if _, first := r.raft.Members[id]; id != r.raft.Replica && (first || m.Address != "") {
+		if _, first := r.raft.Members[id]; id != r.raft.Replica && !m.Reserved(first) {
 			return true
 		}
 	}
