@@ -61,9 +61,10 @@
 //
 // A file that is missing, or a manifest that ends early, is to RocksDB a database with fewer
 // keys. Those that there are at Open and at Close are listed, see inventory.go: a copy that was
-// cut short, and logs that were deleted, are storage.ErrCorrupt. After a crash it is not known
-// which logs there were last; one between others shows by the sequence numbers, which go on from
-// log to log. That the first or the last of several is missing is not noticed then.
+// cut short, and logs that were deleted, are storage.ErrCorrupt. After a crash the manifest names
+// the first log that is needed and those since which spaces were flushed; one between
+// others shows by the sequence numbers, which go on from log to log. That the newest log is
+// missing is not noticed if the first flush since its beginning had not ended.
 //
 // # Raw options
 //

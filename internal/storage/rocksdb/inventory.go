@@ -15,7 +15,8 @@ import (
 // RocksDB opens a folder whose newest log file is missing, or whose manifest is cut short, as a
 // database with fewer keys: it takes both for what a crash leaves. So the engine writes down
 // which of these files there are, when it has opened them and when it has closed them. A copy
-// that was cut short, and files that were deleted by hand, show by that.
+// that was cut short, and files that were deleted by hand, show by that. After a crash the
+// manifest shows which logs came later: it names the first one that each column family needs.
 //
 // The list counts only with the manifest that it names: each opening begins another one, also
 // that of a release which writes no list. It is not made durable, since a list that is missing
@@ -29,7 +30,8 @@ const currentFile = "CURRENT"
 
 // inventory is the content of inventoryFile.
 type inventory struct {
-	// Closed says that nothing was written after Files. Without it, logs have come and gone.
+	// Closed says that nothing was written after Files. Without it, the newest log is the one that
+	// writes went to first, and logs have come and gone since.
 	Closed   bool   `json:"closed"`
 	Manifest string `json:"manifest"`
 	// Files are the sizes of the manifest and of the logs, by name.
@@ -102,6 +104,42 @@ func checkInventory(dir string) error {
 		return err
 	} else if len(names) == 0 && len(list.Files) > 1 {
 		return lacking("all files of the write-ahead log (*.log) are missing")
+	}
+	if list.Closed {
+		return nil
+	}
+	return checkNamedLogs(dir, manifest, list.newestLog())
+}
+
+// newestLog is the greatest number of a log in the list, 0 if it has none.
+func (i *inventory) newestLog() uint64 {
+	newest := uint64(0)
+	for name := range i.Files {
+		newest = max(newest, logNumber(name))
+	}
+	return newest
+}
+
+// checkNamedLogs returns storage.ErrCorrupt if a log is missing that was made since the opening,
+// first being the first of them, and that is needed according to the manifest. Lower numbers
+// than first may be of no file: with a recovery, a column family needs what comes after
+// the last log, whatever number that will have.
+func checkNamedLogs(dir, manifest string, first uint64) error {
+	logs, known, err := readManifest(filepath.Join(dir, manifest))
+	if err != nil || !known || first == 0 {
+		return err
+	}
+	for _, number := range append(logs.named, first) {
+		if number < max(first, logs.needed) {
+			continue
+		}
+		name := fmt.Sprintf("%06d.log", number)
+		switch _, err := os.Stat(filepath.Join(dir, name)); {
+		case errors.Is(err, fs.ErrNotExist):
+			return lacking("%s is missing", name)
+		case err != nil:
+			return err
+		}
 	}
 	return nil
 }

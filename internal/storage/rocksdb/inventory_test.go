@@ -2,8 +2,10 @@ package rocksdb
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,8 +102,8 @@ func TestLogsDeletedAfterAKill(t *testing.T) {
 	wantLack(t, dir, "all files of the write-ahead log")
 }
 
-// TestLogMissingBetweenOthers: after a kill it shows by the numbers of the mutations. A gap before
-// the logs that are needed is none: obsolete ones may be deleted in any order.
+// TestLogMissingBetweenOthers: after a kill it shows by the numbers of the mutations, also without
+// a list. A gap before the logs that are needed is none: obsolete ones may be deleted in any order.
 func TestLogMissingBetweenOthers(t *testing.T) {
 	e := open(t, Options{Dir: t.TempDir(), WriteBufferBytes: minWriteBufferBytes, BlockCacheBytes: minBlockCacheBytes})
 	var first storage.Batch
@@ -126,8 +128,10 @@ func TestLogMissingBetweenOthers(t *testing.T) {
 	}
 	whole := image(t, e.dir)
 	lacks := image(t, whole)
-	if err := os.Remove(filepath.Join(lacks, logs(lacks)[1])); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{logs(lacks)[1], inventoryFile} {
+		if err := os.Remove(filepath.Join(lacks, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	wantLack(t, lacks, "a file of the write-ahead log is missing")
 	if got := countPrefix(t, open(t, testOptions(image(t, whole)))); got != n {
@@ -152,6 +156,91 @@ func TestLogMissingBetweenOthers(t *testing.T) {
 	}
 	if got := countPrefix(t, open(t, testOptions(later))); got != n+1 {
 		t.Errorf("with an obsolete log it has %d keys, and %d were written", got, n+1)
+	}
+}
+
+// TestFirstOrLastLogMissing: after a kill the manifest names them. What remains would have a
+// hole, or lack its end.
+func TestFirstOrLastLogMissing(t *testing.T) {
+	e := open(t, Options{Dir: t.TempDir(), WriteBufferBytes: minWriteBufferBytes, BlockCacheBytes: minBlockCacheBytes})
+	var first storage.Batch
+	first.Put(storage.Meta, []byte("m"), []byte("keeps the first log"))
+	if err := e.Write(&first, true); err != nil {
+		t.Fatal(err)
+	}
+	// The newest log is named when what was written before it has become a sorted file.
+	named := func(dir string, names []string) bool {
+		t.Helper()
+		manifest, err := presentManifest(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs, known, err := readManifest(filepath.Join(dir, manifest))
+		if err != nil || !known {
+			t.Fatalf("the manifest cannot be read: %+v, %v", logs, err)
+		}
+		return slices.Contains(logs.named, logNumber(names[len(names)-1]))
+	}
+	logs := func(dir string) []string {
+		t.Helper()
+		names, err := logFiles(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	n := 0
+	for names := logs(e.dir); len(names) < 3 || !named(e.dir, names); names = logs(e.dir) {
+		write(t, e, true, key(n), strings.Repeat("v", 50<<10))
+		if n++; n > 1000 {
+			t.Fatalf("only %v after %d writes", names, n)
+		}
+	}
+	dir := image(t, e.dir)
+	names := logs(dir)
+	for _, name := range []string{names[0], names[len(names)-1]} {
+		lacks := image(t, dir)
+		if err := os.Remove(filepath.Join(lacks, name)); err != nil {
+			t.Fatal(err)
+		}
+		wantLack(t, lacks, name+" is missing")
+	}
+	if got := countPrefix(t, open(t, testOptions(image(t, dir)))); got != n {
+		t.Errorf("all logs have %d keys, and %d were written", got, n)
+	}
+}
+
+// TestLogsOfARunningEngine: no moment at which the process may end looks like a loss.
+func TestLogsOfARunningEngine(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 5))
+	dir := t.TempDir()
+	for life := range 3 {
+		e, err := Open(Options{Dir: dir, WriteBufferBytes: minWriteBufferBytes, BlockCacheBytes: minBlockCacheBytes})
+		if err != nil {
+			t.Fatalf("life %d: %v", life, err)
+		}
+		for range 4 {
+			for range 1 + rnd.IntN(40) {
+				var b storage.Batch
+				b.Put(storage.Space(rnd.IntN(storage.Spaces)), []byte(key(rnd.IntN(1000))), make([]byte, rnd.IntN(40<<10)))
+				if err := e.Write(&b, rnd.IntN(4) == 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if rnd.IntN(6) == 0 {
+				if err := e.Flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := checkInventory(image(t, dir)); err != nil {
+				t.Errorf("life %d: %v", life, err)
+			}
+		}
+		killed := image(t, dir)
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		dir = killed
 	}
 }
 

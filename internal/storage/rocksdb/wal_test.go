@@ -14,24 +14,44 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// image copies the files of an engine at rest, as a kill -9 would leave them.
-// Files that RocksDB is about to delete in the background may vanish meanwhile.
+// image copies the files of an engine that nothing is written to, as a kill -9 would leave them.
+// Files that RocksDB is about to delete in the background may vanish meanwhile; it begins again if
+// the manifest has changed, which says what of them is needed.
 func image(t testing.TB, dir string) string {
 	t.Helper()
-	to := t.TempDir()
-	for name := range listing(t, dir) {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+	for {
+		before := manifestOf(t, dir)
+		to := t.TempDir()
+		for name := range listing(t, dir) {
+			data, err := os.ReadFile(filepath.Join(dir, name))
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err == nil {
+				err = os.WriteFile(filepath.Join(to, name), data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(to, name), data, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
+		if bytes.Equal(manifestOf(t, dir), before) {
+			return to
 		}
 	}
-	return to
+}
+
+// manifestOf is the content of the present manifest.
+func manifestOf(t testing.TB, dir string) []byte {
+	t.Helper()
+	name, err := presentManifest(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // newestLog is the path of the last log file in dir, and its content.
