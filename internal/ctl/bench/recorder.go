@@ -9,11 +9,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The range and precision of the histograms: 1 µs to 100 s, to one part in a
+// The range and precision of the histograms: 1 µs to an hour, to one part in a
 // thousand.
 const (
 	shortestLatency  = int64(time.Microsecond)
-	longestLatency   = int64(100 * time.Second)
+	longestLatency   = int64(time.Hour)
 	latencyPrecision = 3
 )
 
@@ -49,6 +49,7 @@ type recorder struct {
 	items, unmatched uint64
 	inTime           uint64 // successes that ended before the end of the run
 	missed           uint64 // open loop: operations that never began
+	beyond           uint64 // successes that took longer than longestLatency
 	errors           map[codes.Code]*tally
 	lastEnd          time.Time
 
@@ -68,6 +69,9 @@ func newRecorder(classes int, open bool) *recorder {
 
 func (r *recorder) success(e effect, latency time.Duration, inTime bool) {
 	recordLatency(r.latency[e.class], latency)
+	if int64(latency) > longestLatency {
+		r.beyond++
+	}
 	r.items += e.items
 	r.unmatched += e.unmatched
 	if inTime {
@@ -99,6 +103,7 @@ func (r *recorder) merge(o *recorder) {
 	r.unmatched += o.unmatched
 	r.inTime += o.inTime
 	r.missed += o.missed
+	r.beyond += o.beyond
 	for code, t := range o.errors {
 		if mine := r.errors[code]; mine != nil {
 			mine.count += t.count

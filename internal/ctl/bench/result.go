@@ -37,7 +37,10 @@ type Result struct {
 	Unmatched uint64 `json:"unmatched"`
 	// Missed are operations of an open loop that never began, because no
 	// worker was free before the end. No latency includes them.
-	Missed uint64       `json:"missed,omitempty"`
+	Missed uint64 `json:"missed,omitempty"`
+	// Beyond are operations that took longer than an hour. They are in the latencies as ones of
+	// an hour.
+	Beyond uint64       `json:"beyond_hour,omitempty"`
 	Failed uint64       `json:"failed"`
 	Errors []ErrorCount `json:"errors,omitempty"`
 	// Latency is that of all successful operations; Classes splits a mixed load.
@@ -93,7 +96,7 @@ func newResult(w *workload, target Target, p *plan, total *recorder) *Result {
 		Target: target.Name, Operation: string(cfg.Operation), Loop: "closed", Rate: cfg.Rate,
 		Workers: cfg.Workers, Connections: len(target.Conns), KeySize: cfg.KeySize, ValueSize: cfg.ValueSize,
 		Keys: cfg.Keys, Zipf: cfg.Zipf, Seed: cfg.Seed,
-		Operations: total.succeeded.Load(), Items: total.items, Unmatched: total.unmatched, Missed: total.missed,
+		Operations: total.succeeded.Load(), Items: total.items, Unmatched: total.unmatched, Missed: total.missed, Beyond: total.beyond,
 		Failed: total.failed.Load(), Errors: errorCounts(total.errors),
 	}
 	if cfg.Operation.Reads() && cfg.Operation != CAS {
@@ -165,6 +168,9 @@ func (r *Result) WriteText(out io.Writer) error {
 	}
 	if r.Missed > 0 {
 		t.linef("missed      %d operations of the schedule never began: the server, or too few workers, did not keep up", r.Missed)
+	}
+	if r.Beyond > 0 {
+		t.linef("beyond 1 h  %d operations, which are in the latency as ones of an hour", r.Beyond)
 	}
 	if r.Unmatched > 0 {
 		t.linef("unmatched   %d keys not found or not updated", r.Unmatched)

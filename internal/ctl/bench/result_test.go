@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,10 +72,27 @@ func TestMergeLosesNothing(t *testing.T) {
 
 func TestLatenciesBeyondTheRangeAreKept(t *testing.T) {
 	h := newHistogram()
-	for _, d := range []time.Duration{-time.Second, 0, time.Nanosecond, time.Hour} {
+	for _, d := range []time.Duration{-time.Second, 0, time.Nanosecond, 2 * time.Hour} {
 		recordLatency(h, d)
 	}
 	if h.TotalCount() != 4 || h.Max() < longestLatency*999/1000 {
 		t.Errorf("%d recorded, longest %d", h.TotalCount(), h.Max())
+	}
+}
+
+// TestLongOperationsShow: an outage of minutes is measured, and what is too long for that is counted.
+func TestLongOperationsShow(t *testing.T) {
+	total := newRecorder(1, false)
+	for _, d := range []time.Duration{200 * time.Second, 2 * time.Hour} {
+		r := newRecorder(1, false)
+		r.success(effect{}, d, true)
+		if d < time.Hour && r.latency[0].Min() < int64(d)*999/1000 {
+			t.Errorf("%v is recorded as %v", d, time.Duration(r.latency[0].Min()))
+		}
+		total.merge(r)
+	}
+	var text strings.Builder
+	if err := (&Result{Beyond: total.beyond}).WriteText(&text); err != nil || !strings.Contains(text.String(), "beyond 1 h  1 operations") {
+		t.Errorf("%v, %s", err, text.String())
 	}
 }
