@@ -98,7 +98,8 @@ func (u *versions) sentence() string {
 	case u.cluster == 0 && slices.ContainsFunc(u.rows, func(r nodeRow) bool { return r.Role == "master" && r.Health == alive }):
 		return "the masters do not say which version they use: they are of an older release"
 	case u.cluster == 0:
-		return "no member of a cluster has answered with a version: only masters have one"
+		return "no member of a cluster has answered with a version: only nodes that keep a log together have one, masters or several nodes of the registry; " +
+			"where a node keeps it alone there is no upgrade to finish. Name a master of the cluster by -a (dkvctl -clusterInfo lists those that a node knows)"
 	case len(u.behind) > 0 && u.cluster >= u.target:
 		return fmt.Sprintf("there is no upgrade to finish; of an older release that does not say that it understands version %d: %s", u.target, strings.Join(u.behind, ", "))
 	case len(u.behind) > 0:
