@@ -94,8 +94,12 @@ func declarations(t *testing.T) []declared {
 		if err != nil {
 			return err
 		}
+		tables := make(map[string]string)
 		ast.Inspect(file, func(n ast.Node) bool {
-			if found := declaration(n); found.name != "" {
+			if variable, labels := table(n); variable != "" {
+				tables[variable] = labels
+			}
+			if found := declaration(n, tables); found.name != "" {
 				found.at = "internal/" + filepath.ToSlash(filepath.Dir(path))
 				all = append(all, found)
 			}
@@ -112,12 +116,40 @@ func declarations(t *testing.T) []declared {
 
 var metricName = regexp.MustCompile(`^dkv_[a-z0-9_]*[a-z0-9]$`)
 
-func declaration(n ast.Node) (d declared) {
+// table returns the variable that is given a new metrics.Table, and the labels of its metrics.
+func table(n ast.Node) (variable, labelled string) {
+	assign, is := n.(*ast.AssignStmt)
+	if !is || len(assign.Lhs) != 1 {
+		return "", ""
+	}
+	to, named := assign.Lhs[0].(*ast.Ident)
+	call, calls := assign.Rhs[0].(*ast.CallExpr)
+	if !named || !calls {
+		return "", ""
+	}
+	of, generic := call.Fun.(*ast.IndexExpr)
+	if !generic {
+		return "", ""
+	}
+	if made, is := of.X.(*ast.SelectorExpr); !is || made.Sel.Name != "NewTable" {
+		return "", ""
+	}
+	return to.Name, labels(call.Args[1:])
+}
+
+// declaration is the metric that a node declares, if it does; tables are the labels of those in
+// tables, by the variable.
+func declaration(n ast.Node, tables map[string]string) (d declared) {
 	switch n := n.(type) {
 	case *ast.CallExpr:
 		for i, arg := range n.Args {
 			if name := text(arg); metricName.MatchString(name) && i+1 < len(n.Args) && strings.Contains(text(n.Args[i+1]), " ") {
 				d = declared{name: name, help: text(n.Args[i+1]), labels: labels(n.Args[i+2:])}
+			}
+		}
+		if called, is := n.Fun.(*ast.SelectorExpr); is && d.name != "" {
+			if to, is := called.X.(*ast.Ident); is {
+				d.labels = cmp.Or(d.labels, tables[to.Name])
 			}
 		}
 	case *ast.CompositeLit:
