@@ -211,16 +211,34 @@ func (c *Cluster) balance(ctx context.Context) {
 		return
 	}
 	for sleep.For(ctx, balanceInterval) {
-		l, to := c.surplus()
-		if to == 0 {
-			continue
-		}
-		if err := l.TransferLeader(ctx, to); err != nil {
-			c.log.Debug("a leader was not moved", "vbucket", l.VBucket, "to", to, "error", err)
-			continue
-		}
-		c.log.Info("moved a leader to spread the load", "vbucket", l.VBucket, "to", to)
+		c.spread(ctx)
 	}
+}
+
+// spread moves one leader to a member that leads fewer, if there is such a member. One that stops
+// leads the fewest, and the last look may be older than its stop: it does not answer any more.
+func (c *Cluster) spread(ctx context.Context) {
+	l, to := c.surplus()
+	if to == 0 {
+		return
+	}
+	err := c.answersNow(ctx, to)
+	if err == nil {
+		err = l.TransferLeader(ctx, to)
+	}
+	if err != nil {
+		c.log.Debug("a leader was not moved", "vbucket", l.VBucket, "to", to, "error", err)
+		return
+	}
+	c.log.Info("moved a leader to spread the load", "vbucket", l.VBucket, "to", to)
+}
+
+// answersNow returns an error unless a member answers at this moment.
+func (c *Cluster) answersNow(ctx context.Context, id uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, watchCall)
+	defer cancel()
+	_, err := c.statusAt(ctx, c.first().Members()[id].Address)
+	return err
 }
 
 // surplus returns a vBucket that this node leads and a member that leads at least

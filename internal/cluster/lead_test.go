@@ -232,6 +232,20 @@ func TestSurplusLeavesWhatIsRestored(t *testing.T) {
 	}
 }
 
+// TestSurplusLeavesAStoppingMemberAlone: it has handed over what it led, and others have not missed
+// it yet.
+func TestSurplusLeavesAStoppingMemberAlone(t *testing.T) {
+	r := newRig(t, 2, 3)
+	n := r.node(1)
+	n.seen.Store(&map[uint64]sighting{2: {}})
+	if _, err := n.membership(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.stop(2)
+	n.spread(t.Context())
+	r.expectOwners(1, 1, 1)
+}
+
 // TestLeadersLeaveANodeWithoutTheRegistry: what a node leads that the registry does not answer goes to
 // members that it answers, as long as there is one that is no more behind than others.
 func TestLeadersLeaveANodeWithoutTheRegistry(t *testing.T) {

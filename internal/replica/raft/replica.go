@@ -351,23 +351,45 @@ func (r *Replica) keep(ctx context.Context) {
 // leaveTimeout bounds how long a replica that stops tries to hand over.
 const leaveTimeout = 2 * time.Second
 
+// leaveRounds is how often a replica that stops hands over. Other members may hand the log back:
+// they do not know yet that it stops, and by then it leads the least of all.
+const leaveRounds = 3
+
 // leave hands the log over, if this replica owns it, and stops. It stays a follower for a
 // moment: the next leader may first have to reconnect to another member, and until then
 // needs this one for a majority.
 func (r *Replica) leave(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, leaveTimeout)
-	defer cancel()
-	err := r.TransferLeader(limited, 0)
-	switch {
-	case err == nil:
-		select {
-		case <-time.After(r.transferTimeout() * 3 / 2):
-		case <-r.state.Closing():
+	for range leaveRounds {
+		limited, cancel := context.WithTimeout(ctx, leaveTimeout)
+		err := r.TransferLeader(limited, 0)
+		cancel()
+		if err != nil && !errors.Is(err, errNotLeader) && !errors.Is(err, errNoSuccessor) {
+			r.opts.Log.Warn("stopping without a successor", "vbucket", r.opts.VBucket, "error", err)
 		}
-	case !errors.Is(err, errNotLeader) && !errors.Is(err, errNoSuccessor):
-		r.opts.Log.Warn("stopping without a successor", "vbucket", r.opts.VBucket, "error", err)
+		if err != nil || !r.ledAgain() {
+			break
+		}
 	}
 	r.stop()
+}
+
+// ledAgain stays a follower for a moment, and reports whether the replica leads again by then.
+func (r *Replica) ledAgain() bool {
+	end := time.After(r.transferTimeout() * 3 / 2)
+	t := time.NewTicker(r.host.Timing().RTT / 2)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if id, _ := r.leads(); id == r.raft.Replica {
+				return true
+			}
+		case <-end:
+			return false
+		case <-r.state.Closing():
+			return false
+		}
+	}
 }
 
 // stop stops the replica in Dragonboat. It may be called again.

@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 func TestRaftReplicates(t *testing.T) {
@@ -123,6 +124,40 @@ func TestRaftShutdownHandsOver(t *testing.T) {
 	if n := next.keeper.Stats().WaitOuts; n != 0 {
 		t.Errorf("after a planned stop %d leases were waited out", n)
 	}
+	c.want("k", "v")
+}
+
+// TestRaftHandsOverAgainWhileItStops: a member that is handed the log while it stops gives it on,
+// rather than have the others miss it.
+func TestRaftHandsOverAgainWhileItStops(t *testing.T) {
+	slow := fastTiming
+	slow.Election = 100 // a stop takes longer, too
+	c := newCluster(t, 3, func(c *cluster) { c.timing = map[uint64]timing.Timing{1: slow, 2: slow, 3: slow} })
+	testkit.Eventually(t, "a member that stops is handed the log", func() bool {
+		c.put("k", "v")
+		stopping := c.owner()
+		stopping.stop()
+		handed := false
+		for ended := false; !ended && !handed; {
+			if next := c.owner(); next != stopping {
+				handed = next.TransferLeader(context.Background(), stopping.id) == nil
+			}
+			select {
+			case <-stopping.ran:
+				ended = true
+			case <-time.After(time.Millisecond):
+			}
+		}
+		<-stopping.ran
+		for _, n := range c.nodes {
+			if leader, _ := n.leads(); handed && n != stopping && leader == stopping.id {
+				t.Errorf("member %d stopped as the leader of member %d", stopping.id, n.id)
+			}
+		}
+		stopping.kill()
+		stopping.start()
+		return handed
+	})
 	c.want("k", "v")
 }
 
