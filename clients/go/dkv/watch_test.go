@@ -243,7 +243,11 @@ func TestWatchAfterAPromotion(t *testing.T) {
 	w := watch(t, ctx, c, "", must[Cursor](t)(c.Position(ctx)))
 	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
 	w.want("k")
-	both := c.topology.Load().masters
+	var both []*node
+	testkit.Eventually(t, "both masters have answered", func() bool {
+		both = c.topology.Load().masters
+		return len(both) == 2
+	})
 	cl.mu.Lock()
 	cl.nodes[1].own = "1-p"
 	cl.mu.Unlock()
@@ -254,8 +258,9 @@ func TestWatchAfterAPromotion(t *testing.T) {
 	for _, leads := range cl.nodes {
 		cl.lead(leads)
 		for own, want := range map[string]string{"1-p": "1-p", "2-q": ""} {
-			if f.at.History = own; f.ask(ctx, both) != want {
-				t.Errorf("of a watch in history %q: %q, want %q", own, f.ask(ctx, both), want)
+			f.at.History = own
+			if got := f.ask(ctx, both); got != want {
+				t.Errorf("of a watch in history %q: %q, want %q", own, got, want)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // What a linearizable read took for expired stays so with the next owner, whose
@@ -32,9 +33,13 @@ func TestExpiredStaysExpiredWithTheNextOwner(t *testing.T) {
 			}
 			x.kill()
 			y := c.owner()
-			if held, err := found(y, "lock"); err != nil || held {
-				t.Errorf("the next owner, member %d, finds the expired key: %v, %v", y.id, held, err)
-			}
+			testkit.Eventually(t, "the next owner is asked", func() bool {
+				held, err := found(y, "lock")
+				if held {
+					t.Errorf("the next owner, member %d, finds the expired key", y.id)
+				}
+				return err == nil
+			})
 		})
 	}
 }
