@@ -30,8 +30,8 @@ type Place interface {
 	// Client is among whom that is shared out which is scarce.
 	Client() Client
 	// Crowded reports whether the response would have to wait until the client takes others,
-	// so that it is too early to read what it is made of. AwaitRoom waits until it is not;
-	// its error says which limit is hit.
+	// so that it is too early to read what it is made of; of a stream, the first message.
+	// AwaitRoom waits until it is not; its error says which limit is hit.
 	Crowded() bool
 	AwaitRoom(ctx context.Context) error
 }

@@ -45,6 +45,8 @@ type call struct {
 	trace  kv.Trace
 	traced *kv.Trace
 	unary  *unaryCall // nil if it is none
+	// sends is true from the first message of a stream's response on.
+	sends atomic.Bool
 
 	// Under conn.mu: how many bytes and frames of the request have arrived and are held,
 	// when the last one arrived, and whether they were released.

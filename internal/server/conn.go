@@ -57,6 +57,8 @@ type conn struct {
 	// received is what requests hold, unwritten what responses hold, and stray what has
 	// arrived for calls that have ended, since the last Write returned.
 	received, unwritten, stray int64
+	// taken is how many bytes of responses were sent in all, as far as it matters for room.
+	taken int64
 	// written is how many bytes of responses were sent since the last look, slow how many
 	// looks in a row found few, and still for how long there were none.
 	written int64
@@ -210,6 +212,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.stray = 0 // by now the client has been told which calls have ended
 	c.written += int64(data)
+	if c.taken < c.calls.wire.perConnOut {
+		c.taken += int64(data)
+	}
 	c.mu.Unlock()
 	return n, err
 }

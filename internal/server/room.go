@@ -70,7 +70,7 @@ func (c *conn) fit(n int64) (limit string) {
 	switch {
 	case c.closed: // it goes nowhere, and is free at once
 		return ""
-	case c.unwritten > 0 && c.unwritten+n > w.perConnOut:
+	case c.full() || c.unwritten > 0 && c.unwritten+n > w.perConnOut:
 		return limitUnwritten
 	case w.held.Add(n) > w.limit && w.held.Load() > n: // one is always let in
 		w.held.Add(-n)
@@ -79,6 +79,14 @@ func (c *conn) fit(n int64) (limit string) {
 	c.unwritten += n
 	return ""
 }
+
+// mayLeave is what the responses may hold, by what the client has taken so far. The caller holds mu.
+func (c *conn) mayLeave() int64 {
+	return min(c.calls.wire.newConnOut+growth*c.taken, c.calls.wire.perConnOut)
+}
+
+// full reports whether the responses hold as much as they may. The caller holds mu.
+func (c *conn) full() bool { return c.unwritten >= c.mayLeave() }
 
 // give releases what was taken for a response that has been sent.
 func (c *conn) give(n int64) {
@@ -113,12 +121,12 @@ func (c *conn) grant() {
 // crowded reports whether another response would have to wait, so that it is too early to
 // make it.
 func (c *conn) crowded() bool {
-	if w := c.calls.wire; w.held.Load() < w.perConnOut/4 {
+	if w := c.calls.wire; w.held.Load() < w.newConnOut/4 {
 		return false // next to nothing waits, on any connection
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.queue) > 0 || c.unwritten >= c.calls.wire.perConnOut
+	return len(c.queue) > 0 || c.full()
 }
 
 // memoryPause is the time between two attempts to get memory that other connections hold.
@@ -205,23 +213,48 @@ func (c *conn) leave(t *turn) (limit string) {
 	return limit
 }
 
-// Crowded implements kv.Place: streams wait for their readers by themselves, and a call that
-// has taken room has it.
+// Crowded implements kv.Place: a stream that has begun to send waits for its reader by itself, and
+// a call that has taken room has it.
 func (k *call) Crowded() bool {
-	u := k.unary
-	return u != nil && u.conn != nil && u.method.repeatable && u.taken.Load() == 0 && u.conn.crowded()
+	switch u := k.unary; {
+	case k.conn == nil:
+		return false
+	case u == nil:
+		return !k.sends.Load() && k.conn.crowded()
+	default:
+		return u.method.repeatable && u.taken.Load() == 0 && u.conn.crowded()
+	}
 }
 
 // AwaitRoom implements kv.Place. The size of the response is not known yet: it is taken to be
 // that of the connection's last one that was counted.
 func (k *call) AwaitRoom(ctx context.Context) error {
 	u := k.unary
+	if u == nil {
+		return k.awaitTurn(ctx)
+	}
 	u.room.Lock() // several vBuckets may be read at once
 	defer u.room.Unlock()
 	if u.taken.Load() > 0 {
 		return nil
 	}
 	return u.awaitRoom(ctx, u.conn.usual())
+}
+
+// awaitTurn waits until a stream's connection has room for its first message. As when a message waits,
+// the reader is what is waited for, and the stream makes room for others if that takes long.
+func (k *call) awaitTurn(ctx context.Context) error {
+	if err := k.beginSend(); err != nil {
+		return err
+	}
+	limit := k.conn.await(ctx, countedFrom, k.excused)
+	if limit == "" {
+		k.conn.give(countedFrom) // the message has a size of its own
+	}
+	if err := k.endSend(); err != nil || limit == "" {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // awaitRoom reserves room for a response of n bytes that is yet to be made. It waits at most
@@ -251,5 +284,8 @@ func (u *unaryCall) awaitRoom(ctx context.Context, n int64) error {
 	if limit == limitMemory {
 		return memoryFull(c.wire.limit)
 	}
-	return noRoom("responses that this connection has not taken come to %d MiB, which is the limit; take them first, or use more connections (not applied)", c.wire.perConnOut>>20)
+	u.conn.mu.Lock()
+	most := u.conn.mayLeave()
+	u.conn.mu.Unlock()
+	return noRoom("responses that this connection has not taken come to %d MiB, which is the limit by what it took before; take them first, or use more connections (not applied)", most>>20)
 }

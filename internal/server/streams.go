@@ -233,6 +233,7 @@ func (s guardedStream) next(m any) error {
 // SendMsg implements grpc.ServerStream. The position to resume at is read while the
 // message waits, between beginSend and endSend.
 func (s guardedStream) SendMsg(m any) error {
+	s.call.sends.Store(true)
 	if err := s.call.beginSend(); err != nil {
 		return err
 	}

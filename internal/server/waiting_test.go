@@ -172,6 +172,7 @@ func TestMemoryOfOthersIsFound(t *testing.T) {
 		const n = 1 << 20
 		c := &conn{calls: &calls{wire: newWire(64<<20, 1<<20)}}
 		w := c.calls.wire
+		c.taken = w.perConnOut
 		w.held.Add(w.limit) // by others
 		brief, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -15,23 +15,31 @@ import (
 // are served, and responses until they are sent.
 type wire struct {
 	// limit bounds it for all connections, perConn the requests of one and
-	// perConnOut its responses.
-	limit, perConn, perConnOut int64
-	held                       atomic.Int64
+	// perConnOut its responses, which newConnOut bounds while the client has taken none.
+	limit, perConn, perConnOut, newConnOut int64
+	held                                   atomic.Int64
 
 	mu       sync.Mutex
 	searched time.Time // for something to end, without success
 }
 
-// leastOut is what the responses of a connection may hold, if the limit allows it.
-const leastOut = 64 << 20
+const (
+	// leastOut is what the responses of a connection may hold, if the limit allows it.
+	leastOut = 64 << 20
+	// firstOut is what they may hold before the client has taken any, and growth how much more for
+	// each byte that it has: a connection that takes nothing costs little. A client that takes what
+	// one stream sends may look at other things meanwhile: up to two messages of the stream are on
+	// their way then, and what the second is made of.
+	firstOut, growth = 4 << 20, 4
+)
 
 func newWire(limit int64, message int) *wire {
 	if limit <= 0 {
 		const unbounded = 1 << 62
-		return &wire{limit: unbounded, perConn: unbounded, perConnOut: leastOut}
+		return &wire{limit: unbounded, perConn: unbounded, perConnOut: leastOut, newConnOut: firstOut}
 	}
-	return &wire{limit: limit, perConn: limit / 2, perConnOut: max(min(leastOut, limit/4), 2*int64(message))}
+	out := max(min(leastOut, limit/4), 2*int64(message))
+	return &wire{limit: limit, perConn: limit / 2, perConnOut: out, newConnOut: min(firstOut, out, limit)}
 }
 
 const (
