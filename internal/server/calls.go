@@ -19,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/quota"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/tracing"
 )
 
@@ -202,9 +203,9 @@ func (c *calls) auditing(ctx context.Context, m *method, entry **audit.Entry) fu
 }
 
 // handle runs the handler of a stream. The context of an endless one ends when the server
-// drains.
+// drains, that of a lasting one when the requests that are under way then have been answered.
 func (c *calls) handle(srv any, s guardedStream, m *method, handler grpc.StreamHandler) error {
-	if !m.endless {
+	if !m.endless && !m.lasting {
 		return handler(srv, s)
 	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
@@ -212,12 +213,36 @@ func (c *calls) handle(srv any, s guardedStream, m *method, handler grpc.StreamH
 	go func() {
 		select {
 		case <-c.drained:
+			if m.lasting {
+				c.awaitAnswers(ctx)
+			}
 			cancel(errDrained)
 		case <-ctx.Done():
 		}
 	}()
 	s.ctx = ctx
+	if !m.endless { // its handler watches the context, also while it waits for a message
+		return handler(srv, s)
+	}
 	return handler(srv, endlessStream{s})
+}
+
+// answersLook is how often a server that drains looks whether requests are under way.
+const answersLook = 10 * time.Millisecond
+
+// awaitAnswers waits until no request is under way, or ctx ends. It looks twice, since one that
+// has waited for something else is not counted for a moment when that ends.
+func (c *calls) awaitAnswers(ctx context.Context) {
+	for none := 0; none < 2; {
+		if c.inFlight.taken.Load()+c.waiting.Load() > 0 {
+			none = 0
+		} else {
+			none++
+		}
+		if !sleep.For(ctx, answersLook) {
+			return
+		}
+	}
 }
 
 // errDrained is the cause with which the contexts of endless streams end.
@@ -250,6 +275,10 @@ func (c *calls) panicked(method string, p any) error {
 func endless(service, name string) bool {
 	return name == "InjectFault" || strings.HasPrefix(name, "Watch") || following(name) || strings.HasPrefix(service, "grpc.reflection.")
 }
+
+// lasting reports whether requests wait for what streams of a method carry, which its name tells:
+// changes to slaves, and that these have them.
+func lasting(name string) bool { return name == "StreamChanges" || name == "Confirm" }
 
 // following reports whether other nodes follow this one by a method, which its name tells.
 func following(name string) bool { return strings.HasPrefix(name, "Stream") }

@@ -32,6 +32,8 @@ type method struct {
 	// sends: the client sends a stream of messages.
 	sends   bool
 	endless bool
+	// lasting: requests under way wait for what its streams carry.
+	lasting bool
 	// following: its streams are those of nodes that follow this one.
 	following bool
 	// repeatable: serving a call twice changes nothing.
@@ -73,6 +75,7 @@ func newMethod(service string, m grpc.MethodInfo, qualified bool) *method {
 		streaming:  m.IsServerStream || m.IsClientStream,
 		sends:      m.IsClientStream,
 		endless:    endless(service, m.Name),
+		lasting:    lasting(m.Name),
 		following:  following(m.Name) || service == peerpb.Forwarding_ServiceDesc.ServiceName,
 		repeatable: repeatable(m.Name),
 		probe:      service == healthpb.Health_ServiceDesc.ServiceName,

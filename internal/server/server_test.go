@@ -10,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
@@ -187,6 +189,79 @@ func TestDrainDependsOnTheCause(t *testing.T) {
 	if err := <-running; status.Code(err) != codes.Unavailable {
 		t.Errorf("the running request: %v", err)
 	}
+}
+
+// slaved serves streams of changes and of confirmations until their contexts end.
+type slaved struct {
+	peerpb.UnimplementedStandbyServer
+	serverpb.UnimplementedDKVReplicationServer
+}
+
+func (slaved) Confirm(stream peerpb.Standby_ConfirmServer) error {
+	if err := stream.Send(&peerpb.Wanted{}); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return context.Cause(stream.Context())
+}
+
+func (slaved) StreamChanges(_ *serverpb.StreamChangesRequest, stream serverpb.DKVReplication_StreamChangesServer) error {
+	if err := stream.Send(&serverpb.GetChangesResponse{}); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return context.Cause(stream.Context())
+}
+
+// TestConfirmationsLastAsLongAsRequests: requests under way may wait when the server drains until a
+// slave has their changes. When they are answered, the streams of slaves do not hold up the stop.
+func TestConfirmationsLastAsLongAsRequests(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		register := o.Register
+		o.Register = func(to grpc.ServiceRegistrar) {
+			register(to)
+			peerpb.RegisterStandbyServer(to, slaved{})
+			serverpb.RegisterDKVReplicationServer(to, slaved{})
+		}
+		o.DrainTimeout = time.Hour
+	})
+	confirmations, err := peerpb.NewStandbyClient(r.conn).Confirm(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, err := serverpb.NewDKVReplicationClient(r.conn).StreamChanges(t.Context(), &serverpb.StreamChangesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	for name, recv := range map[string]func() error{
+		"confirmations": func() error { _, err := confirmations.Recv(); return err },
+		"changes":       func() error { _, err := changes.Recv(); return err },
+	} {
+		if err := recv(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		go func() { ended <- recv() }()
+	}
+	begun, release := r.service.hold()
+	running := r.call("k")
+	<-begun
+	r.stop()
+	select {
+	case err := <-ended:
+		t.Fatalf("a stream ended before the request: %v", err)
+	case <-time.After(10 * answersLook):
+	}
+	release()
+	if err := <-running; err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := <-ended; status.Code(err) != codes.Unavailable {
+			t.Errorf("a stream ended with %v", err)
+		}
+	}
+	<-r.ran
 }
 
 // TestReflectionStreamEndsAtDrain: it is open for as long as a client likes.

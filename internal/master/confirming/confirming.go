@@ -155,7 +155,7 @@ func (t *talk) tell(ctx context.Context, failed <-chan error) error {
 		case <-t.service.closing:
 			return errClosing
 		case <-ctx.Done():
-			return ended(ctx.Err())
+			return ended(context.Cause(ctx))
 		}
 	}
 }
