@@ -24,7 +24,7 @@ func TestRaftGoesOnAfterTheHostHasGrown(t *testing.T) {
 	n.kill()
 	layout := filepath.Join(n.path, "raft", "layout.json")
 	raw, err := os.ReadFile(layout)
-	if err != nil || string(raw) != `{"format":2,"workers":2,"logShards":1}`+"\n" {
+	if err != nil || string(raw) != `{"format":2,"workers":1,"logShards":1}`+"\n" {
 		t.Fatalf("the layout of a small host is %q, %v", raw, err)
 	}
 	c.size = host.Size{Cores: 32, Memory: 128 << 30, VBuckets: 40}

@@ -125,6 +125,7 @@ func Open(opts Options) (_ *Host, err error) {
 	c := h.config(layout)
 	opts.Size.tell(opts.Log, &c.Expert)
 	opts.Size.shortenQueues()
+	opts.Size.shareStreams()
 	switch h.nh, err = dragonboat.NewNodeHost(c); {
 	case h.storage.failed != nil:
 		return nil, h.storage.failed // which has nothing to do with the address

@@ -31,6 +31,9 @@ var entrySliceSize uint64
 //go:linkname minEntrySliceSize github.com/lni/dragonboat/v4/internal/raft.minEntrySliceSize
 var minEntrySliceSize uint64
 
+//go:linkname streamConnections github.com/lni/dragonboat/v4.streamConnections
+var streamConnections uint64
+
 // fullQueues is the greatest number of groups that all have queues of Dragonboat's own
 // lengths.
 const fullQueues = 16
@@ -75,3 +78,18 @@ func (s Size) shortenQueues() {
 func (q queueLength) of(vBuckets int) uint64 {
 	return min(max(q.full*fullQueues/uint64(vBuckets), q.lowest), q.full)
 }
+
+// dragonboatStreams is how many connections Dragonboat itself opens to each other host.
+var dragonboatStreams = streamConnections
+
+var streamsOnce sync.Once
+
+// shareStreams chooses how many connections carry the groups' messages to each other host. A
+// connection sends what its groups say at the same time in one write, and each write wakes its
+// receiver: on a small host these cost more than the messages. It affects the whole process,
+// and must be called before a host opens.
+func (s Size) shareStreams() {
+	streamsOnce.Do(func() { streamConnections = s.streams() })
+}
+
+func (s Size) streams() uint64 { return between(s.Cores/2, 1, int(dragonboatStreams)) }

@@ -15,6 +15,13 @@ func TestQueueLengthsAreDragonboats(t *testing.T) {
 	}
 }
 
+// A host with many cores keeps as many connections as the log's library opens itself.
+func TestStreamsAreDragonboats(t *testing.T) {
+	if dragonboatStreams != 4 {
+		t.Errorf("%d connections to each host: it has another meaning in this version of Dragonboat", dragonboatStreams)
+	}
+}
+
 // A few groups keep their queues, a thousand share the memory of a few.
 func TestManyGroupsHaveShortQueues(t *testing.T) {
 	for _, q := range queueLengths {

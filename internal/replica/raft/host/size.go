@@ -41,7 +41,7 @@ func (s Size) MaxInMemory() uint64 {
 
 // layout is the layout of a new log on this host. It stays as it is if the host grows.
 func (s Size) layout() layout {
-	return layout{Format: layoutFormat, LogShards: 1, Workers: between(s.Cores, 2, maxStepWorkers)}
+	return layout{Format: layoutFormat, LogShards: 1, Workers: between(s.Cores/2, 1, maxStepWorkers)}
 }
 
 // logDB is what Dragonboat compares of the log's storage.

@@ -16,14 +16,15 @@ func TestHostSizes(t *testing.T) {
 	for _, c := range []struct {
 		size                  Size
 		step, apply, snapshot uint64
+		streams               uint64
 		inMemory              uint64
 	}{
-		{Size{}, 2, 16, 4, 32 << 20},
-		{Size{Cores: 1, Memory: gib, VBuckets: 1}, 2, 2, 4, 32 << 20},
-		{Size{Cores: 2, Memory: 8 * gib, VBuckets: 8}, 2, 8, 4, 32 << 20},
-		{Size{Cores: 5, Memory: 64 * gib, VBuckets: 100}, 5, 64, 5, 32 << 20},
-		{Size{Cores: 64, Memory: 8 * gib, VBuckets: 64}, 16, 64, 16, 32 << 20},
-		{Size{Cores: 8, Memory: 32 * gib, VBuckets: 256}, 8, 64, 8, 256 << 20},
+		{Size{}, 1, 16, 4, 1, 32 << 20},
+		{Size{Cores: 1, Memory: gib, VBuckets: 1}, 1, 2, 4, 1, 32 << 20},
+		{Size{Cores: 2, Memory: 8 * gib, VBuckets: 8}, 1, 8, 4, 1, 32 << 20},
+		{Size{Cores: 5, Memory: 64 * gib, VBuckets: 100}, 2, 64, 5, 2, 32 << 20},
+		{Size{Cores: 64, Memory: 8 * gib, VBuckets: 64}, 16, 64, 16, 4, 32 << 20},
+		{Size{Cores: 8, Memory: 32 * gib, VBuckets: 256}, 4, 64, 8, 4, 256 << 20},
 	} {
 		t.Run(fmt.Sprintf("%+v", c.size), func(t *testing.T) {
 			l := c.size.layout()
@@ -33,6 +34,9 @@ func TestHostSizes(t *testing.T) {
 			e := c.size.engine(l)
 			if e.ExecShards != c.step || e.ApplyShards != c.apply || e.SnapshotShards != c.snapshot {
 				t.Errorf("workers %+v", e)
+			}
+			if got := c.size.streams(); got != c.streams {
+				t.Errorf("%d connections to each host", got)
 			}
 			if c.size.MaxInMemory() != c.inMemory {
 				t.Errorf("%d bytes in memory", c.size.MaxInMemory())
