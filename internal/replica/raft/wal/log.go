@@ -158,12 +158,24 @@ func (l *Log) SaveRaftState(updates []pb.Update, _ uint64) error {
 	if len(records) == 0 {
 		return nil
 	}
-	var q request
+	buf := encodings.Get().(*[]byte)
+	q := request{buf: (*buf)[:0]}
 	for i := range records {
 		q.add(&records[i])
 	}
-	return l.write(&q)
+	err := l.write(&q)
+	if cap(q.buf) <= maxPooled {
+		*buf = q.buf
+		encodings.Put(buf)
+	}
+	return err
 }
+
+// encodings are buffers for what is saved.
+var encodings = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooled is the size, in bytes, of the largest buffer that is kept for another call.
+const maxPooled = 256 << 10
 
 // record returns what an update has to be saved before it counts, or false if there is nothing.
 // The caller holds mu.
