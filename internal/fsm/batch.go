@@ -57,7 +57,7 @@ func (m *Machine) begin(entries []Entry) (*tx, error) {
 			}
 		}
 	}
-	tx.know(keys)
+	keys = tx.know(keys)
 	for i := range entries {
 		if c := entries[i].Command; c != nil && len(c.Mutations) > 0 && (c.Kind == command.CompareAndSet || c.Kind == command.Increment) {
 			cur := tx.known[string(c.Mutations[0].Key)]
@@ -93,17 +93,21 @@ type multiGetter interface {
 	MultiGet(storage.Space, [][]byte) ([][]byte, error)
 }
 
-// know makes known what readFrom fills.
-func (tx *tx) know(keys [][]byte) {
+// know makes known what readFrom fills, and returns the keys without repetitions: one that a
+// request names a hundred thousand times is read once.
+func (tx *tx) know(keys [][]byte) [][]byte {
 	s := &tx.m.scratch
 	s.keys = keys
 	olds := s.reserve(len(keys))
 	tx.known = s.known
-	for i, key := range keys {
+	each := keys[:0]
+	for _, key := range keys {
 		if tx.known[string(key)] == nil {
-			tx.known[string(key)] = &olds[i]
+			tx.known[string(key)] = &olds[len(each)]
+			each = append(each, key)
 		}
 	}
+	return each
 }
 
 // readFrom fills known with the current values of keys. They may come to far more than the

@@ -78,3 +78,37 @@ func TestOldValuesAreNotHeld(t *testing.T) {
 		x.expect(key, nil)
 	}
 }
+
+// countsKeys is an engine that counts the keys whose old values are asked for.
+type countsKeys struct {
+	storage.Engine
+	asked int
+}
+
+func (e *countsKeys) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
+	e.asked += len(keys)
+	return e.Engine.MultiGet(s, keys)
+}
+
+// TestOldValuesAreReadOnce: a request may name one key as often as it has room for, in one
+// command or several. All that it does to the key is in the change.
+func TestOldValuesAreReadOnce(t *testing.T) {
+	x := newFixture(t)
+	x.apply(write(putUntil("a", "1", 5), put("b", "1")))
+	engine := &countsKeys{Engine: x.m.engine}
+	x.m.engine = engine
+	x.apply(write(put("a", "2"), putUntil("b", "2", 7), put("a", "3"), put("c", "1")), write(putUntil("a", "4", 6), del("c"), del("c")))
+	if engine.asked != 3 {
+		t.Errorf("%d old values were read, of 3 keys", engine.asked)
+	}
+	x.expect("a", []byte("4"))
+	x.expect("b", []byte("2"))
+	x.expect("c", nil)
+	got, err := x.m.Changes(2, 10, 1<<20)
+	if err != nil || len(got.Changes) != 2 || len(got.Changes[0].Mutations) != 4 || len(got.Changes[1].Mutations) != 2 {
+		t.Errorf("changes %+v, %v", got, err)
+	}
+	if due, err := x.m.Expiring(x.clock+clockOf(100), 10); err != nil || len(due) != 2 {
+		t.Errorf("due: %v, %v", due, err)
+	}
+}

@@ -110,7 +110,7 @@ func (m *Machine) beginReplay(changes []kv.Change, old multiGetter) (*tx, error)
 			keys = append(keys, changes[i].Mutations[j].Key)
 		}
 	}
-	tx.know(keys)
+	keys = tx.know(keys)
 	if err := tx.readFrom(old, keys); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnread, m.note(err))
 	}

@@ -24,11 +24,16 @@ import (
 type Batch struct {
 	rep   []byte
 	count uint32
+	// spare and places are memory for Order.
+	spare  []byte
+	places []place
 }
 
 const (
 	batchHeader = 12
 	maxKept     = 4 << 20
+	// maxPlaces is the largest number of mutations for which the memory of Order is kept.
+	maxPlaces = 1 << 14
 
 	tagDelete           = 0x00
 	tagPut              = 0x01

@@ -49,6 +49,9 @@ var _ storage.Engine = (*Engine)(nil)
 // Kind returns "rocksdb".
 func (e *Engine) Kind() string { return Kind }
 
+// orderFrom is the number of mutations from which it is worth it to put them in order.
+const orderFrom = 128
+
 // Write implements storage.Engine. Batches of concurrent writers are merged
 // into one write, and one sync, of the log by RocksDB. After a failed Write or
 // Sync the engine only reads: what the log's file holds is not known then. It
@@ -62,6 +65,11 @@ func (e *Engine) Write(b *storage.Batch, sync bool) error {
 			return e.Sync()
 		}
 		return nil
+	}
+	if b.Count() >= orderFrom {
+		if err := b.Order(); err != nil {
+			return err
+		}
 	}
 	rep := b.Rep()
 	var flag C.int

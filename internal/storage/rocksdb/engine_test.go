@@ -313,3 +313,25 @@ func TestClosed(t *testing.T) {
 		t.Errorf("second Close: %v", err)
 	}
 }
+
+// TestLargeBatchesAreOrdered: what a batch names again and again is written once, and last.
+func TestLargeBatchesAreOrdered(t *testing.T) {
+	e, err := Open(Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var b storage.Batch
+	for i := range 10 * orderFrom {
+		b.Put(storage.Data, fmt.Append(nil, (i*7)%10), fmt.Append(nil, i))
+	}
+	if err := e.Write(&b, true); err != nil || b.Count() != 10 {
+		t.Errorf("%d of 10 keys are written, %v", b.Count(), err)
+	}
+	for i := range 10 {
+		want := fmt.Sprint(10*orderFrom - 10 + (i*3)%10) // 7*3 = 21
+		if got, found, err := e.Get(storage.Data, fmt.Append(nil, i)); !found || err != nil || string(got) != want {
+			t.Errorf("key %d is %q, want %q, %v", i, got, want, err)
+		}
+	}
+}
