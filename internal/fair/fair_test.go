@@ -61,6 +61,44 @@ func TestPlacesAreSharedOut(t *testing.T) {
 	})
 }
 
+// Who needs many places gets them in its turn, though others that need fewer come all the
+// time, and all that there are if it needs more. Who gives up does not hold up those behind.
+func TestManyPlacesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(4)
+		enter := func(served chan string, name string, n int) context.CancelFunc {
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				if g.EnterAs(ctx, client("192.0.2.1", uint64(name[0])), n) == nil {
+					served <- name
+				}
+			}()
+			synctest.Wait()
+			return cancel
+		}
+		served := make(chan string, 10)
+		enter(served, "a", 3)
+		enter(served, "large", 100)
+		enter(served, "b", 1)
+		if <-served; len(served) != 0 {
+			t.Fatalf("%q came before one that waits", <-served)
+		}
+		g.LeaveAs(3)
+		if got := <-served; got != "large" || g.TryEnterAs(1) {
+			t.Fatalf("%q is in, with room besides: %d", got, g.free)
+		}
+		g.LeaveAs(100)
+		if got := <-served; got != "b" || g.free != 3 {
+			t.Fatalf("%q is in, %d free", got, g.free)
+		}
+		giveUp := enter(served, "huge", 4)
+		enter(served, "c", 3)
+		if giveUp(); <-served != "c" || g.free != 0 || !g.hosts.none() {
+			t.Fatalf("%d free, nobody waits: %v", g.free, g.hosts.none())
+		}
+	})
+}
+
 // Who gives up waiting leaves no trace, and a place that was given just then is kept.
 func TestWaitingIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -117,7 +155,7 @@ func BenchmarkCrowd(b *testing.B) {
 		b.Run(fmt.Sprint(crowd), func(b *testing.B) {
 			g := New(0)
 			for i := range crowd {
-				g.wait(client("192.0.2.1", uint64(i)))
+				g.wait(client("192.0.2.1", uint64(i)), 1)
 			}
 			ended, cancel := context.WithCancel(b.Context())
 			cancel()
@@ -125,7 +163,7 @@ func BenchmarkCrowd(b *testing.B) {
 				if err := g.Enter(ended, client("192.0.2.2", uint64(i))); err == nil {
 					b.Fatal("there was a place")
 				}
-				g.wait(client("192.0.2.1", uint64(crowd+i)))
+				g.wait(client("192.0.2.1", uint64(crowd+i)), 1)
 				g.Leave()
 			}
 		})

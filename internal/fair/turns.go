@@ -22,12 +22,11 @@ func (t *turns[K, V]) get(k K, made func() V) V {
 	return at.Value.(V)
 }
 
-// next returns whose turn it is, of at least one, and makes it the last.
-func (t *turns[K, V]) next() V {
-	at := t.order.Front()
-	t.order.MoveToBack(at)
-	return at.Value.(V)
-}
+// first returns whose turn it is, of at least one.
+func (t *turns[K, V]) first() V { return t.order.Front().Value.(V) }
+
+// pass makes the first one the last.
+func (t *turns[K, V]) pass() { t.order.MoveToBack(t.order.Front()) }
 
 // drop forgets a value.
 func (t *turns[K, V]) drop(k K) {

@@ -11,7 +11,7 @@ type Phase uint8
 
 // The phases of a mutation and of a read, in their order. A request has some of them.
 const (
-	// Queue: until it was admitted and had arrived, and for its turn in a log of one node.
+	// Queue: until it was admitted and had arrived, and for its turn in the log.
 	Queue Phase = iota
 	// Forward: at another node, which logs its phases itself.
 	Forward

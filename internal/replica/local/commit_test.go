@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -274,15 +275,15 @@ func TestQueueIsBounded(t *testing.T) {
 		defer release()
 		r.ProposeAll(t.Context(), replicatest.Put("first", "1"))
 		<-begun
-		big := strings.Repeat("v", local.MaxQueued/2)
-		waiting := r.ProposeAll(t.Context(), replicatest.Put("a", big))
-		synctest.Wait()
-		_, err := r.Propose(t.Context(), replicatest.Put("b", big))
-		replicatest.WantError(t, err, kv.Exhausted, kv.NotApplied)
-		release()
-		if o := waiting()[0]; o.Err != nil {
-			t.Error(o.Err)
+		// What callers have withdrawn stays until the committer comes to it.
+		big := strings.Repeat("v", local.MaxQueued/2-1000)
+		for _, want := range []kv.Kind{kv.Unavailable, kv.Unavailable, kv.Exhausted} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := r.Propose(ctx, replicatest.Put("b", big))
+			cancel()
+			replicatest.WantError(t, err, want, kv.NotApplied)
 		}
+		release()
 		r.MustPut("b", "there is room again")
 	})
 }
@@ -346,4 +347,31 @@ func TestKindOf(t *testing.T) {
 			t.Errorf("kindOf(%v) = %d, want %d", c.err, got, c.want)
 		}
 	}
+}
+
+// TestLargeCommandsWaitInFrontOfTheQueue has a large command wait for its turn while another
+// one is written. Small ones wait only in the queue.
+func TestLargeCommandsWaitInFrontOfTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicatest.RunNode(t)
+		large := replicatest.Put("large", strings.Repeat("v", 9<<20))
+		begun, release := r.HoldWrites()
+		first := r.ProposeAll(t.Context(), large)
+		<-begun
+		for _, w := range []struct {
+			c    *command.Command
+			kind kv.Kind
+		}{{large, kv.Exhausted}, {replicatest.Put("small", "v"), kv.Unavailable}} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := r.Propose(ctx, w.c)
+			cancel()
+			if kv.KindOf(err) != w.kind || kv.OutcomeOf(err) != kv.NotApplied {
+				t.Errorf("a command of %d bytes: %v", w.c.Size(), err)
+			}
+		}
+		release()
+		if o := first()[0]; o.Err != nil {
+			t.Error(o.Err)
+		}
+	})
 }

@@ -33,6 +33,8 @@ type Replica struct {
 	state *state.Store
 	limit storage.BatchLimit
 	queue *queue
+	// proposals bounds what waits in the queue and is being written.
+	proposals *state.Proposals
 	// cures says of a restore that the state which it replaces has failed, so that nothing more
 	// is written to it.
 	cures atomic.Bool
@@ -56,6 +58,7 @@ func Open(opts Options) (*Replica, error) {
 	l := &Replica{
 		limit:     opts.BatchLimit,
 		queue:     newQueue(),
+		proposals: state.NewProposals(),
 		exclusive: make(chan func()),
 	}
 	var err error
@@ -167,14 +170,20 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	if err := l.admit(ctx, c, size); err != nil {
 		return command.Result{}, err
 	}
+	turn, err := l.proposals.Begin(ctx, c, time.Time{})
+	if err != nil {
+		return command.Result{}, err
+	}
 	trace := kv.TraceOf(ctx)
 	begin := trace.Start()
 	p := l.queue.proposal(c, size)
 	if err := l.queue.push(p); err != nil {
+		turn.End()
 		return command.Result{}, err
 	}
 	select {
 	case <-p.done:
+		turn.End()
 		trace.Add(kv.Queue, begin, p.begun)
 		trace.Since(kv.Commit, p.begun)
 		res, err := l.queue.settle(p)
@@ -183,23 +192,26 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		}
 		return l.state.Answer(ctx, c, res)
 	case <-ctx.Done():
-		return l.giveUp(ctx, c, p)
+		return l.giveUp(ctx, c, p, turn)
 	}
 }
 
 // giveUp ends a proposal whose caller no longer waits.
-func (l *Replica) giveUp(ctx context.Context, c *command.Command, p *proposal) (command.Result, error) {
+func (l *Replica) giveUp(ctx context.Context, c *command.Command, p *proposal, turn state.Turn) (command.Result, error) {
 	if p.state.CompareAndSwap(queued, abandoned) {
+		turn.End()
 		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation was still waiting: %w", ctx.Err())
 	}
 	select {
 	case <-p.done: // it was answered at the same moment
+		turn.End()
 		res, err := l.queue.settle(p)
 		if err != nil {
 			return res, err
 		}
 		return l.state.Answer(ctx, c, res)
 	default:
+		turn.End()
 		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
 			fmt.Errorf("the mutation was being written: %w", ctx.Err()))
 	}

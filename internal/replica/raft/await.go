@@ -20,8 +20,9 @@ var errDeposed = errors.New("this node no longer leads the log; ask another one"
 // await waits until a command that Dragonboat has taken is applied here, at most for
 // patience: Dragonboat's own limit does not end a wait for a disk that hangs. The command of
 // a leader does not wait much longer than the leadership lasts: a member that is cut off
-// would not learn the outcome until it is back, while the others serve its caller.
-func (r *Replica) await(ctx context.Context, rs *dragonboat.RequestState, asLeader bool, patience time.Duration) (command.Result, error) {
+// would not learn the outcome until it is back, while the others serve its caller. If it is
+// given up, left is the request.
+func (r *Replica) await(ctx context.Context, rs *dragonboat.RequestState, asLeader bool, patience time.Duration) (_ command.Result, left *dragonboat.RequestState, _ error) {
 	limit := time.Now().Add(patience)
 	timer := time.NewTimer(min(patience, leaderLook))
 	defer timer.Stop()
@@ -32,7 +33,7 @@ func (r *Replica) await(ctx context.Context, rs *dragonboat.RequestState, asLead
 		case done := <-rs.ResultC():
 			res, err := r.outcome(&done)
 			rs.Release()
-			return res, err
+			return res, nil, err
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-timer.C:
@@ -48,7 +49,7 @@ func (r *Replica) await(ctx context.Context, rs *dragonboat.RequestState, asLead
 			timer.Reset(min(left, leaderLook))
 		}
 	}
-	return command.Result{}, kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the mutation was being replicated: %w", err))
+	return command.Result{}, rs, kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the mutation was being replicated: %w", err))
 }
 
 // deposal is the time for which a replica has not led the log, as the looks of a command that

@@ -30,21 +30,44 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		return (group{r}).propose(ctx, c)
 	}
 	c = r.lowered(c)
-	trace := kv.TraceOf(ctx)
 	limit := time.Now().Add(r.raft.Timeout)
+	turn, err := r.proposals.Begin(ctx, c, limit)
+	if err != nil {
+		return command.Result{}, err
+	}
+	res, left, err := r.inTurn(ctx, c, limit)
+	if left != nil && turn.Large() {
+		go func() { // the log has it still, and what comes next would wait for it
+			<-left.ResultC()
+			left.Release()
+			turn.End()
+		}()
+	} else {
+		turn.End()
+	}
+	if err != nil {
+		return command.Result{}, err
+	}
+	return r.state.Answer(ctx, c, res)
+}
+
+// inTurn proposes a command that has room in the log, in each epoch until one takes it. If it
+// is given up while the log has it, left is the request.
+func (r *Replica) inTurn(ctx context.Context, c *command.Command, limit time.Time) (res command.Result, left *dragonboat.RequestState, err error) {
+	trace := kv.TraceOf(ctx)
 	for {
 		begin := trace.Start()
 		epoch, err := r.epoch(ctx, limit)
 		if err != nil {
-			return command.Result{}, err
+			return command.Result{}, nil, err
 		}
 		if err := r.state.AdmitAnswer(ctx, c); err != nil {
-			return command.Result{}, err
+			return command.Result{}, nil, err
 		}
 		taken := trace.Start()
 		c.Fence = epoch
 		r.state.Stamp(c, r.state.Clock(r.state.Machine()))
-		res, err := r.append(ctx, c, time.Until(limit))
+		res, left, err := r.appendOrLeave(ctx, c, time.Until(limit))
 		trace.Add(kv.LeaseWait, begin, taken)
 		if err == nil {
 			r.moments.trace(trace, taken, res.Index-r.state.Machine().Base())
@@ -53,20 +76,20 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		}
 		switch {
 		case err != nil:
-			return command.Result{}, err
+			return command.Result{}, left, err
 		case res.Code == command.Fenced:
 			// Certainly not applied: it is proposed again in the next epoch, if that is
 			// ours.
 			r.keeper.Fenced(epoch)
 			continue
 		case res.Code == command.Sealed:
-			return command.Result{}, replica.Sealed(r.state.Machine().Sealed())
+			return command.Result{}, nil, replica.Sealed(r.state.Machine().Sealed())
 		case res.Code == command.Restoring:
-			return command.Result{}, replica.ErrRestoring
+			return command.Result{}, nil, replica.ErrRestoring
 		case res.Code == command.Paused:
-			return command.Result{}, replica.ErrPaused
+			return command.Result{}, nil, replica.ErrPaused
 		}
-		return r.state.Answer(ctx, c, res)
+		return res, nil, nil
 	}
 }
 
@@ -170,25 +193,33 @@ const maxPooled = 64 << 10
 
 // append appends c to the log and waits until it is applied here, at most for patience.
 func (r *Replica) append(ctx context.Context, c *command.Command, patience time.Duration) (command.Result, error) {
+	res, _, err := r.appendOrLeave(ctx, c, patience)
+	return res, err
+}
+
+// appendOrLeave is append. If it waits no longer while the log has the command, left is the
+// request.
+func (r *Replica) appendOrLeave(ctx context.Context, c *command.Command, patience time.Duration) (res command.Result, left *dragonboat.RequestState, err error) {
 	if err := r.admitFormat(c); err != nil {
-		return command.Result{}, err
+		return command.Result{}, nil, err
 	}
 	buf := encodings.Get().(*[]byte)
 	*buf = c.Append((*buf)[:0])
 	command.ForLog(*buf, r.Format())
-	rs, err := r.submit(ctx, *buf, patience)
+	rs, err := r.submit(*buf, patience)
 	if cap(*buf) <= maxPooled {
 		encodings.Put(buf)
 	}
 	if err != nil {
-		return command.Result{}, err
+		return command.Result{}, nil, err
 	}
 	return r.await(ctx, rs, c.Kind.Fenced(), patience)
 }
 
 // submit hands an encoded command to Dragonboat. An error means that it was not proposed.
-func (r *Replica) submit(ctx context.Context, encoded []byte, patience time.Duration) (rs *dragonboat.RequestState, err error) {
-	timeout := r.within(ctx, patience)
+func (r *Replica) submit(encoded []byte, patience time.Duration) (rs *dragonboat.RequestState, err error) {
+	// Not less if the caller has less: who gives up has to see how long the log has it.
+	timeout := max(patience, 2*r.host.Timing().RTT)
 	err = r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
 		rs, err = nh.Propose(r.session, encoded, timeout)
 		return err
@@ -207,9 +238,8 @@ func (r *Replica) submit(ctx context.Context, encoded []byte, patience time.Dura
 
 // timeout is how long Dragonboat may keep a request. It counts in round trips, and rejects
 // less than one.
-func (r *Replica) timeout(ctx context.Context) time.Duration { return r.within(ctx, r.raft.Timeout) }
-
-func (r *Replica) within(ctx context.Context, left time.Duration) time.Duration {
+func (r *Replica) timeout(ctx context.Context) time.Duration {
+	left := r.raft.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		left = min(left, time.Until(deadline))
 	}

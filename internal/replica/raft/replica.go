@@ -84,6 +84,8 @@ type Replica struct {
 	session *client.Session
 	keeper  *lease.Keeper
 	clock   lease.Clock
+	// proposals bounds what is on its way through the log.
+	proposals *state.Proposals
 	// applier applies the log; nil while nothing may be applied.
 	applier atomic.Pointer[machine]
 	// empty reports that the replica has nothing of its log yet.
@@ -156,9 +158,10 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 		clock: lease.SystemClock{},
 		// An on-disk state machine has no sessions; our own request ids identify retries.
 		// The id here only distinguishes this process's proposals from those of others.
-		session:  &client.Session{ShardID: opts.Shard, ClientID: rand.Uint64() | 1},
-		removed:  make(chan struct{}),
-		retiring: make(chan struct{}),
+		session:   &client.Session{ShardID: opts.Shard, ClientID: rand.Uint64() | 1},
+		proposals: state.NewProposals(),
+		removed:   make(chan struct{}),
+		retiring:  make(chan struct{}),
 	}
 	r.opened = r.clock.Now()
 	r.moments.init(opts.VBuckets)

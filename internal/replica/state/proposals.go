@@ -1,0 +1,80 @@
+package state
+
+import (
+	"context"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fair"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Proposals bounds what is on its way through a log at once. A log is one queue: a command
+// waits until all before it have been written, sent and applied, whoever proposed them. So a
+// client with a few large ones in it makes all others wait for seconds. Those that find no
+// room wait in front of the log instead, where clients take turns. What keeps a log busy has
+// room: beyond that a longer queue is only a longer wait.
+//
+// Commands are measured by what applying them costs, which covers both large values and
+// many small pairs. Small ones have room of their own, so that they never wait for large ones
+// that wait: at most for those that are in the log.
+type Proposals struct{ small, large *fair.Gate }
+
+const (
+	// smallCost is what a small command costs at most, in bytes of fsm.BatchCost.
+	smallCost = 32 << 10
+	// smallRoom and largeRoom are what all small commands in the log may cost together, and
+	// all others. A single one may cost more.
+	smallRoom, largeRoom = 4 << 20, 8 << 20
+)
+
+// NewProposals makes the bound of a log.
+func NewProposals() *Proposals {
+	return &Proposals{small: fair.New(smallRoom), large: fair.New(largeRoom)}
+}
+
+// Turn is the room that a command has in the log. The zero Turn is that of a command which
+// needs none.
+type Turn struct {
+	of   *fair.Gate
+	cost int
+}
+
+// Large reports whether the command is one that others notice.
+func (t Turn) Large() bool { return t.cost > smallCost }
+
+// End gives the room back, once the command has been applied or certainly never will be.
+func (t Turn) End() {
+	if t.of != nil {
+		t.of.LeaveAs(t.cost)
+	}
+}
+
+// Begin waits until there is room for a command, at most until limit if that is not zero. Its
+// error means that the command was not proposed. Commands about the log itself do not wait.
+func (p *Proposals) Begin(ctx context.Context, c *command.Command, limit time.Time) (Turn, error) {
+	if ConcernsLog(c) {
+		return Turn{}, nil
+	}
+	cost, _ := fsm.BatchCost(c)
+	t := Turn{of: p.small, cost: cost}
+	if t.Large() {
+		t.of = p.large
+	}
+	if t.of.TryEnterAs(cost) {
+		return t, nil
+	}
+	trace := kv.TraceOf(ctx)
+	defer trace.Since(kv.Queue, trace.Start())
+	waiting := ctx
+	if !limit.IsZero() {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithDeadline(ctx, limit)
+		defer cancel()
+	}
+	if err := t.of.EnterAs(waiting, kv.PlaceOf(ctx).Client(), cost); err != nil {
+		return Turn{}, kv.Errorf(kv.Exhausted, "the mutation waited for others in front of the log: %w; slow down and retry", err)
+	}
+	return t, nil
+}

@@ -1,0 +1,96 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// from is a place of a client's.
+type from struct {
+	kv.Place
+	client kv.Client
+}
+
+func (f from) Client() kv.Client { return f.client }
+
+// write is a command that sets a key to a value of some length.
+func write(length int) *command.Command {
+	return &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte("k"), Value: make([]byte, length)}}}
+}
+
+// Large commands of a client fill the log only so far. Those that wait take turns with other
+// clients', while small ones and those about the log do not wait at all. One that gives up
+// waiting was not proposed.
+func TestProposalsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewProposals()
+		begun := make(chan string, 20)
+		var turns []Turn
+		propose := func(ctx context.Context, host byte, c *command.Command) {
+			ctx = context.WithValue(ctx, kv.PlaceKey{}, from{client: kv.Client{Host: netip.AddrFrom4([4]byte{192, 0, 2, host})}})
+			go func() {
+				turn, err := p.Begin(ctx, c, time.Time{})
+				if err != nil {
+					begun <- fmt.Sprint(host, kv.KindOf(err), kv.OutcomeOf(err))
+					return
+				}
+				begun <- fmt.Sprint(host)
+				turns = append(turns, turn)
+			}()
+			synctest.Wait()
+		}
+		next := func() (out string) {
+			turns[0].End()
+			turns = turns[1:]
+			synctest.Wait()
+			for len(begun) > 0 {
+				out += " " + <-begun
+			}
+			return out
+		}
+		for range 4 {
+			propose(t.Context(), 1, write(largeRoom))
+		}
+		if <-begun; len(begun) > 0 {
+			t.Fatal("the log has two commands each of which fills it")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		propose(ctx, 3, write(largeRoom))
+		cancel()
+		if got, want := <-begun, fmt.Sprint(3, kv.Exhausted, kv.NotApplied); got != want {
+			t.Errorf("one that gives up: %s, want %s", got, want)
+		}
+		propose(t.Context(), 2, write(largeRoom))
+		var order []string
+		for range 4 {
+			order = append(order, next())
+		}
+		if want := []string{" 1", " 2", " 1", " 1"}; !slices.Equal(order, want) {
+			t.Errorf("begun by %q, want %q", order, want)
+		}
+		propose(t.Context(), 4, write(1000))
+		propose(t.Context(), 4, &command.Command{Kind: command.Tick})
+		if len(begun) != 2 {
+			t.Errorf("%d of a small command and a tick do not wait", len(begun))
+		}
+		// Small ones wait for one another only.
+		const each = smallCost / 4
+		for range smallRoom/each + 1 {
+			propose(t.Context(), 5, write(each))
+		}
+		if n := len(begun) - 2; n < 1 || n > smallRoom/each {
+			t.Errorf("%d small commands are in the log, of %d that fill it", n, smallRoom/each)
+		}
+		for len(turns) > 0 {
+			next()
+		}
+	})
+}
