@@ -44,8 +44,9 @@ type node struct {
 
 // The nodes' memory settings. They are small, so that a node which takes more is noticed.
 const (
-	inFlight   = 64 << 20
-	blockCache = 64 << 20
+	inFlight    = 64 << 20
+	blockCache  = 64 << 20
+	writeBuffer = 16 << 20
 )
 
 // newField starts what a kind of target needs.
@@ -150,7 +151,7 @@ func (f *field) launch(name string, args ...string) *node {
 	n := &node{name: name, log: filepath.Join(f.dir, name+".log"), grpc: at[0], http: at[1]}
 	flags := []string{
 		"--node-name", name, "--db-folder", filepath.Join(f.dir, name), "--listen-addr", n.grpc, "--http-listen-addr", n.http,
-		"--max-memory-in-flight", fmt.Sprint(inFlight), "--block-cache-size", fmt.Sprint(blockCache), "--write-buffer-size", "16MiB",
+		"--max-memory-in-flight", fmt.Sprint(inFlight), "--block-cache-size", fmt.Sprint(blockCache), "--write-buffer-size", fmt.Sprint(writeBuffer),
 		"--changelog-max-bytes", "64MiB", "--stream-stall-timeout", "20s", "--pprof",
 	}
 	switch {
