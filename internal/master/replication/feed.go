@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -17,13 +16,6 @@ import (
 const (
 	// streamHeartbeat is the longest time without a message.
 	streamHeartbeat = 400 * time.Millisecond
-	// streamPace is the least time between two reads of the log. Under load it lets changes
-	// gather; it is also the longest that a follower waits for a change because of it.
-	streamPace = 2 * time.Millisecond
-	// watchPace is how much of the pace of watches each of them adds: all of them read every
-	// change, whatever each waits for, so that a thousand would take the processors at a hundred
-	// writes a second.
-	watchPace = 50 * time.Microsecond
 	// aheadPatience is how long a node that lags behind a follower has to catch up: another
 	// node may have served the follower some milliseconds ago.
 	aheadPatience = 200 * time.Millisecond
@@ -47,8 +39,8 @@ type feed struct {
 	send func(c *fsm.Changes, age time.Duration) error
 	// share counts what is being sent.
 	share share
-	// watches are how many watches there are, of which the feed is one; nil if it is none.
-	watches *atomic.Int64
+	// among are the readers that share the processors with the feed; nil if none do.
+	among *readers
 
 	history string
 	// line is that of the state which is read; nil before the first read.
@@ -69,6 +61,10 @@ func (f *feed) run(ctx context.Context, history string) error {
 		return err
 	}
 	defer f.share.end()
+	client := kv.PlaceOf(ctx).Client()
+	if f.among != nil {
+		defer f.among.enter(client)()
+	}
 	f.resume = f.next
 	kv.PlaceOf(ctx).Resumable(func() kv.Resume {
 		return kv.Resume{kv.ResumeChange: strconv.FormatUint(f.resume, 10)}
@@ -83,7 +79,7 @@ func (f *feed) run(ctx context.Context, history string) error {
 		if err := f.tell(&c, age); err != nil {
 			return err
 		}
-		if err := f.await(ctx); err != nil {
+		if err := f.await(ctx, f.among.pace(client)); err != nil {
 			return ended(ctx, err)
 		}
 	}
@@ -178,8 +174,8 @@ func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 
 // await returns when next is applied, but not earlier than the pace allows, or when the next
 // heartbeat is due.
-func (f *feed) await(ctx context.Context) error {
-	if pause := f.pace() - time.Since(f.looked); pause > 0 && !sleep.For(ctx, pause) {
+func (f *feed) await(ctx context.Context, pace time.Duration) error {
+	if pause := pace - time.Since(f.looked); pause > 0 && !sleep.For(ctx, pause) {
 		return ctx.Err()
 	}
 	limited, cancel := context.WithDeadline(ctx, f.sent.Add(streamHeartbeat))
@@ -189,14 +185,6 @@ func (f *feed) await(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// pace is the least time between two reads of the log.
-func (f *feed) pace() time.Duration {
-	if f.watches == nil {
-		return streamPace
-	}
-	return max(streamPace, time.Duration(f.watches.Load())*watchPace)
 }
 
 // ended is the error with which a stream ends after err: the context's reason if that has

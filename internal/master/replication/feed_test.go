@@ -241,22 +241,24 @@ func TestFilteredFeedIsPaced(t *testing.T) {
 	})
 }
 
-// TestManyWatchesReadAsMuchAsFew: each reads all changes, whatever it waits for.
-func TestManyWatchesReadAsMuchAsFew(t *testing.T) {
-	for watches, pace := range map[int64]time.Duration{1: streamPace, 40: streamPace, 400: 10 * streamPace} {
+// TestManyReadersReadAsMuchAsFew: each reads all changes, whatever it waits for.
+func TestManyReadersReadAsMuchAsFew(t *testing.T) {
+	for n, pace := range map[int]time.Duration{1: streamPace, 10: streamPace, 100: 10 * streamPace} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), time.Second)
 			defer stop()
 			b := &busy{stop: stop, waits: func() {}}
-			var n atomic.Int64
-			n.Store(watches)
-			f := feed{v: route.VBucket{Replica: b}, next: 1, keep: func(*kv.Mutation) bool { return false }, watches: &n}
+			among := newReaders(2)
+			for range n - 1 {
+				defer among.enter(kv.Client{})()
+			}
+			f := feed{v: route.VBucket{Replica: b}, next: 1, keep: func(*kv.Mutation) bool { return false }, among: among}
 			f.send = func(*fsm.Changes, time.Duration) error { return nil }
 			if err := f.run(ctx, ""); !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
 			}
 			if paced := int(time.Second / pace); b.reads > paced+5 || b.reads < paced/2 {
-				t.Errorf("%d watches: one looks %d times in a second", watches, b.reads)
+				t.Errorf("%d streams: one looks %d times in a second", n, b.reads)
 			}
 		})
 	}

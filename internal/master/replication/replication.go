@@ -24,7 +24,7 @@ type Service struct {
 	followers *followers
 	snapshots *snapshots
 	transit   transit
-	watches   atomic.Int64
+	reading   reading
 	making    *fair.Gate // of chunks of snapshots
 	// listing holds a token while a call changes the list of slaves, because a change
 	// depends on what is listed.
@@ -38,12 +38,15 @@ type Service struct {
 func New(k *route.Keyspace, r *route.Router) *Service {
 	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), making: fair.New(chunksAtOnce), listing: make(chan struct{}, 1), listenFor: listenFor}
 	s.listens()
+	var names []string
 	for _, v := range k.All() {
+		names = append(names, v.Name)
 		// Not every replica reopens its storage.
 		if waits, ok := v.Replica.(interface{ WhenHeldUp(func()) }); ok {
 			waits.WhenHeldUp(func() { s.snapshots.evict(v.Name) })
 		}
 	}
+	s.reading = newReading(names)
 	return s
 }
 

@@ -17,7 +17,7 @@ func (s *Service) StreamChanges(r *serverpb.StreamChangesRequest, stream grpc.Se
 	if err != nil {
 		return err
 	}
-	f := feed{v: v, next: max(r.GetFromChangeNumber(), 1), prompt: true, share: share{of: &s.transit}}
+	f := feed{v: v, next: max(r.GetFromChangeNumber(), 1), prompt: true, share: share{of: &s.transit}, among: s.reading.followers[v.Name]}
 	f.send = func(c *fsm.Changes, age time.Duration) error {
 		if err := sendChanges(stream, c, age, encoding{requests: r.GetWithRequests(), zstd: r.GetAcceptZstd()}); err != nil {
 			return err
@@ -37,9 +37,7 @@ func (s *Service) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.Serv
 	if err != nil {
 		return err
 	}
-	s.watches.Add(1)
-	defer s.watches.Add(-1)
-	f := feed{v: v, next: r.GetFromChangeNumber(), share: share{of: &s.transit}, watches: &s.watches}
+	f := feed{v: v, next: r.GetFromChangeNumber(), share: share{of: &s.transit}, among: s.reading.watches}
 	if len(r.GetKeyPrefix()) > 0 {
 		f.keep = func(m *kv.Mutation) bool { return bytes.HasPrefix(m.Key, r.GetKeyPrefix()) }
 	}
