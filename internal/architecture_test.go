@@ -158,7 +158,7 @@ var mayImport = map[string][]string{
 	"internal/accesslog": {"internal/logfile"},
 	"internal/audit":     {"internal/auth", "internal/logfile"},
 	"internal/quota":     {"internal/auth"},
-	"internal/server":    {"internal/kv", "internal/sleep", "internal/forward", "api/peerpb", "internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/accesslog", "internal/audit", "internal/quota", "internal/tracing"},
+	"internal/server":    {"internal/kv", "internal/sleep", "internal/forward", "api/peerpb", "internal/certs", "internal/conns", "internal/fair", "internal/auth", "internal/access", "internal/accesslog", "internal/audit", "internal/quota", "internal/tracing"},
 	"internal/ops":       {"internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/accesslog", "internal/audit", "internal/logfile", "internal/tracing", "internal/ops/nodes", "internal/ops/keys"},
 	"internal/ops/keys":  {"internal/kv", "api/serverpb"},
 	"internal/ops/nodes": {"internal/sleep", "internal/fair", "internal/kv", "internal/conns"},

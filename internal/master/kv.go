@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
@@ -23,7 +24,7 @@ type KV struct {
 // NewKV makes the service. A nil router forwards nothing: requests for vBuckets that this node
 // does not own are then rejected.
 func NewKV(k *route.Keyspace, limits Limits, r *route.Router) *KV {
-	return &KV{keyspace: k, limits: limits, router: r, making: fair.New(makingAtOnce)}
+	return &KV{keyspace: k, limits: limits, router: r, making: newMaking(runtime.GOMAXPROCS(0))}
 }
 
 // The calls that the owner of a vBucket serves.

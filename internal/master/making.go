@@ -10,10 +10,15 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// makingAtOnce is how many messages of iterations are being made at once. Until a message
-// is sent no limit has seen how large it is, and each may be of the largest value that
-// there is, which storage holds twice meanwhile.
-const makingAtOnce = 32
+// makingAtOnce is how many messages of iterations are being made at once at most, and
+// makingPerProcessor how many for each processor: some wait for the disk, and the others keep a
+// thread busy. Until a message is sent no limit has seen how large it is, and each may be of the
+// largest value that there is, which storage holds twice meanwhile.
+const makingAtOnce, makingPerProcessor = 32, 4
+
+func newMaking(processors int) *fair.Gate {
+	return fair.New(min(makingAtOnce, makingPerProcessor*processors))
+}
 
 // making is one iteration's place among those that make a message: from the first pair of
 // a message until it is sent, and not while its reader is waited for.

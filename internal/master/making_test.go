@@ -150,3 +150,20 @@ func TestIterationSaysWhatItHolds(t *testing.T) {
 		t.Errorf("held with each message: %v MiB, want %v", held, want)
 	}
 }
+
+// Few processors make few messages at once, and many do not make more than memory has room for.
+func TestMessagesAtOnceScaleWithProcessors(t *testing.T) {
+	for processors, want := range map[int]int{2: 8, 8: 32, 64: 32} {
+		gate := newMaking(processors)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range want {
+			if err := gate.Enter(ctx, kv.Client{}); err != nil {
+				t.Errorf("%d processors: %v", processors, err)
+			}
+		}
+		if gate.Enter(ctx, kv.Client{}) == nil {
+			t.Errorf("%d processors make more than %d", processors, want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"path"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/fair"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/quota"
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -40,10 +42,12 @@ type calls struct {
 	memory *semaphore.Weighted
 	// decoded bounds what decoded requests take beyond their bytes on the wire.
 	decoded *semaphore.Weighted
-	wire    *wire
-	slow    *slowLog
-	hits    limitHits
-	quotas  quota.Quotas
+	// decoding are the turns in which requests of many elements are decoded.
+	decoding *fair.Gate
+	wire     *wire
+	slow     *slowLog
+	hits     limitHits
+	quotas   quota.Quotas
 
 	inFlight, probes places
 	shared           sharing
@@ -85,6 +89,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 	}
 	c.inFlight.most, c.probes.most = int64(opts.MaxInFlight), maxProbes
 	c.decoded = semaphore.NewWeighted(max(opts.MaxMemory/2, 1))
+	c.decoding = fair.New(max(runtime.GOMAXPROCS(0)/2, 1))
 	c.guard(c.unknown, access.Unknown())
 	if opts.MaxMemory > 0 && opts.Memory != nil {
 		c.memory = semaphore.NewWeighted(opts.MaxMemory)

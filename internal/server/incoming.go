@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	pb "google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -26,6 +27,10 @@ const (
 	// expandedFrom is what a decoded request may take beyond its bytes without being
 	// counted: the number of requests in flight bounds that.
 	expandedFrom = 16 << 10
+	// turnsFrom is what it may take without waiting for its turn: thousands of elements keep a
+	// processor busy for milliseconds, and its garbage does so again. A client whose requests
+	// have many more leaves half of the processors to others.
+	turnsFrom = 256 << 10
 )
 
 // decode decodes the message once there is memory for it. A failure is kept in refused
@@ -34,13 +39,33 @@ func (in *incoming) decode(data mem.BufferSlice) error {
 	wire := data.MaterializeToBuffer(buffers)
 	defer wire.Free()
 	raw := wire.ReadOnlyData()
-	if n := expansion(in.message.ProtoReflect().Descriptor(), raw, in.call.calls.mostExpanded()); n > expandedFrom {
+	n := expansion(in.message.ProtoReflect().Descriptor(), raw, in.call.calls.mostExpanded())
+	if n > expandedFrom {
 		if in.refused = in.call.expand(n); in.refused != nil {
 			return nil
 		}
 	}
-	in.refused = decoded(raw, in.message)
+	if n > turnsFrom {
+		in.refused = in.decodeInTurn(raw)
+	} else {
+		in.refused = decoded(raw, in.message)
+	}
 	return nil
+}
+
+// decodeInTurn decodes a message of many elements when it is the client's turn.
+func (in *incoming) decodeInTurn(raw []byte) error {
+	k := in.call.call
+	gate := k.calls.decoding
+	err := gate.Enter(k, k.Client())
+	if err == nil {
+		defer gate.Leave()
+		err = k.Err()
+	}
+	if err != nil {
+		return statusOf(status.FromContextError(err).Code(), "waiting for other large requests: %v (not applied)", err)
+	}
+	return decoded(raw, in.message)
 }
 
 // decoded decodes a message. Its error is that of a client that has sent none.

@@ -2,15 +2,20 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func emptyPuts(n int) *serverpb.MultiPutRequest {
@@ -128,4 +133,47 @@ func TestUndecodableRequests(t *testing.T) {
 	if told == 0 || told > linesAtOnce+20 {
 		t.Errorf("the log tells of %d calls", told)
 	}
+}
+
+// Requests of many elements are decoded a few at a time: the others wait their turn, and those with
+// few elements do not wait. One that is given up is not decoded.
+func TestLargeRequestsAreDecodedInTurn(t *testing.T) {
+	r := newRig(t, limitMemoryTo(64<<20))
+	gate := r.calls.decoding
+	places := max(runtime.GOMAXPROCS(0)/2, 1)
+	for range places {
+		if err := gate.Enter(t.Context(), kv.Client{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send := func(ctx context.Context, puts int) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.MultiPut(ctx, emptyPuts(puts))
+			done <- err
+		}()
+		return done
+	}
+	if err := <-send(t.Context(), 100); status.Code(err) != codes.Unimplemented {
+		t.Errorf("a small one: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	large, givenUp := send(t.Context(), 10_000), send(ctx, 10_000)
+	testkit.Eventually(t, "both are there", func() bool { return r.gauge("dkv_requests_in_flight") == 2 })
+	select {
+	case err := <-large:
+		t.Errorf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	cancel()
+	if err := <-givenUp; status.Code(err) != codes.Canceled {
+		t.Errorf("one that is given up: %v", err)
+	}
+	for range places {
+		gate.Leave()
+	}
+	if err := <-large; status.Code(err) != codes.Unimplemented {
+		t.Errorf("when it is its turn: %v", err)
+	}
+	r.drained()
 }

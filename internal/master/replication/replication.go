@@ -4,6 +4,7 @@ package replication
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,7 @@ type Service struct {
 
 // New makes the service. A nil router forwards nothing.
 func New(k *route.Keyspace, r *route.Router) *Service {
-	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), making: fair.New(chunksAtOnce), listing: make(chan struct{}, 1), listenFor: listenFor}
+	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), making: newMaking(runtime.GOMAXPROCS(0)), listing: make(chan struct{}, 1), listenFor: listenFor}
 	s.listens()
 	var names []string
 	for _, v := range k.All() {

@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/compress"
 	"github.com/dkvdb/dkv/internal/crc"
+	"github.com/dkvdb/dkv/internal/fair"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
@@ -64,9 +65,14 @@ func packed(r *serverpb.StreamSnapshotRequest, chunk *serverpb.SnapshotChunk) []
 	return compress.Encode(chunk.GetData())
 }
 
-// chunksAtOnce is how many chunks are being made at once. Until a chunk is there no limit
-// has seen how large it is, and a single pair may be larger than all of a chunk should be.
-const chunksAtOnce = 8
+// leastChunks and mostChunks are how many chunks are being made at once, one for each processor in
+// between: each keeps a thread busy. Until a chunk is there no limit has seen how large it is, and a
+// single pair may be larger than all of a chunk should be.
+const leastChunks, mostChunks = 2, 8
+
+func newMaking(processors int) *fair.Gate {
+	return fair.New(min(max(leastChunks, processors), mostChunks))
+}
 
 // makeChunk reads the chunk at a position.
 func (s *Service) makeChunk(ctx context.Context, snap *snapshot, position []byte, into *serverpb.SnapshotChunk, share *share) (err error) {

@@ -17,7 +17,7 @@ import (
 // replicas of a process; a reader that gives up waiting has read nothing.
 func TestReadsUnderWayAreBounded(t *testing.T) {
 	const most, all = 3, 200
-	reads := newReads(most)
+	reads := newReads(most, most)
 	replicas := []*Store{{opts: Options{Reads: reads}}, {opts: Options{Reads: reads}}}
 	for _, c := range replicas {
 		c.machine.Store(new(fsm.Machine))
@@ -93,7 +93,7 @@ func (r reader) AwaitRoom(context.Context) error {
 // nothing, however much it is.
 func TestNothingIsReadForACrowdedClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Store{opts: Options{Reads: newReads(1)}}
+		c := &Store{opts: Options{Reads: newReads(1, 1)}}
 		c.machine.Store(new(fsm.Machine))
 		var read atomic.Int64
 		start := func(r *room, conn uint64) <-chan error {
@@ -125,7 +125,7 @@ func TestNothingIsReadForACrowdedClient(t *testing.T) {
 // A client with one read waits for one of another client, however many that has.
 func TestReadersTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Store{opts: Options{Reads: newReads(1)}}
+		c := &Store{opts: Options{Reads: newReads(1, 1)}}
 		c.machine.Store(new(fsm.Machine))
 		gate, order := make(chan struct{}), make(chan uint64, 100)
 		read := func(conn uint64) {
@@ -155,8 +155,8 @@ func TestReadersTakeTurns(t *testing.T) {
 // A long read takes its turn for each of its parts, and one that was given up reads no more.
 func TestPartsOfAReadTakeTheirTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reads := newReads(1)
-		if err := reads.gate.Enter(t.Context(), kv.Client{}); err != nil {
+		reads := newReads(1, 1)
+		if err := reads.parts.Enter(t.Context(), kv.Client{}); err != nil {
 			t.Fatal(err)
 		}
 		v := pinned{reads: reads} // there is nothing that it could read
@@ -176,12 +176,41 @@ func TestPartsOfAReadTakeTheirTurns(t *testing.T) {
 		if err := <-part; !errors.Is(err, context.Canceled) {
 			t.Errorf("waiting: %v", err)
 		}
-		reads.gate.Leave()
+		reads.parts.Leave()
 		if _, _, err := v.ReadSome(ctx, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("with a place: %v", err)
 		}
-		if err := reads.gate.Enter(ctx, kv.Client{}); err != nil {
+		if err := reads.parts.Enter(ctx, kv.Client{}); err != nil {
 			t.Error("a place is lost")
+		}
+	})
+}
+
+// The parts of large reads, however many there are, leave places to other reads.
+func TestLargeReadsLeavePlacesToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const parts = 2
+		c := &Store{opts: Options{Reads: newReads(parts+1, parts)}}
+		c.machine.Store(new(fsm.Machine))
+		gate, done := make(chan struct{}), make(chan error, 100)
+		var under atomic.Int64
+		for range 50 {
+			go func() {
+				done <- c.opts.Reads.turn(t.Context(), func() error { under.Add(1); <-gate; return nil })
+			}()
+		}
+		synctest.Wait()
+		if n := under.Load(); n != parts {
+			t.Errorf("%d parts are read at once", n)
+		}
+		if _, err := c.With(t.Context(), func(*fsm.Machine) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		close(gate)
+		for range 50 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
