@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/layout"
@@ -14,6 +15,7 @@ import (
 func (tx *tx) mutate(c *command.Command, res *command.Result) error {
 	switch c.Kind {
 	case command.Write:
+		tx.effects = slices.Grow(tx.effects, len(c.Mutations))
 		for i := range c.Mutations {
 			tx.set(c.Mutations[i])
 		}

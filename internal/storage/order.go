@@ -4,31 +4,26 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 )
 
-// place is where a mutation lies in a batch.
+// place is where a mutation lies in a batch. It has no pointers, so that a hundred thousand of
+// them are nothing to the garbage collector.
 type place struct {
-	space Space
 	// prefix is the key's first bytes, by which most keys differ.
 	prefix uint64
-	key    []byte
-	// record has all of the mutation.
-	record []byte
-	nth    int
+	// The mutation and its key within the batch.
+	begin, end, keyBegin, keyEnd uint32
+	space                        Space
 }
 
-// compare orders mutations by space and key, those of one key as they are in the batch.
-func (p *place) compare(q *place) int {
+// compare orders mutations of the batch rep by space and key.
+func (p *place) compare(q *place, rep []byte) int {
 	if by := cmp.Or(cmp.Compare(p.space, q.space), cmp.Compare(p.prefix, q.prefix)); by != 0 {
 		return by
 	}
-	return cmp.Or(bytes.Compare(p.key, q.key), cmp.Compare(p.nth, q.nth))
-}
-
-// same reports whether the mutations are of one key.
-func (p *place) same(q *place) bool {
-	return p.space == q.space && p.prefix == q.prefix && bytes.Equal(p.key, q.key)
+	return bytes.Compare(rep[p.keyBegin:p.keyEnd], rep[q.keyBegin:q.keyEnd])
 }
 
 // Order puts the mutations into the order of their keys, and keeps the last of each key. An
@@ -37,15 +32,15 @@ func (p *place) same(q *place) bool {
 // several times as long. The effect of the batch is the same. A batch with a range of keys to
 // delete stays as it is.
 func (b *Batch) Order() error {
-	places, ordered := b.places[:0], true
-	defer func() {
-		clear(places)
-		if cap(places) > maxPlaces {
-			places = nil
-		}
-		b.places = places[:0]
-	}()
-	for p := b.rep[min(batchHeader, len(b.rep)):]; len(p) > 0; {
+	rep := b.rep
+	if len(rep) > math.MaxUint32 {
+		return nil
+	}
+	places, ordered := slices.Grow(b.places[:0], int(b.count)), true
+	if cap(places) <= maxPlaces {
+		b.places = places
+	}
+	for p := rep[min(batchHeader, len(rep)):]; len(p) > 0; {
 		op, rest, err := nextOp(p)
 		if err != nil {
 			return err
@@ -55,29 +50,33 @@ func (b *Batch) Order() error {
 		}
 		var first [8]byte
 		copy(first[:], op.Key)
-		places = append(places, place{space: op.Space, prefix: binary.BigEndian.Uint64(first[:]), key: op.Key,
-			record: p[:len(p)-len(rest)], nth: len(places)})
+		key := cap(rep) - cap(op.Key) // where it begins: both reach to the end of the same memory
+		places = append(places, place{
+			prefix: binary.BigEndian.Uint64(first[:]), space: op.Space, begin: uint32(len(rep) - len(p)), end: uint32(len(rep) - len(rest)),
+			keyBegin: uint32(key), keyEnd: uint32(key + len(op.Key)),
+		})
 		if n := len(places); n > 1 {
-			last := &places[n-2]
-			ordered = ordered && !last.same(&places[n-1]) && last.compare(&places[n-1]) < 0
+			ordered = ordered && places[n-2].compare(&places[n-1], rep) < 0
 		}
 		p = rest
 	}
 	if ordered {
 		return nil
 	}
-	slices.SortFunc(places, func(p, q place) int { return p.compare(&q) })
-	rep := append(slices.Grow(b.spare[:0], len(b.rep)), b.rep[:batchHeader]...)
+	slices.SortFunc(places, func(p, q place) int {
+		return cmp.Or(p.compare(&q, rep), cmp.Compare(p.begin, q.begin)) // the last of a key comes last
+	})
+	out := append(slices.Grow(b.spare[:0], len(rep)), rep[:batchHeader]...)
 	count := uint32(0)
 	for i := range places {
-		if i+1 == len(places) || !places[i].same(&places[i+1]) {
-			rep = append(rep, places[i].record...)
+		if i+1 == len(places) || places[i].compare(&places[i+1], rep) != 0 {
+			out = append(out, rep[places[i].begin:places[i].end]...)
 			count++
 		}
 	}
-	b.rep, b.spare, b.count = rep, b.rep, count
-	if cap(b.spare) > maxKept {
-		b.spare = nil
+	b.rep, b.spare, b.count = out, nil, count
+	if cap(rep) <= maxKept {
+		b.spare = rep
 	}
 	return nil
 }
