@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -32,7 +34,8 @@ func write(length int) *command.Command {
 func TestProposalsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewProposals()
-		begun := make(chan string, 20)
+		begun := make(chan string, 1000)
+		var mu sync.Mutex
 		var turns []Turn
 		propose := func(ctx context.Context, host byte, c *command.Command) {
 			ctx = context.WithValue(ctx, kv.PlaceKey{}, from{client: kv.Client{Host: netip.AddrFrom4([4]byte{192, 0, 2, host})}})
@@ -43,13 +46,18 @@ func TestProposalsTakeTurns(t *testing.T) {
 					return
 				}
 				begun <- fmt.Sprint(host)
+				mu.Lock()
+				defer mu.Unlock()
 				turns = append(turns, turn)
 			}()
 			synctest.Wait()
 		}
 		next := func() (out string) {
-			turns[0].End()
+			mu.Lock()
+			first := turns[0]
 			turns = turns[1:]
+			mu.Unlock()
+			first.End()
 			synctest.Wait()
 			for len(begun) > 0 {
 				out += " " + <-begun
@@ -82,12 +90,13 @@ func TestProposalsTakeTurns(t *testing.T) {
 			t.Errorf("%d of a small command and a tick do not wait", len(begun))
 		}
 		// Small ones wait for one another only.
-		const each = smallCost / 4
-		for range smallRoom/each + 1 {
-			propose(t.Context(), 5, write(each))
+		c := write(smallCost / 4)
+		cost, _ := fsm.BatchCost(c)
+		for range 2 * smallRoom / cost {
+			propose(t.Context(), 5, c)
 		}
-		if n := len(begun) - 2; n < 1 || n > smallRoom/each {
-			t.Errorf("%d small commands are in the log, of %d that fill it", n, smallRoom/each)
+		if n, most := len(begun)-1, smallRoom/cost; n < most-1 || n > most {
+			t.Errorf("%d small commands are in the log, of %d that fill it", n, most)
 		}
 		for len(turns) > 0 {
 			next()
