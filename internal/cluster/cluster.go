@@ -36,6 +36,8 @@ type Raft interface {
 	Remove(ctx context.Context, id, version uint64) error
 	SetMember(ctx context.Context, id uint64, m replica.Member) error
 	TransferLeader(ctx context.Context, to uint64) error
+	// Leave tells the replica that its node is to stop.
+	Leave()
 	// Restoring reports whether a backup is being restored here, which ends without effect if
 	// another member becomes the leader.
 	Restoring() bool
@@ -177,12 +179,15 @@ func New(opts Options) *Cluster {
 }
 
 // Run watches the members, invites the first members, and spreads leaders, until ctx
-// ends. It returns an error if the node is configured with another timing than the
-// cluster. Call Confirm first.
+// ends; then it tells the logs that the node is to stop. It returns an error if the node is
+// configured with another timing than the cluster. Call Confirm first.
 func (c *Cluster) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	c.run(ctx, stop)
+	for _, l := range c.logs {
+		l.Leave()
+	}
 	if err := context.Cause(ctx); errors.Is(err, ErrTiming) {
 		return err
 	}

@@ -246,6 +246,17 @@ func TestSurplusLeavesAStoppingMemberAlone(t *testing.T) {
 	r.expectOwners(1, 1, 1)
 }
 
+// TestLeadersLeaveANodeThatStops while it answers what it has begun.
+func TestLeadersLeaveANodeThatStops(t *testing.T) {
+	r := newRig(t, 2, 2)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := r.node(1).Run(ctx); err != nil {
+		t.Error(err)
+	}
+	r.expectOwners(2, 2)
+}
+
 // TestLeadersLeaveANodeWithoutTheRegistry: what a node leads that the registry does not answer goes to
 // members that it answers, as long as there is one that is no more behind than others.
 func TestLeadersLeaveANodeWithoutTheRegistry(t *testing.T) {

@@ -312,6 +312,9 @@ func (r *fakeRaft) Reached(index kv.Index) error {
 
 func (r *fakeRaft) Retire(reason error) { r.set(func() { r.retired = reason }) }
 
+// Leave gives the vBucket to any other member.
+func (r *fakeRaft) Leave() { _ = r.TransferLeader(context.Background(), 0) }
+
 func (r *fakeRaft) MarkRemoved() { r.set(func() { r.out++ }) }
 
 func (r *fakeRaft) putOut() int {

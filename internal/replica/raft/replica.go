@@ -134,8 +134,11 @@ type Replica struct {
 	// removed is closed when this replica was removed from the log.
 	removed    chan struct{}
 	removeOnce sync.Once
-	scratches  atomic.Uint64
-	stats      counters
+	// leaving is closed when the node is to stop.
+	leaving   chan struct{}
+	leaveOnce sync.Once
+	scratches atomic.Uint64
+	stats     counters
 	// newest is when, by the monotonic clock, the state was last known to be
 	// the newest.
 	newest atomic.Int64
@@ -162,6 +165,7 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 		proposals: state.NewProposals(),
 		removed:   make(chan struct{}),
 		retiring:  make(chan struct{}),
+		leaving:   make(chan struct{}),
 	}
 	r.opened = r.clock.Now()
 	r.moments.init(opts.VBuckets)
@@ -231,6 +235,8 @@ func (r *Replica) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-r.state.Closing():
+	case <-r.leaving:
+		r.leaveEarly(ctx)
 	case <-r.removed:
 		r.opts.Log.Warn("this node was removed from the cluster; its data stays where it is, and is no longer served")
 		r.state.Become(replica.Removed, nil, replica.Starting, replica.Serving, replica.Failed)
@@ -348,50 +354,6 @@ func (r *Replica) awaitStart(ctx context.Context, started <-chan error) error {
 func (r *Replica) keep(ctx context.Context) {
 	if err := r.keeper.Run(ctx); err != nil && ctx.Err() == nil {
 		r.opts.Log.Error("the lease keeper ended", "error", err)
-	}
-}
-
-// leaveTimeout bounds how long a replica that stops tries to hand over.
-const leaveTimeout = 2 * time.Second
-
-// leaveRounds is how often a replica that stops hands over. Other members may hand the log back:
-// they do not know yet that it stops, and by then it leads the least of all.
-const leaveRounds = 3
-
-// leave hands the log over, if this replica owns it, and stops. It stays a follower for a
-// moment: the next leader may first have to reconnect to another member, and until then
-// needs this one for a majority.
-func (r *Replica) leave(ctx context.Context) {
-	for range leaveRounds {
-		limited, cancel := context.WithTimeout(ctx, leaveTimeout)
-		err := r.TransferLeader(limited, 0)
-		cancel()
-		if err != nil && !errors.Is(err, errNotLeader) && !errors.Is(err, errNoSuccessor) {
-			r.opts.Log.Warn("stopping without a successor", "vbucket", r.opts.VBucket, "error", err)
-		}
-		if err != nil || !r.ledAgain() {
-			break
-		}
-	}
-	r.stop()
-}
-
-// ledAgain stays a follower for a moment, and reports whether the replica leads again by then.
-func (r *Replica) ledAgain() bool {
-	end := time.After(r.transferTimeout() * 3 / 2)
-	t := time.NewTicker(r.host.Timing().RTT / 2)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-			if id, _ := r.leads(); id == r.raft.Replica {
-				return true
-			}
-		case <-end:
-			return false
-		case <-r.state.Closing():
-			return false
-		}
 	}
 }
 
