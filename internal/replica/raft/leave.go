@@ -13,8 +13,9 @@ const (
 	// know yet that it stops, and by then it leads the least of all.
 	leaveRounds = 3
 	// leaveGrace is how long a replica that is to stop keeps the log for the requests that are
-	// under way. Most take less.
-	leaveGrace = 250 * time.Millisecond
+	// under way. Most take less, and those that wait for slaves to confirm them are not to lose
+	// these: slaves turn to the next owner.
+	leaveGrace = time.Second
 )
 
 // Leave says that the node is to stop and accepts no new requests. If it still answers earlier ones

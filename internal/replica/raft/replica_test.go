@@ -152,7 +152,7 @@ func TestRaftLeavesWhileRequestsAreAnswered(t *testing.T) {
 		restoring := c.owner()
 		restoring.restores.Add(1)
 		restoring.Leave()
-		time.Sleep(2 * leaveGrace)
+		time.Sleep(leaveGrace * 5 / 4)
 		id, _ := restoring.leads()
 		kept = kept || id == restoring.id
 		restoring.restores.Add(-1)
