@@ -31,17 +31,17 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	}
 	c = r.lowered(c)
 	limit := time.Now().Add(r.raft.Timeout)
+	// Who asks the wrong node hears so at once, however many wait.
+	if _, err := r.epoch(ctx, limit); err != nil {
+		return command.Result{}, err
+	}
 	turn, err := r.proposals.Begin(ctx, c, limit)
 	if err != nil {
 		return command.Result{}, err
 	}
 	res, left, err := r.inTurn(ctx, c, limit)
 	if left != nil && turn.Large() {
-		go func() { // the log has it still, and what comes next would wait for it
-			<-left.ResultC()
-			left.Release()
-			turn.End()
-		}()
+		go r.outlive(left, turn)
 	} else {
 		turn.End()
 	}
@@ -49,6 +49,26 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		return command.Result{}, err
 	}
 	return r.state.Answer(ctx, c, res)
+}
+
+// outlive keeps the room of a command whose caller has left, as long as the log has it: what
+// comes next would wait for it. Once this replica no longer leads nothing comes next, and those
+// that wait have to hear that they should ask another node.
+func (r *Replica) outlive(left *dragonboat.RequestState, turn state.Turn) {
+	defer turn.End()
+	look := time.NewTicker(leaderLook)
+	defer look.Stop()
+	for {
+		select {
+		case <-left.ResultC():
+			left.Release()
+			return
+		case <-look.C:
+			if leader, _ := r.leads(); leader != r.raft.Replica {
+				return
+			}
+		}
+	}
 }
 
 // inTurn proposes a command that has room in the log, in each epoch until one takes it. If it
