@@ -32,23 +32,33 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	c = r.lowered(c)
 	limit := time.Now().Add(r.raft.Timeout)
 	// Who asks the wrong node hears so at once, however many wait.
-	if _, err := r.epoch(ctx, limit); err != nil {
+	if err := r.owns(ctx, limit); err != nil {
 		return command.Result{}, err
 	}
-	turn, err := r.proposals.Begin(ctx, c, limit)
-	if err != nil {
-		return command.Result{}, err
-	}
-	res, left, err := r.inTurn(ctx, c, limit)
-	if left != nil && turn.Large() {
-		go r.outlive(left, turn)
-	} else {
-		turn.End()
-	}
+	res, err := r.inTurn(ctx, c, limit)
 	if err != nil {
 		return command.Result{}, err
 	}
 	return r.state.Answer(ctx, c, res)
+}
+
+// inTurn proposes a command once there is room for it in the log, and gives the room back.
+func (r *Replica) inTurn(ctx context.Context, c *command.Command, limit time.Time) (command.Result, error) {
+	turn, err := r.proposals.Begin(ctx, c, limit)
+	if err != nil {
+		return command.Result{}, err
+	}
+	var left *dragonboat.RequestState
+	defer func() {
+		if left != nil && turn.Large() {
+			go r.outlive(left, turn)
+		} else {
+			turn.End()
+		}
+	}()
+	var res command.Result
+	res, left, err = r.inEpoch(ctx, c, limit)
+	return res, err
 }
 
 // outlive keeps the room of a command whose caller has left, as long as the log has it: what
@@ -71,9 +81,9 @@ func (r *Replica) outlive(left *dragonboat.RequestState, turn state.Turn) {
 	}
 }
 
-// inTurn proposes a command that has room in the log, in each epoch until one takes it. If it
+// inEpoch proposes a command that has room in the log, in each epoch until one takes it. If it
 // is given up while the log has it, left is the request.
-func (r *Replica) inTurn(ctx context.Context, c *command.Command, limit time.Time) (res command.Result, left *dragonboat.RequestState, err error) {
+func (r *Replica) inEpoch(ctx context.Context, c *command.Command, limit time.Time) (res command.Result, left *dragonboat.RequestState, err error) {
 	trace := kv.TraceOf(ctx)
 	for {
 		begin := trace.Start()
@@ -111,6 +121,17 @@ func (r *Replica) inTurn(ctx context.Context, c *command.Command, limit time.Tim
 		}
 		return res, nil, nil
 	}
+}
+
+// owns waits until this replica owns the log, at most until limit.
+func (r *Replica) owns(ctx context.Context, limit time.Time) error {
+	if _, active := r.keeper.Active(); active {
+		return nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, limit)
+	defer cancel()
+	_, err := r.keeper.Epoch(ctx)
+	return ownership(err)
 }
 
 // epoch returns the epoch to propose a mutation in, once the log can take one. Only if that
