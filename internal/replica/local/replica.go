@@ -170,48 +170,45 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	if err := l.admit(ctx, c, size); err != nil {
 		return command.Result{}, err
 	}
+	res, err := l.inTurn(ctx, c, size)
+	if err != nil {
+		return res, err
+	}
+	return l.state.Answer(ctx, c, res)
+}
+
+// inTurn writes a command once there is room for it in the queue, and gives the room back.
+func (l *Replica) inTurn(ctx context.Context, c *command.Command, size int) (command.Result, error) {
 	turn, err := l.proposals.Begin(ctx, c, time.Time{})
 	if err != nil {
 		return command.Result{}, err
 	}
+	defer turn.End()
 	trace := kv.TraceOf(ctx)
 	begin := trace.Start()
 	p := l.queue.proposal(c, size)
 	if err := l.queue.push(p); err != nil {
-		turn.End()
 		return command.Result{}, err
 	}
 	select {
 	case <-p.done:
-		turn.End()
 		trace.Add(kv.Queue, begin, p.begun)
 		trace.Since(kv.Commit, p.begun)
-		res, err := l.queue.settle(p)
-		if err != nil {
-			return res, err
-		}
-		return l.state.Answer(ctx, c, res)
+		return l.queue.settle(p)
 	case <-ctx.Done():
-		return l.giveUp(ctx, c, p, turn)
+		return l.giveUp(ctx, p)
 	}
 }
 
 // giveUp ends a proposal whose caller no longer waits.
-func (l *Replica) giveUp(ctx context.Context, c *command.Command, p *proposal, turn state.Turn) (command.Result, error) {
+func (l *Replica) giveUp(ctx context.Context, p *proposal) (command.Result, error) {
 	if p.state.CompareAndSwap(queued, abandoned) {
-		turn.End()
 		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation was still waiting: %w", ctx.Err())
 	}
 	select {
 	case <-p.done: // it was answered at the same moment
-		turn.End()
-		res, err := l.queue.settle(p)
-		if err != nil {
-			return res, err
-		}
-		return l.state.Answer(ctx, c, res)
+		return l.queue.settle(p)
 	default:
-		turn.End()
 		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
 			fmt.Errorf("the mutation was being written: %w", ctx.Err()))
 	}
