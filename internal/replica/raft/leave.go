@@ -12,6 +12,8 @@ const (
 	// leaveRounds is how often it hands over. Other members may hand the log back: they do not
 	// know yet that it stops, and by then it leads the least of all.
 	leaveRounds = 3
+	// leaveLimit is for how long it begins another round.
+	leaveLimit = 5 * time.Second
 	// leaveGrace is how long a replica that is to stop keeps the log for the requests that are
 	// under way. Most take less, and those that wait for slaves to confirm them are not to lose
 	// these: slaves turn to the next owner.
@@ -22,7 +24,7 @@ const (
 // after a moment, the replica hands the log over, since nothing can be written meanwhile.
 func (r *Replica) Leave() { r.leaveOnce.Do(func() { close(r.leaving) }) }
 
-// leaveEarly hands over before ctx ends, and returns when it does. A restore that is under way ends
+// leaveEarly hands over before ctx ends, and returns when it does, or the replica is removed. A restore that is under way ends
 // without effect if another member becomes the owner, so it is not cut short.
 func (r *Replica) leaveEarly(ctx context.Context) {
 	select {
@@ -36,6 +38,7 @@ func (r *Replica) leaveEarly(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-r.state.Closing():
+	case <-r.removed:
 	}
 }
 
@@ -48,6 +51,7 @@ func (r *Replica) leave(ctx context.Context) {
 // handOver hands the log over, if this replica owns it. It stays a follower for a moment: the next
 // leader may first have to reconnect to another member, and until then needs this one for a majority.
 func (r *Replica) handOver(ctx context.Context) {
+	end := time.Now().Add(leaveLimit)
 	for range leaveRounds {
 		limited, cancel := context.WithTimeout(ctx, leaveTimeout)
 		err := r.TransferLeader(limited, 0)
@@ -55,7 +59,7 @@ func (r *Replica) handOver(ctx context.Context) {
 		if err != nil && !errors.Is(err, errNotLeader) && !errors.Is(err, errNoSuccessor) {
 			r.opts.Log.Warn("stopping without a successor", "vbucket", r.opts.VBucket, "error", err)
 		}
-		if err != nil || !r.ledAgain() {
+		if err != nil || !r.ledAgain() || time.Now().After(end) {
 			return
 		}
 	}

@@ -238,6 +238,9 @@ func (r *Replica) Run(ctx context.Context) error {
 	case <-r.leaving:
 		r.leaveEarly(ctx)
 	case <-r.removed:
+	}
+	select {
+	case <-r.removed:
 		r.opts.Log.Warn("this node was removed from the cluster; its data stays where it is, and is no longer served")
 		r.state.Become(replica.Removed, nil, replica.Starting, replica.Serving, replica.Failed)
 		if r.raft.WhenRemoved != nil {
@@ -247,6 +250,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-r.state.Closing():
 		}
+	default:
 	}
 	r.leave(context.WithoutCancel(ctx))
 	return nil

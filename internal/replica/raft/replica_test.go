@@ -269,6 +269,14 @@ func TestRaftGrowsAndShrinks(t *testing.T) {
 	c.want("k", "w")
 }
 
+// A member that is removed while its node still answers earlier requests says so.
+func TestRaftRemovedWhileItStops(t *testing.T) {
+	gone := newCluster(t, 3).follower()
+	gone.Leave()
+	gone.MarkRemoved()
+	testkit.Eventually(t, "the removed member says so", func() bool { return gone.State() == replica.Removed })
+}
+
 // A member that was added says nothing about keys before it has any of the log.
 func TestRaftAddedMemberHasNothingToRead(t *testing.T) {
 	c := newCluster(t, 1)
