@@ -77,17 +77,18 @@ func (r *Replica) readNewest(ctx context.Context, opts kv.ReadOptions, f func(*f
 			return info, err
 		}
 	}
-	ctx, cancel := r.bounded(ctx)
+	// The read itself may wait for its turn and its reader, which has limits of its own.
+	limited, cancel := r.bounded(ctx)
 	defer cancel()
 	trace := kv.TraceOf(ctx)
 	for {
 		begun := trace.Start()
-		held, err := r.keeper.Confirm(ctx)
+		held, err := r.keeper.Confirm(limited)
 		trace.Since(kv.LeaseWait, begun)
 		if err != nil {
 			return kv.ReadInfo{}, ownership(err)
 		}
-		if err := r.state.AwaitIndex(ctx, opts.MinIndex); err != nil {
+		if err := r.state.AwaitIndex(limited, opts.MinIndex); err != nil {
 			return kv.ReadInfo{}, err
 		}
 		info, err := r.state.With(ctx, f)
