@@ -56,7 +56,8 @@ func (r *readers) enter(of kv.Client) (leave func()) {
 	}
 }
 
-// pace is the least time between two reads of one stream.
+// pace is the least time between two reads of one stream. It is never longer than a heartbeat, by
+// which readers know that the stream lasts: what all of them read by then takes little.
 func (r *readers) pace(of kv.Client) time.Duration {
 	if r == nil {
 		return streamPace
@@ -64,7 +65,7 @@ func (r *readers) pace(of kv.Client) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	conns := r.hosts[of.Host]
-	return max(streamPace, time.Duration(len(r.hosts)*len(conns)*conns[of.Conn])*r.every)
+	return min(max(streamPace, time.Duration(len(r.hosts)*len(conns)*conns[of.Conn])*r.every), streamHeartbeat)
 }
 
 // reading are the readers of a node: its watches, and the followers of each vBucket. A slave follows

@@ -51,6 +51,22 @@ func TestReadersShareByHostAndConnection(t *testing.T) {
 	}
 }
 
+// However many there are, each reads before its client takes the stream for broken.
+func TestReadersNeverPauseLongerThanAHeartbeat(t *testing.T) {
+	r := newReaders(2)
+	many := kv.Client{Host: netip.MustParseAddr("192.0.2.1")}
+	for n := range 1000 {
+		many.Conn = uint64(n % 10)
+		r.enter(many)
+	}
+	for n := range 100 {
+		r.enter(kv.Client{Host: netip.AddrFrom4([4]byte{192, 0, 3, byte(n)})})
+	}
+	if got := r.pace(many); got != streamHeartbeat {
+		t.Errorf("they read every %v", got)
+	}
+}
+
 // TestStreamsAreReaders: watches are readers among those of the node, and followers among those of their
 // vBucket, while they are open.
 func TestStreamsAreReaders(t *testing.T) {
