@@ -45,7 +45,7 @@ type call struct {
 	trace  kv.Trace
 	traced *kv.Trace
 	unary  *unaryCall // nil if it is none
-	// sends is true from the first message of a stream's response on.
+	// sends is true once a stream has had its turn to send, or has sent its first message.
 	sends atomic.Bool
 
 	// Under conn.mu: how many bytes and frames of the request have arrived and are held,

@@ -209,14 +209,22 @@ func (c *conn) Write(p []byte) (int, error) {
 			data += head.length
 		}
 	}
-	c.mu.Lock()
-	c.stray = 0 // by now the client has been told which calls have ended
-	c.written += int64(data)
-	if c.taken < c.calls.wire.perConnOut {
-		c.taken += int64(data)
-	}
-	c.mu.Unlock()
+	c.sent(int64(data))
 	return n, err
+}
+
+// sent notes that the client has taken n bytes of responses.
+func (c *conn) sent(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stray = 0 // by now the client has been told which calls have ended
+	c.written += n
+	if c.taken < c.calls.wire.perConnOut {
+		c.taken += n
+		if len(c.queue) > 0 {
+			c.grant() // it may leave more by now
+		}
+	}
 }
 
 // Close implements net.Conn. It releases what the connection held. It waits for nothing, so

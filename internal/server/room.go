@@ -65,12 +65,26 @@ func (c *conn) usual() int64 {
 }
 
 // fit is take regardless of the queue. The caller holds mu.
-func (c *conn) fit(n int64) (limit string) {
+func (c *conn) fit(n int64) (limit string) { return c.fitWithin(n, c.mayLeave()) }
+
+// insist is fit for one that has waited long. If the client has taken some responses meanwhile, of
+// which it had taken so many bytes before, it reads, if slowly, and may leave as much as any.
+func (c *conn) insist(n, before int64) (limit string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.taken == before {
+		return c.fit(n)
+	}
+	return c.fitWithin(n, c.calls.wire.perConnOut)
+}
+
+// fitWithin is fit for responses that may hold so much. The caller holds mu.
+func (c *conn) fitWithin(n, most int64) (limit string) {
 	w := c.calls.wire
 	switch {
 	case c.closed: // it goes nowhere, and is free at once
 		return ""
-	case c.full() || c.unwritten > 0 && c.unwritten+n > w.perConnOut:
+	case c.unwritten >= most || c.unwritten > 0 && c.unwritten+n > w.perConnOut:
 		return limitUnwritten
 	case w.held.Add(n) > w.limit && w.held.Load() > n: // one is always let in
 		w.held.Add(-n)
@@ -83,6 +97,13 @@ func (c *conn) fit(n int64) (limit string) {
 // mayLeave is what the responses may hold, by what the client has taken so far. The caller holds mu.
 func (c *conn) mayLeave() int64 {
 	return min(c.calls.wire.newConnOut+growth*c.taken, c.calls.wire.perConnOut)
+}
+
+// takenSoFar is taken.
+func (c *conn) takenSoFar() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken
 }
 
 // full reports whether the responses hold as much as they may. The caller holds mu.
@@ -249,7 +270,10 @@ func (k *call) awaitTurn(ctx context.Context) error {
 	}
 	limit := k.conn.await(ctx, countedFrom, k.excused)
 	if limit == "" {
-		k.conn.give(countedFrom) // the message has a size of its own
+		// The message has a size of its own, and does not wait for another turn: where
+		// something always waits, that would never end.
+		k.sends.Store(true)
+		k.conn.give(countedFrom)
 	}
 	if err := k.endSend(); err != nil || limit == "" {
 		return err
@@ -271,7 +295,11 @@ func (u *unaryCall) awaitRoom(ctx context.Context, n int64) error {
 	}
 	wait, cancel := context.WithDeadline(ctx, u.patience)
 	defer cancel()
+	before := u.conn.takenSoFar()
 	limit := u.conn.await(wait, n, nil)
+	if limit == limitUnwritten && ctx.Err() == nil {
+		limit = u.conn.insist(n, before)
+	}
 	switch {
 	case limit == "":
 		u.conn.reserve(n)

@@ -143,3 +143,73 @@ func TestStreamsThatWaitToBeginEnd(t *testing.T) {
 		}
 	})
 }
+
+// What waits finds room as soon as the client has taken enough, and not only when a whole response
+// has been sent.
+func TestRoomIsFoundWhileALargeResponseIsTaken(t *testing.T) {
+	c := &conn{calls: &calls{wire: newWire(256<<20, 1<<20)}}
+	if limit := c.take(4 * firstOut); limit != "" {
+		t.Fatal(limit)
+	}
+	found := make(chan string)
+	go func() { found <- c.await(t.Context(), countedFrom, nil) }()
+	testkit.Eventually(t, "it waits", func() bool { return c.crowded() && c.takenSoFar() == 0 && c.waits() == 1 })
+	c.sent(firstOut)
+	if limit := <-found; limit != "" {
+		t.Error(limit)
+	}
+}
+
+// waits is how many responses wait.
+func (c *conn) waits() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
+}
+
+// A client that reads slowly, and did not leave anything before, is not refused what others get.
+func TestSlowReaderInsists(t *testing.T) {
+	c := &conn{calls: &calls{wire: newWire(256<<20, 1<<20)}}
+	if limit := c.take(firstOut); limit != "" {
+		t.Fatal(limit)
+	}
+	if limit := c.insist(1<<20, 0); limit != limitUnwritten {
+		t.Errorf("a client that takes nothing finds room: %q", limit)
+	}
+	c.sent(1)
+	if limit := c.insist(1<<20, 0); limit != "" {
+		t.Error(limit)
+	}
+	if limit := c.insist(c.calls.wire.perConnOut, 0); limit != limitUnwritten {
+		t.Errorf("it finds more room than any: %q", limit)
+	}
+}
+
+// A stream waits for its turn once, also where something always waits behind it.
+func TestStreamHasItsTurnOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &conn{calls: &calls{wire: newWire(64<<20, 1<<20)}}
+		most := c.calls.wire.newConnOut
+		if limit := c.take(most); limit != "" {
+			t.Fatal(limit)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		k := &call{Context: ctx, calls: c.calls, conn: c}
+		turn := make(chan error, 1)
+		go func() { turn <- k.AwaitRoom(ctx) }()
+		synctest.Wait()
+		for range 3 {
+			go c.await(ctx, c.calls.wire.perConnOut, nil)
+		}
+		synctest.Wait()
+		c.give(1)
+		if err := <-turn; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if c.waits() == 0 || k.Crowded() {
+			t.Errorf("%d wait behind it, and it has to wait again: %v", c.waits(), k.Crowded())
+		}
+	})
+}
