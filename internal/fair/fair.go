@@ -10,7 +10,7 @@
 // with a single connection, and behind a proxy, where all clients are one host, a
 // connection gets no more than another one.
 //
-// Who asks for more than one place waits until there are that many, and nobody whose turn
+// Who asks for more than one place waits until there are that many, and no one whose turn
 // comes later is served before: otherwise there might never be as many.
 //
 // # What it is not
@@ -105,7 +105,7 @@ func (g *Gate) LeaveAs(n int) {
 	g.serve()
 }
 
-// most is how many places one gets that needs n. A gate without any lets nobody in.
+// most is how many places one gets that needs n. A gate without any lets no one in.
 func (g *Gate) most(n int) int { return min(n, max(g.places, 1)) }
 
 // serve gives places to those whose turn it is, as long as there are enough. The caller

@@ -94,7 +94,7 @@ func TestManyPlacesAtOnce(t *testing.T) {
 		giveUp := enter(served, "huge", 4)
 		enter(served, "c", 3)
 		if giveUp(); <-served != "c" || g.free != 0 || !g.hosts.none() {
-			t.Fatalf("%d free, nobody waits: %v", g.free, g.hosts.none())
+			t.Fatalf("%d free, none waits: %v", g.free, g.hosts.none())
 		}
 	})
 }

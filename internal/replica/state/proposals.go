@@ -11,7 +11,7 @@ import (
 )
 
 // Proposals bounds what is on its way through a log at once. A log is one queue: a command
-// waits until all before it have been written, sent and applied, whoever proposed them. So a
+// waits until all before it have been written, sent and applied, no matter who proposed them. So a
 // client with a few large ones in it makes all others wait for seconds. Those that find no
 // room wait in front of the log instead, where clients take turns. What keeps a log busy has
 // room: beyond that a longer queue is only a longer wait.

@@ -102,6 +102,16 @@ func TestLogsDeletedAfterAKill(t *testing.T) {
 	wantLack(t, dir, "all files of the write-ahead log")
 }
 
+// logsOf returns the names of the logs in a folder.
+func logsOf(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := logFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
 // TestLogMissingBetweenOthers: after a kill it shows by the numbers of the mutations, also without
 // a list. A gap before the logs that are needed is none: obsolete ones may be deleted in any order.
 func TestLogMissingBetweenOthers(t *testing.T) {
@@ -112,23 +122,15 @@ func TestLogMissingBetweenOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	logs := func(dir string) []string {
-		t.Helper()
-		names, err := logFiles(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return names
-	}
-	for len(logs(e.dir)) < 3 {
+	for len(logsOf(t, e.dir)) < 3 {
 		write(t, e, true, key(n), strings.Repeat("v", 50<<10))
 		if n++; n > 1000 {
-			t.Fatalf("only %v after %d writes", logs(e.dir), n)
+			t.Fatalf("only %v after %d writes", logsOf(t, e.dir), n)
 		}
 	}
 	whole := image(t, e.dir)
 	lacks := image(t, whole)
-	for _, name := range []string{logs(lacks)[1], inventoryFile} {
+	for _, name := range []string{logsOf(t, lacks)[1], inventoryFile} {
 		if err := os.Remove(filepath.Join(lacks, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +145,7 @@ func TestLogMissingBetweenOthers(t *testing.T) {
 	}
 	write(t, e, true, key(n), "v")
 	later := image(t, e.dir)
-	obsolete := logs(whole)[0]
+	obsolete := logsOf(t, whole)[0]
 	raw, err := os.ReadFile(filepath.Join(whole, obsolete))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(later, obsolete), raw, 0o600)
@@ -181,23 +183,15 @@ func TestFirstOrLastLogMissing(t *testing.T) {
 		}
 		return slices.Contains(logs.named, logNumber(names[len(names)-1]))
 	}
-	logs := func(dir string) []string {
-		t.Helper()
-		names, err := logFiles(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return names
-	}
 	n := 0
-	for names := logs(e.dir); len(names) < 3 || !named(e.dir, names); names = logs(e.dir) {
+	for names := logsOf(t, e.dir); len(names) < 3 || !named(e.dir, names); names = logsOf(t, e.dir) {
 		write(t, e, true, key(n), strings.Repeat("v", 50<<10))
 		if n++; n > 1000 {
 			t.Fatalf("only %v after %d writes", names, n)
 		}
 	}
 	dir := image(t, e.dir)
-	names := logs(dir)
+	names := logsOf(t, dir)
 	for _, name := range []string{names[0], names[len(names)-1]} {
 		lacks := image(t, dir)
 		if err := os.Remove(filepath.Join(lacks, name)); err != nil {
