@@ -32,7 +32,7 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	c = r.lowered(c)
 	limit := time.Now().Add(r.raft.Timeout)
 	// Who asks the wrong node hears so at once, however many wait.
-	if err := r.owns(ctx, limit); err != nil {
+	if _, err := r.owns(ctx, limit); err != nil {
 		return command.Result{}, err
 	}
 	res, err := r.inTurn(ctx, c, limit)
@@ -123,29 +123,26 @@ func (r *Replica) inEpoch(ctx context.Context, c *command.Command, limit time.Ti
 	}
 }
 
-// owns waits until this replica owns the log, at most until limit.
-func (r *Replica) owns(ctx context.Context, limit time.Time) error {
-	if _, active := r.keeper.Active(); active {
-		return nil
-	}
-	ctx, cancel := context.WithDeadline(ctx, limit)
-	defer cancel()
-	_, err := r.keeper.Epoch(ctx)
-	return ownership(err)
-}
-
-// epoch returns the epoch to propose a mutation in, once the log can take one. Only if that
-// has to be waited for is the limit worth a context of its own.
-func (r *Replica) epoch(ctx context.Context, limit time.Time) (kv.Index, error) {
-	if epoch, active := r.keeper.Active(); active && r.state.Machine().Clock() != 0 {
+// owns waits until this replica owns the log, at most until limit, and returns the epoch. Only
+// if that has to be waited for is the limit worth a context of its own.
+func (r *Replica) owns(ctx context.Context, limit time.Time) (kv.Index, error) {
+	if epoch, active := r.keeper.Active(); active {
 		return epoch, nil
 	}
 	ctx, cancel := context.WithDeadline(ctx, limit)
 	defer cancel()
 	epoch, err := r.keeper.Epoch(ctx)
-	if err != nil {
-		return 0, ownership(err)
+	return epoch, ownership(err)
+}
+
+// epoch returns the epoch to propose a mutation in, once the log can take one.
+func (r *Replica) epoch(ctx context.Context, limit time.Time) (kv.Index, error) {
+	epoch, err := r.owns(ctx, limit)
+	if err != nil || r.state.Machine().Clock() != 0 {
+		return epoch, err
 	}
+	ctx, cancel := context.WithDeadline(ctx, limit)
+	defer cancel()
 	return epoch, r.awaitTime(ctx)
 }
 
@@ -159,9 +156,6 @@ const timePatience = 3 * time.Second
 // are known, for timePatience at most. The log has no clock yet, and a change without a
 // time would be years old: too old for the changelog to keep it.
 func (r *Replica) awaitTime(ctx context.Context) error {
-	if r.state.Machine().Clock() != 0 {
-		return nil
-	}
 	var patience <-chan time.Time
 	for {
 		known, changed := r.opts.Clock.Await()
