@@ -112,22 +112,29 @@ func logsOf(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestLogMissingBetweenOthers: after a kill it shows by the numbers of the mutations, also without
-// a list. A gap before the logs that are needed is none: obsolete ones may be deleted in any order.
-func TestLogMissingBetweenOthers(t *testing.T) {
-	e := open(t, Options{Dir: t.TempDir(), WriteBufferBytes: minWriteBufferBytes, BlockCacheBytes: minBlockCacheBytes})
+// withLogs opens an engine, whose first log stays needed, and writes n keys, until it has three
+// logs or more that will do.
+func withLogs(t *testing.T, do func(dir string, names []string) bool) (e *Engine, n int) {
+	t.Helper()
+	e = open(t, Options{Dir: t.TempDir(), WriteBufferBytes: minWriteBufferBytes, BlockCacheBytes: minBlockCacheBytes})
 	var first storage.Batch
 	first.Put(storage.Meta, []byte("m"), []byte("keeps the first log"))
 	if err := e.Write(&first, true); err != nil {
 		t.Fatal(err)
 	}
-	n := 0
-	for len(logsOf(t, e.dir)) < 3 {
+	for names := logsOf(t, e.dir); len(names) < 3 || !do(e.dir, names); names = logsOf(t, e.dir) {
 		write(t, e, true, key(n), strings.Repeat("v", 50<<10))
 		if n++; n > 1000 {
-			t.Fatalf("only %v after %d writes", logsOf(t, e.dir), n)
+			t.Fatalf("only %v after %d writes", names, n)
 		}
 	}
+	return e, n
+}
+
+// TestLogMissingBetweenOthers: after a kill it shows by the numbers of the mutations, also without
+// a list. A gap before the logs that are needed is none: obsolete ones may be deleted in any order.
+func TestLogMissingBetweenOthers(t *testing.T) {
+	e, n := withLogs(t, func(string, []string) bool { return true })
 	whole := image(t, e.dir)
 	lacks := image(t, whole)
 	for _, name := range []string{logsOf(t, lacks)[1], inventoryFile} {
@@ -164,12 +171,6 @@ func TestLogMissingBetweenOthers(t *testing.T) {
 // TestFirstOrLastLogMissing: after a kill the manifest names them. What remains would have a
 // hole, or lack its end.
 func TestFirstOrLastLogMissing(t *testing.T) {
-	e := open(t, Options{Dir: t.TempDir(), WriteBufferBytes: minWriteBufferBytes, BlockCacheBytes: minBlockCacheBytes})
-	var first storage.Batch
-	first.Put(storage.Meta, []byte("m"), []byte("keeps the first log"))
-	if err := e.Write(&first, true); err != nil {
-		t.Fatal(err)
-	}
 	// The newest log is named when what was written before it has become a sorted file.
 	named := func(dir string, names []string) bool {
 		t.Helper()
@@ -183,13 +184,7 @@ func TestFirstOrLastLogMissing(t *testing.T) {
 		}
 		return slices.Contains(logs.named, logNumber(names[len(names)-1]))
 	}
-	n := 0
-	for names := logsOf(t, e.dir); len(names) < 3 || !named(e.dir, names); names = logsOf(t, e.dir) {
-		write(t, e, true, key(n), strings.Repeat("v", 50<<10))
-		if n++; n > 1000 {
-			t.Fatalf("only %v after %d writes", names, n)
-		}
-	}
+	e, n := withLogs(t, named)
 	dir := image(t, e.dir)
 	names := logsOf(t, dir)
 	for _, name := range []string{names[0], names[len(names)-1]} {
