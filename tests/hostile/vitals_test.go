@@ -53,6 +53,21 @@ func processorsOf(pid int) (sum processors) {
 	return sum
 }
 
+// busy is how long all processes of the machine have run, and what has the processors beside
+// it, such as other virtual machines.
+func busy() (sum time.Duration) {
+	raw, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(raw), "\n")
+	fields := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal ...
+	for i, field := range fields {
+		if i == 1 || i == 2 || i == 3 || i == 8 {
+			ticks, _ := strconv.ParseInt(field, 10, 64)
+			sum += time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 on all of Linux's architectures in use
+		}
+	}
+	return sum
+}
+
 // processors is what all nodes have had.
 func (f *field) processors() (sum processors) {
 	for _, n := range f.nodes {
