@@ -64,6 +64,20 @@ func serve(t *testing.T, s *site) *site {
 	return s
 }
 
+// restart stops the server, waits until its peer has seen that, and serves at the address again.
+func (s *site) restart(t *testing.T, stopped func() bool) {
+	t.Helper()
+	s.grpc.Stop()
+	testkit.Eventually(t, "its end is seen", stopped)
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.grpc = grpc.NewServer()
+	serverpb.RegisterDKVServer(s.grpc, s)
+	servertest.Serve(t, s.grpc, counted{Listener: l, site: s})
+}
+
 func newPool(t *testing.T, opts Options) *Pool {
 	if opts.MaxMessageSize == 0 {
 		opts.MaxMessageSize = 1 << 20

@@ -270,8 +270,12 @@ func (p *Peer) dial() (*conn, error) {
 func (p *Peer) pick() *conn {
 	conns := *p.conns.Load()
 	least := conns[0]
+	var idle *conn
 	for _, c := range conns {
-		if c.GetState() != connectivity.Ready {
+		if state := c.GetState(); state != connectivity.Ready {
+			if state == connectivity.Idle {
+				idle = c
+			}
 			continue
 		}
 		n := c.calls.Load()
@@ -282,8 +286,13 @@ func (p *Peer) pick() *conn {
 			least = c
 		}
 	}
-	if len(conns) < p.pool.max && least.calls.Load() >= callsPerConnection {
-		p.grow(len(conns))
+	if least.calls.Load() >= callsPerConnection {
+		switch {
+		case idle != nil:
+			idle.Connect() // it was closed meanwhile; calls use it once it stands
+		case len(conns) < p.pool.max:
+			p.grow(len(conns))
+		}
 	}
 	return least
 }

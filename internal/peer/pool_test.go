@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -76,6 +74,42 @@ func TestGrowsWhenBusy(t *testing.T) {
 	wg.Wait()
 	if n := conns[0].calls.Load() + conns[1].calls.Load(); n != 0 {
 		t.Errorf("%d calls are left", n)
+	}
+}
+
+// TestGrowsAgain: a connection that has ended is opened again when the others are busy.
+func TestGrowsAgain(t *testing.T) {
+	release := make(chan struct{})
+	var under atomic.Int64
+	s := serve(t, &site{get: func(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		under.Add(1)
+		defer under.Add(-1)
+		<-release
+		return answers(ctx, r)
+	}})
+	p := peerAt(t, newPool(t, Options{MaxConnections: 2}), s.addr)
+	for _, when := range []string{"at first", "after a restart"} {
+		if err := p.Reach(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range callsPerConnection + 1 {
+			wg.Go(func() {
+				if _, err := get(t.Context(), p); err != nil {
+					t.Error(err)
+				}
+			})
+			testkit.Eventually(t, "the call arrives", func() bool { return under.Load() == int64(i+1) })
+		}
+		both := testkit.Soon(func() bool { return s.conns.Load() == 2 })
+		for range callsPerConnection + 1 {
+			release <- struct{}{}
+		}
+		wg.Wait()
+		if !both {
+			t.Fatalf("%s: %d connections for %d calls", when, s.conns.Load(), callsPerConnection+1)
+		}
+		s.restart(t, func() bool { return s.conns.Load() == 0 && !p.Ready() })
 	}
 }
 
@@ -142,17 +176,8 @@ func TestPeerRestarts(t *testing.T) {
 	if _, err := get(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
-	runs := s.grpc
 	testkit.Timely(t, func() error {
-		runs.Stop()
-		testkit.Eventually(t, "its end is seen", func() bool { return !p.Ready() })
-		l, err := net.Listen("tcp", s.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		runs = grpc.NewServer()
-		serverpb.RegisterDKVServer(runs, s)
-		servertest.Serve(t, runs, l)
+		s.restart(t, func() bool { return !p.Ready() })
 		begin := time.Now()
 		testkit.Eventually(t, "it answers", func() bool {
 			if err := p.Reach(t.Context()); err != nil {
