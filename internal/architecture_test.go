@@ -136,7 +136,7 @@ var mayImport = map[string][]string{
 	"internal/replica/raft/lease":      {"internal/kv", "internal/command", "internal/signal"},
 	"internal/replica/raft/transport":  {"internal/faults", "internal/certs", "internal/certs/dial", "internal/certs/nodeport", "internal/conns", "internal/crc"},
 	"internal/cluster/bootstrap":       {"internal/certs", "internal/certs/dial", "internal/certs/nodeport", "internal/timing", "api/peerpb", "internal/crc", "internal/durable"},
-	"internal/forward":                 {},
+	"internal/forward":                 {"internal/kv"},
 	"internal/peer":                    {"internal/kv", "internal/certs", "internal/certs/dial", "internal/forward", "api/peerpb"},
 	"internal/route":                   {"internal/kv", "internal/forward", "internal/auth", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/master": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",

@@ -615,7 +615,10 @@ type ForwardedCall struct {
 	TimeoutMicros uint64 `protobuf:"varint,4,opt,name=timeoutMicros,proto3" json:"timeoutMicros,omitempty"`
 	Request       []byte `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
 	// The caller waits no longer for the call with this id. All other fields are empty.
-	Cancel        bool `protobuf:"varint,6,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Cancel bool `protobuf:"varint,6,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	// On whose behalf it is made, "host/number of the connection", among whom the receiver shares
+	// out what is scarce; empty for the sender itself.
+	Client        string `protobuf:"bytes,7,opt,name=client,proto3" json:"client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -690,6 +693,13 @@ func (x *ForwardedCall) GetCancel() bool {
 		return x.Cancel
 	}
 	return false
+}
+
+func (x *ForwardedCall) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
 }
 
 // ForwardedOrigin is the metadata that each of the calls would have if it were sent alone.
@@ -1461,14 +1471,15 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
 	"\x0eRejectResponse\"A\n" +
 	"\x0eForwardedCalls\x12/\n" +
-	"\x05calls\x18\x01 \x03(\v2\x19.dkv.peerpb.ForwardedCallR\x05calls\"\xc4\x01\n" +
+	"\x05calls\x18\x01 \x03(\v2\x19.dkv.peerpb.ForwardedCallR\x05calls\"\xdc\x01\n" +
 	"\rForwardedCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x123\n" +
 	"\x06origin\x18\x02 \x01(\v2\x1b.dkv.peerpb.ForwardedOriginR\x06origin\x12\x16\n" +
 	"\x06method\x18\x03 \x01(\tR\x06method\x12$\n" +
 	"\rtimeoutMicros\x18\x04 \x01(\x04R\rtimeoutMicros\x12\x18\n" +
 	"\arequest\x18\x05 \x01(\fR\arequest\x12\x16\n" +
-	"\x06cancel\x18\x06 \x01(\bR\x06cancel\"E\n" +
+	"\x06cancel\x18\x06 \x01(\bR\x06cancel\x12\x16\n" +
+	"\x06client\x18\a \x01(\tR\x06client\"E\n" +
 	"\x0fForwardedOrigin\x12\x16\n" +
 	"\x06caller\x18\x01 \x03(\tR\x06caller\x12\x1a\n" +
 	"\bvBuckets\x18\x02 \x03(\tR\bvBuckets\"\xa3\x01\n" +

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -90,7 +92,7 @@ func (h handler) Origin(ctx context.Context, o Origin) context.Context {
 	return context.WithValue(ctx, callerKey{}, strings.Join(append(o.Caller, o.VBuckets...), " "))
 }
 
-func (h handler) Serve(ctx context.Context, method, request []byte) Answer {
+func (h handler) Serve(ctx context.Context, _, method, request []byte) Answer {
 	m := new(wrapperspb.StringValue)
 	if err := proto.Unmarshal(request, m); err != nil {
 		return Answer{Status: &spb.Status{Code: 3, Message: err.Error()}}
@@ -391,7 +393,9 @@ func TestIdleLineEnds(t *testing.T) {
 
 // TestMessagesAreProtobuf: by api/peer.proto, with fields of a later release.
 func TestMessagesAreProtobuf(t *testing.T) {
-	b, err := appendCall(nil, 7, request("k"), 1500*time.Microsecond)
+	forwarded := request("k")
+	forwarded.Client = kv.Client{Host: netip.MustParseAddr("192.0.2.1"), Conn: 9}
+	b, err := appendCall(nil, 7, forwarded, 1500*time.Microsecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +405,7 @@ func TestMessagesAreProtobuf(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &peerpb.ForwardedCalls{Calls: []*peerpb.ForwardedCall{
-		{Id: 7, Origin: &peerpb.ForwardedOrigin{Caller: []string{"dkv-identity", "alice"}, VBuckets: []string{"v1"}}, Method: "/s/M", TimeoutMicros: 1500, Request: request},
+		{Id: 7, Origin: &peerpb.ForwardedOrigin{Caller: []string{"dkv-identity", "alice"}, VBuckets: []string{"v1"}}, Method: "/s/M", TimeoutMicros: 1500, Request: request, Client: "192.0.2.1/9"},
 		{Id: 6, Cancel: true},
 	}}
 	if !proto.Equal(calls, want) {
@@ -409,7 +413,7 @@ func TestMessagesAreProtobuf(t *testing.T) {
 	}
 	raw, _ := proto.Marshal(want.Calls[0])
 	raw = appendNumber(raw, 99, 1)
-	if c, err := parseCall(raw); err != nil || c.id != 7 || string(c.method) != "/s/M" || string(c.request) != string(request) || c.timeout != 1500*time.Microsecond || c.cancel {
+	if c, err := parseCall(raw); err != nil || c.id != 7 || string(c.method) != "/s/M" || string(c.request) != string(request) || c.timeout != 1500*time.Microsecond || c.cancel || string(c.client) != "192.0.2.1/9" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	st := &spb.Status{Code: 5, Message: "none"}

@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Sending is the end of a stream that calls are sent by.
@@ -26,6 +28,8 @@ type Call struct {
 	// Caller is the metadata that says whose call it is, names and values in turn, and
 	// VBuckets name what it is about.
 	Caller, VBuckets []string
+	// Client is on whose behalf it is made; the zero Client is this node.
+	Client kv.Client
 	// Moved reports whether another node is to be asked by now: it ends the wait for the
 	// answer. Nil waits for the answer in any case.
 	Moved func() bool

@@ -39,8 +39,9 @@ type Answer struct {
 type Handler interface {
 	// Origin returns the context of the calls of an origin. It is kept for further ones.
 	Origin(ctx context.Context, o Origin) context.Context
-	// Serve answers a call. Neither slice is used after it has returned.
-	Serve(ctx context.Context, method, request []byte) Answer
+	// Serve answers a call, on behalf of whom the sender says: kv.ParseClient's text, empty for
+	// itself. No slice is used after it has returned.
+	Serve(ctx context.Context, client, method, request []byte) Answer
 	// Quick reports whether calls of a method rarely wait for anything.
 	Quick(method []byte) bool
 	// Enter reports whether another call of a stream may be served, of which so many are under
@@ -212,7 +213,7 @@ func (s *serving) take(data []byte, from *held) error {
 	if err != nil {
 		return err
 	}
-	j := &job{callContext: callContext{origin: ctx}, id: c.id, method: c.method, request: c.request, from: from}
+	j := &job{callContext: callContext{origin: ctx}, id: c.id, client: c.client, method: c.method, request: c.request, from: from}
 	if c.timeout > 0 {
 		j.deadline = time.Now().Add(c.timeout)
 	}

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Messages are encoded and decoded by hand, as protobuf does by api/peer.proto. A message is
@@ -29,6 +31,7 @@ const (
 	fieldTimeout = 4
 	fieldRequest = 5
 	fieldCancel  = 6
+	fieldClient  = 7
 
 	fieldCaller   = 1
 	fieldVBuckets = 2
@@ -88,6 +91,7 @@ type call struct {
 	method, request []byte
 	timeout         time.Duration
 	cancel          bool
+	client          []byte
 }
 
 // appendCall appends a call to a message. The size of its request was asked for just before.
@@ -97,6 +101,11 @@ func appendCall(b []byte, id uint64, c *Call, timeout time.Duration) ([]byte, er
 	b = appendOrigin(b, c)
 	b = protowire.AppendTag(b, fieldMethod, protowire.BytesType)
 	b = protowire.AppendString(b, c.Method)
+	if c.Client != (kv.Client{}) {
+		var begin int
+		b, begin = open(b, fieldClient)
+		b = closed(c.Client.AppendTo(b), begin)
+	}
 	if timeout > 0 {
 		b = appendNumber(b, fieldTimeout, uint64(max(timeout.Microseconds(), 1)))
 	}
@@ -230,6 +239,8 @@ func parseCall(b []byte) (c call, err error) {
 			c.request = data
 		case fieldCancel:
 			c.cancel = n != 0
+		case fieldClient:
+			c.client = data
 		}
 	})
 	return c, err

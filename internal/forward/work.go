@@ -22,6 +22,7 @@ const (
 type job struct {
 	callContext
 	id              uint64
+	client          []byte // as the sender says
 	method, request []byte
 	from            *held  // nil if the message is small
 	of              *batch // nil if it is served alone
@@ -140,7 +141,7 @@ func (w *worker) serve(j *job) {
 
 // serveOne serves a call.
 func (s *serving) serveOne(j *job) {
-	a := s.handler.Serve(j, j.method, j.request)
+	a := s.handler.Serve(j, j.client, j.method, j.request)
 	s.served(j.from)
 	j.method, j.request, j.from = nil, nil, nil // its answer may wait
 	s.answer(j.id, &a)

@@ -3,6 +3,8 @@ package kv
 import (
 	"context"
 	"net/netip"
+	"strconv"
+	"strings"
 )
 
 // Client is on whose behalf a request is served: the connection that it came by. The
@@ -10,6 +12,30 @@ import (
 type Client struct {
 	Host netip.Addr
 	Conn uint64 // of the process's connections, whatever their hosts
+}
+
+// ClientKey is the metadata key of a forwarded request that says whose it is: AppendTo's
+// text.
+const ClientKey = "dkv-client"
+
+// AppendTo appends the client as text, by which a node tells another one whose request it
+// forwards: host/number.
+func (c Client) AppendTo(b []byte) []byte {
+	b = append(c.Host.AppendTo(b), '/')
+	return strconv.AppendUint(b, c.Conn, 10)
+}
+
+// ParseClient is the inverse of AppendTo. It reports false for any other text.
+func ParseClient(text string) (c Client, ok bool) {
+	host, number, _ := strings.Cut(text, "/")
+	var err error
+	if c.Host, err = netip.ParseAddr(host); err != nil {
+		return Client{}, false
+	}
+	if c.Conn, err = strconv.ParseUint(number, 10, 64); err != nil {
+		return Client{}, false
+	}
+	return c, true
 }
 
 // Place is the slot that a request occupies in its server, which limits the requests and

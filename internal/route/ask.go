@@ -52,7 +52,7 @@ func share(ctx context.Context, p *peer.Peer, l Leg, c Call, req, resp any) (tak
 	if err != nil {
 		return true, kv.Errorf(kv.Denied, "%w", err)
 	}
-	out := forward.Call{Method: c.Method, Request: req.(proto.Message), Caller: caller, VBuckets: l.names()}
+	out := forward.Call{Method: c.Method, Request: req.(proto.Message), Caller: caller, VBuckets: l.names(), Client: kv.PlaceOf(ctx).Client()}
 	if !c.Mutates {
 		out.Moved = l.moved
 	}

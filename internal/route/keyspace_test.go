@@ -2,6 +2,8 @@ package route
 
 import (
 	"context"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/metadata"
@@ -63,6 +65,14 @@ func TestRequestedVBuckets(t *testing.T) {
 	}
 }
 
+// of is a place of a client.
+type of struct {
+	kv.Place
+	client kv.Client
+}
+
+func (o of) Client() kv.Client { return o.client }
+
 // TestForwardedRequestNamesItsVBuckets: nodes of every release read these keys.
 func TestForwardedRequestNamesItsVBuckets(t *testing.T) {
 	sent := func(ctx context.Context, err error) metadata.MD {
@@ -75,6 +85,11 @@ func TestForwardedRequestNamesItsVBuckets(t *testing.T) {
 	out := sent(forwardedContext(t.Context(), []VBucket{{Name: "b"}, {Name: "c"}}))
 	in := metadata.NewIncomingContext(t.Context(), out)
 	if !Forwarded.In(in) || RegistryForwarded.In(in) || len(out["dkv-vbucket"]) != 2 || out["dkv-vbucket"][1] != "c" {
+		t.Errorf("metadata %v", out)
+	}
+	client := kv.Client{Host: netip.MustParseAddr("2001:db8::1"), Conn: 4}
+	out = sent(forwardedContext(context.WithValue(t.Context(), kv.PlaceKey{}, of{client: client}), nil))
+	if said, ok := kv.ParseClient(strings.Join(out[kv.ClientKey], "")); said != client || !ok {
 		t.Errorf("metadata %v", out)
 	}
 	out = sent(RegistryForwarded.Set(t.Context()))

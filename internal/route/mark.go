@@ -57,6 +57,9 @@ func forwardedContext(ctx context.Context, vBuckets []VBucket) (context.Context,
 	if parent := kv.TraceOf(ctx).Onward(); parent != "" {
 		md[parentKey] = []string{parent}
 	}
+	if client := kv.PlaceOf(ctx).Client(); client != (kv.Client{}) {
+		md[kv.ClientKey] = []string{string(client.AppendTo(nil))}
+	}
 	for _, v := range vBuckets {
 		md[vBucketKey] = append(md[vBucketKey], v.Name)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,8 @@ type call struct {
 	receiving atomic.Bool
 	// forwarded: the call came by a stream that it shares with others, and has none itself.
 	forwarded bool
+	// client is on whose behalf a forwarded call is made, as its stream says.
+	client []byte
 	// local: it came from another server of this process, which has authorized it.
 	local bool
 	out   outgoing
@@ -329,13 +332,42 @@ func (k *call) Unpark() {
 	}
 }
 
-// Client implements kv.Place.
+// Client implements kv.Place. Behind a node that forwards, clients are told apart by what it says
+// of them: otherwise all of them would be one, and each wait for what the others have asked for.
 func (k *call) Client() kv.Client {
 	if k.conn == nil {
 		return kv.Client{}
 	}
-	return kv.Client{Host: k.conn.Host(), Conn: k.conn.number}
+	node := kv.Client{Host: k.conn.Host(), Conn: k.conn.number}
+	if said, ok := k.behind(); ok && k.conn.ofMember() {
+		return behind(node, said)
+	}
+	return node
 }
+
+// behind returns the client that a call is forwarded for, as the sender says.
+func (k *call) behind() (kv.Client, bool) {
+	if k.forwarded {
+		return kv.ParseClient(string(k.client))
+	}
+	if said := k.header.Get(kv.ClientKey); len(said) == 1 && k.has(forwardedKey) {
+		return kv.ParseClient(said[0])
+	}
+	return kv.Client{}, false
+}
+
+// behind returns a client of another node as one of this node. Its connection has a number of the
+// other process. A host that only the other node can reach is no other one than that node.
+func behind(node, client kv.Client) kv.Client {
+	conn := kv.Client{Host: node.Host, Conn: maphash.Comparable(seed, [2]kv.Client{{Host: node.Host}, client})}
+	if !client.Host.IsLoopback() {
+		conn.Host = client.Host
+	}
+	return conn
+}
+
+// seed keeps clients from choosing numbers that are the same.
+var seed = maphash.MakeSeed()
 
 // places reports whether the call counts as a request in flight.
 func (k *call) places() bool { return k.method != nil && !k.method.streaming && !k.method.probe }

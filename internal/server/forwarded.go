@@ -263,12 +263,12 @@ func (f *forwarded) Quick(method []byte) bool {
 }
 
 // Serve implements forward.Handler.
-func (f *forwarded) Serve(ctx context.Context, method, request []byte) forward.Answer {
+func (f *forwarded) Serve(ctx context.Context, client, method, request []byte) forward.Answer {
 	m, known := f.calls.unaries[string(method)]
 	if !known {
 		return answerOf(statusOf(codes.Unimplemented, "this node has no method %.128q that can be forwarded", method))
 	}
-	k := &call{Context: ctx, calls: f.calls, conn: f.stream.conn, begun: time.Now(), forwarded: true}
+	k := &call{Context: ctx, calls: f.calls, conn: f.stream.conn, begun: time.Now(), forwarded: true, client: client}
 	k.header = ctx.Value(originKey{}).(*origin).header
 	resp, err := m.handler(m.srv, k, func(v any) error {
 		return v.(*incoming).decode(mem.BufferSlice{mem.SliceBuffer(request)})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -18,9 +19,11 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/access/accesstest"
 	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/forward"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/testkit/rawgrpc"
 )
@@ -357,4 +360,59 @@ func TestFewStreamsOfForwardedCallsForAConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "one has ended", func() bool { _, err := r.line(t.Context()); return err == nil })
+}
+
+// TestClientsOfANodeAreToldApart: those whose calls a node forwards take turns as those do who
+// call this node, and only a node may say whose calls they are.
+func TestClientsOfANodeAreToldApart(t *testing.T) {
+	for _, member := range []bool{true, false} {
+		r := newRig(t, from("192.0.2.1"), func(o *Options) {
+			o.Access = access.NewGuard(access.Options{Exposure: access.Exposed, Member: func(netip.Addr) bool { return member }})
+		})
+		l, err := r.line(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got kv.Client
+		r.service.get = func(ctx context.Context, req *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+			got = kv.PlaceOf(ctx).Client()
+			return &serverpb.GetResponse{}, nil
+		}
+		shared := func(c kv.Client) kv.Client {
+			request := &forward.Call{Method: serverpb.DKV_Get_FullMethodName, Request: &serverpb.GetRequest{Key: []byte("k")}, Client: c}
+			if reply, err := l.Call(t.Context(), request); err != nil || reply.Status != nil {
+				t.Fatal(reply, err)
+			}
+			return got
+		}
+		alone := func(md ...string) kv.Client {
+			if _, err := r.Get(metadata.AppendToOutgoingContext(t.Context(), md...), &serverpb.GetRequest{Key: []byte("k")}); err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		one := kv.Client{Host: netip.MustParseAddr("192.0.2.7"), Conn: 3}
+		another, local := one, kv.Client{Host: netip.MustParseAddr("127.0.0.1"), Conn: 3}
+		another.Conn++
+		node := shared(kv.Client{})
+		if !member {
+			if c := shared(one); c != node {
+				t.Errorf("one that is no node calls for %v", c)
+			}
+			continue
+		}
+		if node.Host != netip.MustParseAddr("192.0.2.1") || alone("dkv-forwarded", "1", kv.ClientKey, "nonsense").Host != node.Host {
+			t.Errorf("calls of the node are %v's", node)
+		}
+		a, b := shared(one), shared(another)
+		if a.Host != one.Host || b.Host != one.Host || a == b || a.Conn == one.Conn || a != shared(one) || a != alone("dkv-forwarded", "1", kv.ClientKey, "192.0.2.7/3") {
+			t.Errorf("two connections of a host are %v and %v", a, b)
+		}
+		if c := shared(local); c.Host != node.Host || c == node || c == a {
+			t.Errorf("one on the node's own host is %v", c)
+		}
+		if c := alone(kv.ClientKey, "192.0.2.7/3"); c.Host != node.Host {
+			t.Errorf("a call that is not forwarded is %v's", c)
+		}
+	}
 }
