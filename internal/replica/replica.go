@@ -180,7 +180,8 @@ type Status struct {
 	Snapshot Transfer
 	// Age is how long ago the state was last known to be the newest. It is 0 while that is
 	// certain, as under a lease, or if a master knew it within the last seconds; NeverFresh
-	// for a copy that has not known it since the start.
+	// for a copy that has not known it since the start, or is at an earlier index since its
+	// storage was reopened.
 	Age time.Duration
 	// Link is how changes reach a copy.
 	Link Link
@@ -221,5 +222,5 @@ type Link struct {
 }
 
 // NeverFresh is the Age of a copy whose state has not been known to be the newest since
-// the start.
+// the start, or is an earlier one that was found after a failure.
 const NeverFresh = 24 * time.Hour

@@ -74,11 +74,17 @@ func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, cla
 		case <-ctx.Done():
 			return at, context.Cause(ctx)
 		}
+		if _, now := s.opts.State.Position(); now < at {
+			return at, localError{errReopened} // the next session gets what it lacks
+		}
 		if fresh, ok := s.fresh.reached(at); ok {
 			s.opts.State.Fresh(fresh)
 		}
 	}
 }
+
+// errReopened means that a failure of storage has lost changes that were not on the disk yet.
+var errReopened = errors.New("storage was reopened at an earlier index")
 
 // gather adds the waiting stretches to a stretch, and takes over their claims. The replica
 // decides how much goes into one engine batch; see package changelog.

@@ -84,6 +84,7 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 	if err != nil {
 		return nil, err
 	}
+	age = max(age, v.Age()) // storage may have been reopened at an earlier index meanwhile
 	s.followers.heard(r.GetReplica(), v.Name, from-1)
 	resp := changesResponse(&changes, age, r.GetWithRequests())
 	if asked := r.GetHistoryId(); asked != "" && asked != changes.History {

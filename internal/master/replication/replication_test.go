@@ -1,17 +1,22 @@
 package replication
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
+	"github.com/dkvdb/dkv/internal/replica"
 )
 
 func (r *rig) changes(from uint64, limit uint32) (*serverpb.GetChangesResponse, error) {
@@ -63,6 +68,29 @@ func TestGetChanges(t *testing.T) {
 	}
 	if !proto.Equal(resp.GetChanges()[0], want) {
 		t.Errorf("%v, want %v", resp.GetChanges()[0], want)
+	}
+}
+
+// forgetful is a copy whose storage is reopened at an earlier index while its changes are read.
+type forgetful struct {
+	replica.Replica
+	age time.Duration
+}
+
+func (f *forgetful) Age() time.Duration { return f.age }
+
+func (f *forgetful) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error) {
+	f.age = replica.NeverFresh
+	return f.Replica.Changes(ctx, from, limit, maxBytes)
+}
+
+// Changes that were read of an earlier state do not come with the age of the one before.
+func TestGetChangesOfAReopenedCopy(t *testing.T) {
+	r := newRig(t)
+	r.Keyspace.All()[0].Replica = &forgetful{Replica: r.Local, age: time.Millisecond}
+	resp, err := r.changes(1, 0)
+	if err != nil || resp.GetAgeMillis() != uint64(replica.NeverFresh.Milliseconds()) {
+		t.Errorf("an age of %d ms, %v", resp.GetAgeMillis(), err)
 	}
 }
 

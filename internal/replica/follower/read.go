@@ -77,8 +77,14 @@ func (f *freshness) wait(ctx context.Context, closing <-chan struct{}, wanted ti
 // Fresh notes that the present state contains everything that was in the log at a time.
 func (f *Replica) Fresh(at time.Time) { f.fresh.confirm(at) }
 
-// Age implements Replica.
-func (f *Replica) Age() time.Duration { return f.fresh.age() }
+// Age implements Replica. What is known of the state's age is not true of an earlier one that was
+// found after a failure, until that is back where it was.
+func (f *Replica) Age() time.Duration {
+	if f.state.Machine().Applied() < f.least.Load() {
+		return replica.NeverFresh
+	}
+	return f.fresh.age()
+}
 
 // Wanted holds a token when a reader waits for a newer state. It is filled again while the
 // reader waits.

@@ -196,7 +196,7 @@ func (f *Replica) Status() replica.Status {
 	s := f.state.Status()
 	s.Mode = replica.ModeStream
 	s.Owner = f.Owner()
-	s.Age = f.fresh.age()
+	s.Age = f.Age()
 	s.Paused = false // a pause concerns the master
 	if s.State == replica.Serving || s.State == replica.Bootstrapping {
 		s.ReadOnly = f.notHere("", "write to").Error()

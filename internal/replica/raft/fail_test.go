@@ -272,6 +272,7 @@ func TestRaftReadMeetsAReopenedState(t *testing.T) {
 	n := c.follower()
 	n.wantAt(index, "k", "v")
 	old := n.state.Machine()
+	n.confirmed(n.clock.Now())
 	n.fault.Store(&errTestFull)
 	if err := n.Snapshot(t.Context()); err == nil {
 		t.Error("a snapshot of a state that cannot be synced")
@@ -297,6 +298,9 @@ func TestRaftReadMeetsAReopenedState(t *testing.T) {
 	replicatest.WantError(t, <-done, kv.Unavailable, kv.NotApplied)
 	if m := <-reads; m.Applied() >= index {
 		t.Errorf("it was reopened at %d; the test wants what is lost in a crash", m.Applied())
+	}
+	if age := n.Age(); age != replica.NeverFresh {
+		t.Errorf("the earlier state is %v old", age)
 	}
 }
 

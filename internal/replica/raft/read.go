@@ -132,8 +132,12 @@ func (r *Replica) confirmed(at time.Duration) {
 }
 
 // Age implements Replica. It is asked for with every message of a change stream, so it
-// must not keep the lease alive.
+// must not keep the lease alive. What is known of the state's age is not true of an earlier one
+// that was found after a failure, until that is back where it was.
 func (r *Replica) Age() time.Duration {
+	if r.state.Machine().Applied() < r.floor.Load() {
+		return replica.NeverFresh
+	}
 	if r.keeper.Held() {
 		return 0
 	}
