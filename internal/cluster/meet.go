@@ -59,6 +59,11 @@ func (c *Cluster) TakePart(ctx context.Context) {
 	})
 }
 
+// takesPartStill reports whether this node takes part in the logs under its current start, and
+// has not been retired since: what others record of an older copy's start makes the newest disk
+// look old.
+func (c *Cluster) takesPartStill() bool { return c.takesPart.Load() && c.retired.Load() == nil }
+
 // knowsNobody reports whether this node was started before and still knows no other
 // member's address: its data folder is from its first moments, or a copy from then, and
 // the others may know of later starts.
@@ -147,7 +152,7 @@ func (c *Cluster) visitAll(ctx context.Context) *round {
 func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.MeetResponse, error) {
 	resp := new(peerpb.MeetResponse)
 	err := c.pool.Call(ctx, address, peerpb.Members_Meet_FullMethodName, &peerpb.MeetRequest{
-		Deployment: c.self.Deployment, From: c.self.Replica, To: id, TakesPart: c.takesPart.Load(),
+		Deployment: c.self.Deployment, From: c.self.Replica, To: id, TakesPart: c.takesPartStill(),
 		Past: pastMessage(c.self.Past()), Heard: startMessages(c.heard()[id]),
 		Applied: c.applied(), Reached: c.reachedBy(id), Address: c.self.GRPC(),
 	}, resp)
@@ -183,7 +188,7 @@ func (c *Cluster) Meet(_ context.Context, r *peerpb.MeetRequest) (*peerpb.MeetRe
 	before := c.reachedBy(r.GetFrom())
 	heard := c.judge(claim{r.GetFrom(), pastOf(r.GetPast()), r.GetTakesPart(), r.GetApplied(), r.GetAddress()})
 	resp := &peerpb.MeetResponse{
-		Past: pastMessage(c.self.Past()), Heard: startMessages(heard), TakesPart: c.takesPart.Load() && c.retired.Load() == nil,
+		Past: pastMessage(c.self.Past()), Heard: startMessages(heard), TakesPart: c.takesPartStill(),
 		Addresses: c.addresses(), Applied: c.applied(), Reached: before,
 	}
 	c.tellTiming(resp)

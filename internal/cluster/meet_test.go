@@ -180,6 +180,30 @@ func TestAnOlderCopyStopsWhenOneIsBackThatKnows(t *testing.T) {
 	n.expectOlder(t, "member 3 at ", "start 2")
 }
 
+// It tells no one from then on that it takes part: members that know no better would take the
+// newest disk for the older copy.
+func TestAnOlderCopyThatHasStoppedIsNotNoted(t *testing.T) {
+	r, disks := trio(t)
+	r.stop(1, 2)
+	older := disks[2].copied()
+	disks[2].mustConfirm() // only member 3 hears of it
+	r.stop(2, 3)
+	n, err := older.confirm()
+	if err != nil {
+		t.Fatalf("no other member could know: %v", err)
+	}
+	disks[3].mustConfirm()
+	n.expectOlder(t, "member 3 at ")
+	disks[1].mustConfirm()
+	before := maps.Clone(r.node(1).self.Heard())
+	n.greet(testkit.Within(t, long))
+	if after := r.node(1).self.Heard(); !maps.Equal(after, before) {
+		t.Errorf("member 1 has noted %v", after)
+	}
+	r.stop(2)
+	disks[2].mustConfirm()
+}
+
 // Two members that come up at the same moment find out as well.
 func TestAnOlderCopyIsRefusedWhenAllStart(t *testing.T) {
 	r, disks := trio(t)
