@@ -43,15 +43,14 @@ func (h *held) Apply(ctx context.Context, after kv.Index, changes []kv.Change, u
 	return h.Replica.Apply(ctx, after, changes, upTo)
 }
 
-// await waits while Apply is held, and reports whether it was.
-func (h *held) await() bool {
+// await waits while Apply is held.
+func (h *held) await() {
 	h.mu.Lock()
 	gate := h.gate
 	h.mu.Unlock()
 	if gate != nil {
 		<-gate
 	}
-	return gate != nil
 }
 
 // What a slave has confirmed as received is applied, also if the master dies before.
@@ -201,6 +200,7 @@ func TestSealSaysWhatAFailedDiskHasLost(t *testing.T) {
 	at := m.put("b", "1")
 	testkit.Eventually(t, "the change is received", func() bool { p, _ := s.Puller.Progress(); return p.Received >= at })
 	m.kill()
+	state.failed.Store(true)
 	release()
 	testkit.Eventually(t, "the copy is sealed", func() bool { return s.Puller.Seal(t.Context(), "p1") == nil })
 	if p, err := s.Puller.Reached(t.Context()); err != nil || p.Applied >= at || p.Confirmed < at {
@@ -209,17 +209,14 @@ func TestSealSaysWhatAFailedDiskHasLost(t *testing.T) {
 	testkit.Eventually(t, "the loss is logged", func() bool { return strings.Contains(r.logs.String(), "confirmed as received") })
 }
 
-// lossy is a state that can apply nothing more after it has waited.
+// lossy is a state that can apply nothing more once it has failed.
 type lossy struct {
 	held
 	failed atomic.Bool
 }
 
 func (l *lossy) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
-	if l.await() {
-		l.failed.Store(true)
-	}
-	if l.failed.Load() {
+	if l.await(); l.failed.Load() {
 		return kv.Errorf(kv.Internal, "the disk has failed (injected)")
 	}
 	return l.Replica.Apply(ctx, after, changes, upTo)
