@@ -122,6 +122,9 @@ func (l *Log) Fallen(disk string, level kv.Ack) (at, before kv.Index, fallen boo
 	if s == nil || s.mostOf != l.state.History() {
 		return 0, 0, false
 	}
+	if s.at.History == s.mostOf && s.at.Synced == 0 && s.at.Applied >= s.most {
+		return 0, 0, false // it was started again, and says what is on its disk after its first sync
+	}
 	at = l.reached(disk, level)
 	return at, s.most, at < s.most
 }

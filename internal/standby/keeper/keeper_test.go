@@ -143,6 +143,11 @@ func TestAnOlderCopyStandsByNoLonger(t *testing.T) {
 			defer b.stop()
 			time.Sleep(timeout)
 			b.wants("it stands", name+" a:coming", name+" a:standing", "record with a")
+			if err := log.Confirm(again("a", 2), confirm.Position{History: "h", Received: 50, Applied: 50}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(timeout)
+			b.wants("it was started again, and has synced nothing yet")
 			b.confirm(log, again("a", 2), 50)
 			time.Sleep(timeout)
 			b.wants("it was started again")
