@@ -119,7 +119,7 @@ const (
 )
 
 // fits reports whether the copy can continue from another master, while it follows the
-// present one.
+// present one, or gives way to what that has; see Puller.next.
 func (s *session) fits(ctx context.Context, other Source) bool {
 	pr, err := s.opts.Pool.Peer(other.Address)
 	if err != nil {
@@ -130,7 +130,8 @@ func (s *session) fits(ctx context.Context, other Source) bool {
 		return false
 	}
 	found, err := look.attachLevel(ctx)
-	return err == nil && (found.verdict == fit || found.verdict == promoted || found.verdict == surplus)
+	id, _ := s.opts.State.Position()
+	return err == nil && (found.verdict == fit || found.verdict == promoted || found.verdict == surplus && other.laterThan(id))
 }
 
 // attachLevel is attach to a master that may take a moment to reach the copy's index.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/era"
@@ -171,6 +173,49 @@ func TestSlaveLeavesAFormerMaster(t *testing.T) {
 	if got := s.Puller.candidates(); len(got) != 1 || got[0].Address != "m2:1" {
 		t.Errorf("candidates %v", got)
 	}
+}
+
+// A copy with changes that a promotion did not keep gives way also while its former master runs on
+// and is known: it does not return to that one.
+func TestCopyAboveTheEndLeavesAFormerMaster(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	next := r.twin("m2:1", m)
+	rows := NewRows("db")
+	rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+	s := r.slave(rows, streaming)
+	m.put("lost", "1")
+	s.has(m)
+	next.promote(t, "1-new")
+	rows.Set([]*serverpb.RegionInfo{m.row(leader), next.row(leader)}, true)
+	s.has(next)
+	if n := s.Puller.Status().Moves; n != 1 {
+		t.Errorf("%d moves", n)
+	}
+}
+
+// Masters that an operator names have no rows that say which one is of a later era: such a copy stays
+// with the one that it follows, and does not move to and fro.
+func TestCopyAboveTheEndStaysWithANamedMaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		next := r.twin("m2:1", m)
+		next.kill()
+		s := r.slave(Fixed("m2:1", "m1:1"), streaming)
+		m.put("lost", "1")
+		s.has(m)
+		next.promote(t, "1-new")
+		next.revive()
+		time.Sleep(3 * (betterFor + betterJitter))
+		m.put("b", "1")
+		s.has(m)
+		if n := s.Puller.Status().Moves; n != 0 {
+			t.Errorf("%d moves", n)
+		}
+	})
 }
 
 func TestDescent(t *testing.T) {

@@ -176,12 +176,16 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	id, _ := p.opts.State.Position()
 	p.chooser.retain(candidates)
 	ordered := p.chooser.order(candidates, id)
-	all := true
+	all, ended := true, false
 	for _, s := range ordered {
 		f, judged := p.search.findings[s.Address]
 		if judged && s.awaits && f.verdict.replaces() {
 			break // the log's owner knows, and waits for this copy, or will
 		}
+		if ended && !s.laterThan(id) {
+			break // it may still have the history that has ended
+		}
+		ended = ended || judged && f.verdict == surplus && s.laterThan(id)
 		if !judged && !p.chooser.passedOver(s.Address) {
 			return plan{source: s}, true
 		}
