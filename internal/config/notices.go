@@ -5,9 +5,13 @@ import (
 	"slices"
 )
 
+// MostOfMasters bounds, in bytes, a request that masters take, since it is one entry of the Raft
+// log that they send each other. On hosts that are not big they take half of that.
+const MostOfMasters = 64 * MiB
+
 // Notices returns warnings about a valid configuration, a sentence each: keys that
-// are set to another value than their default and have no effect, and environment
-// variables that were ignored.
+// are set to another value than their default and have no effect, requests that are
+// allowed and that masters cannot take, and environment variables that were ignored.
 func (c *Config) Notices() []string {
 	notices := slices.Clone(c.notices)
 	defaults := Default()
@@ -20,6 +24,10 @@ func (c *Config) Notices() []string {
 		if why := c.effectless(k); why != "" {
 			notices = append(notices, fmt.Sprintf("%s (%s) has no effect: %s", k.name, c.origins[k.name], why))
 		}
+	}
+	if c.Role == RoleMaster && c.Limits.BatchSize >= MostOfMasters {
+		notices = append(notices, fmt.Sprintf("max-batch-size is %v, but masters reject requests of %v and more, and of %v and more on a host with fewer than 8 cores or less than 32GiB of memory",
+			c.Limits.BatchSize, Size(MostOfMasters), Size(MostOfMasters/2)))
 	}
 	return notices
 }

@@ -125,6 +125,10 @@ func TestNotices(t *testing.T) {
 		{"--raft-rtt 50ms", []string{"raft-rtt (--raft-rtt) has no effect: this node has role none, and the key is for role master, discovery, slave"}},
 		{"--db-engine badger --write-buffer-size 1MiB", []string{"write-buffer-size (--write-buffer-size) has no effect: badger sizes its write buffers by itself"}},
 		{"--pprof --max-streams 7 --db-folder d", nil},
+		{"--max-value-size 62MiB --max-batch-size 63MiB --max-message-size 70MiB --role master", nil},
+		{"--max-value-size 63MiB --max-batch-size 64MiB --max-message-size 70MiB", nil},
+		{"--max-value-size 63MiB --max-batch-size 64MiB --max-message-size 70MiB --role master", []string{"max-batch-size is 64MiB, but masters reject requests of 64MiB and more, " +
+			"and of 32MiB and more on a host with fewer than 8 cores or less than 32GiB of memory"}},
 		{"--repl-mode stream", []string{"repl-mode (--repl-mode) has no effect: this node has role none, and the key is for role slave"}},
 	}
 	for _, tt := range tests {

@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
@@ -253,6 +254,9 @@ func (r *Replica) appendOrLeave(ctx context.Context, c *command.Command, patienc
 
 // submit hands an encoded command to Dragonboat. An error means that it was not proposed.
 func (r *Replica) submit(encoded []byte, patience time.Duration) (rs *dragonboat.RequestState, err error) {
+	if len(encoded) > host.LargestEntry {
+		return nil, tooLarge(host.LargestEntry) // the log would take it, and could not send it
+	}
 	// Not less if the caller has less: who gives up has to see how long the log has it.
 	timeout := max(patience, 2*r.host.Timing().RTT)
 	err = r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
@@ -265,10 +269,14 @@ func (r *Replica) submit(encoded []byte, patience time.Duration) (rs *dragonboat
 	case errors.Is(err, dragonboat.ErrSystemBusy):
 		return nil, kv.Errorf(kv.Exhausted, "a follower is too slow for so many mutations; slow down and retry: %w", err)
 	case errors.Is(err, dragonboat.ErrPayloadTooBig):
-		return nil, kv.Errorf(kv.Invalid, "the request is larger than an entry of the log may be, %d bytes; split it", r.raft.MaxInMemory)
+		return nil, tooLarge(r.raft.MaxInMemory)
 	default:
 		return nil, kv.Errorf(kv.Unavailable, "the log is unavailable: %w", err)
 	}
+}
+
+func tooLarge(most uint64) error {
+	return kv.Errorf(kv.Invalid, "the request is larger than an entry of the log may be, %d bytes; split it", most)
 }
 
 // timeout is how long Dragonboat may keep a request. It counts in round trips, and rejects

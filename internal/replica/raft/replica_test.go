@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -92,6 +93,16 @@ func TestRaftStandsStillWithoutMajority(t *testing.T) {
 	}
 	c.put("k2", "v2")
 	c.want("k2", "v2")
+}
+
+// What members could not send each other is not proposed: nothing behind it would be committed.
+func TestRaftRejectsWhatCannotBeSent(t *testing.T) {
+	c := newCluster(t, 1, func(c *cluster) { c.maxInMemory = 256 << 20 })
+	c.put("k", "v")
+	large := replicatest.Put("k", strings.Repeat("x", host.LargestEntry))
+	_, err := c.owner().Propose(t.Context(), large)
+	replicatest.WantError(t, err, kv.Invalid, kv.NotApplied)
+	c.want("k", "v")
 }
 
 func TestRaftTransfer(t *testing.T) {

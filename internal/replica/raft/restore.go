@@ -203,13 +203,15 @@ func (r *Replica) stage(ctx context.Context, epoch kv.Index, id []byte, view *fs
 	for it.Next() {
 		p := it.Pair()
 		m := kv.Mutation{Key: append([]byte(nil), p.Key...), Value: append([]byte(nil), p.Value...), ExpireTS: p.ExpireTS}
+		size := len(m.Key) + len(m.Value) + 16
+		// A large pair goes alone: the log takes no more than when the pair was written.
+		if n := len(c.Mutations); n > 0 && (bytes+size > stageBytes || n == stagePairs) {
+			if err := flush(); err != nil {
+				return pairs, err
+			}
+		}
 		c.Mutations = append(c.Mutations, m)
-		if bytes += len(m.Key) + len(m.Value) + 16; bytes < stageBytes && len(c.Mutations) < stagePairs {
-			continue
-		}
-		if err := flush(); err != nil {
-			return pairs, err
-		}
+		bytes += size
 	}
 	if err := it.Err(); err != nil {
 		return pairs, err

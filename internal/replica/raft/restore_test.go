@@ -145,6 +145,21 @@ func TestRaftRestoreIsDroppedByTheNextOwner(t *testing.T) {
 	}
 }
 
+// A pair that was just small enough for the log is restored alone, and not behind others.
+func TestRaftRestoreOfALargePair(t *testing.T) {
+	c := newCluster(t, 1, func(c *cluster) { c.maxInMemory = 3 << 20 })
+	large := strings.Repeat("x", 5<<19)
+	c.put("a", strings.Repeat("y", stageBytes-1000))
+	c.put("b", large)
+	dir := filepath.Join(t.TempDir(), "backup")
+	if err := c.owner().Backup(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	c.put("b", "v")
+	c.restore(dir)
+	c.want("b", large)
+}
+
 // A restore that is cut short while the log takes nothing is aborted when it does again:
 // until then mutations are refused, and the epoch may last for ever.
 func TestRaftRestoreIsAbortedInTheEnd(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 
 	"github.com/lni/dragonboat/v4/config"
+
+	"github.com/dkvdb/dkv/internal/replica/raft/transport"
 )
 
 // Size is how much of the machine a Host may use. A zero field is unknown.
@@ -15,6 +17,10 @@ type Size struct {
 	// VBuckets is how many replicas the host will have.
 	VBuckets int
 }
+
+// LargestEntry bounds, in bytes, a command that the members of a log can send each other. A log
+// takes none above MaxInMemory either.
+const LargestEntry = transport.LargestEntry
 
 const (
 	bigCores  = 8

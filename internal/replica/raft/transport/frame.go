@@ -35,6 +35,11 @@ const (
 	verdictFrame
 )
 
+// LargestEntry is how many bytes the command of an entry may have: Dragonboat sends a batch of
+// more than 64 MiB only if that is a single entry, and a larger one would not fit into a frame
+// with what goes around it. A log that took one could never send it, nor anything behind it.
+const LargestEntry = 64 << 20
+
 // most bounds payloads. Dragonboat sends batches of up to 64 MiB, and chunks of 2 MiB.
 var most = map[kind]int{
 	batchFrame:   72 << 20,

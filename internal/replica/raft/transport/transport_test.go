@@ -37,6 +37,14 @@ func TestMessagesComeInOrder(t *testing.T) {
 	}
 }
 
+// A frame has room for the largest entry that a log may have, with what goes around it.
+func TestLargestEntryFits(t *testing.T) {
+	b := raftpb.MessageBatch{SourceAddress: "10.0.0.1:1", Requests: []raftpb.Message{{Entries: []raftpb.Entry{{Cmd: make([]byte, LargestEntry+1)}}}}}
+	if size, most := b.SizeUpperLimit(), most[batchFrame]; size > most {
+		t.Errorf("a batch of one entry has up to %d bytes, and a frame %d", size, most)
+	}
+}
+
 // What a handler keeps of a batch is not overwritten by the next one.
 func TestMessagesMayBeKept(t *testing.T) {
 	a, b := start(t), start(t)
