@@ -17,12 +17,14 @@ import (
 // room: beyond that a longer queue is only a longer wait.
 //
 // Commands are measured by what applying them costs, which covers both large values and
-// many small pairs. Small ones have room of their own, so that they never wait for large ones
-// that wait: at most for those that are in the log.
+// many small pairs, or by what travels if that is more: the old value of a CompareAndSet is
+// in the log of every member, though nothing of it is written by the engine. Small ones have
+// room of their own, so that they never wait for large ones that wait: at most for those that
+// are in the log.
 type Proposals struct{ small, large *fair.Gate }
 
 const (
-	// smallCost is what a small command costs at most, in bytes of fsm.BatchCost.
+	// smallCost is what a small command costs at most, in bytes of costOf.
 	smallCost = 32 << 10
 	// smallRoom and largeRoom are what all small commands in the log may cost together, and
 	// all others. A single one may cost more.
@@ -51,13 +53,19 @@ func (t Turn) End() {
 	}
 }
 
+// costOf returns how much of the room a command takes.
+func costOf(c *command.Command) int {
+	applied, _ := fsm.BatchCost(c)
+	return max(applied, c.Size())
+}
+
 // Begin waits until there is room for a command, at most until limit if that is not zero. Its
 // error means that the command was not proposed. Commands about the log itself do not wait.
 func (p *Proposals) Begin(ctx context.Context, c *command.Command, limit time.Time) (Turn, error) {
 	if ConcernsLog(c) {
 		return Turn{}, nil
 	}
-	cost, _ := fsm.BatchCost(c)
+	cost := costOf(c)
 	t := Turn{of: p.small, cost: cost}
 	if t.Large() {
 		t.of = p.large

@@ -103,3 +103,31 @@ func TestProposalsTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// What a CompareAndSet compares with travels through the log as its new value does, so it
+// takes as much room.
+func TestOldValueTakesRoom(t *testing.T) {
+	p := NewProposals()
+	c := write(1)
+	c.Kind, c.Expect = command.CompareAndSet, make([]byte, largeRoom)
+	turn, err := p.Begin(t.Context(), c, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Begin(gone, c, time.Time{}); kv.KindOf(err) != kv.Exhausted || kv.OutcomeOf(err) != kv.NotApplied {
+		t.Errorf("a second one whose old value fills the log: %v", err)
+	}
+	if small, err := p.Begin(gone, write(1), time.Time{}); err != nil {
+		t.Errorf("a small command beside it: %v", err)
+	} else {
+		small.End()
+	}
+	turn.End()
+	if again, err := p.Begin(gone, c, time.Time{}); err != nil {
+		t.Errorf("one after it: %v", err)
+	} else {
+		again.End()
+	}
+}
