@@ -33,7 +33,7 @@ func nexusKeys() []key {
 			doc:   "Where the Raft log is kept. Only disk is accepted, since the log must survive a crash."},
 		{name: "nexus-repl-timeout", def: "5s", roles: members,
 			field: func(c *Config) value { return durationValue{&c.Nexus.ReplTimeout, shortest} },
-			doc:   "How long a proposal may take before the write fails with an unknown outcome. Raise it for slow disks or networks."},
+			doc:   "How long a proposal may take before the write fails with an unknown outcome. A write that waits for large ones of others is rejected, unapplied, after three quarters of it. Raise it for slow disks or networks."},
 		{name: "nexus-lease-based-reads", def: "true", roles: members,
 			field: func(c *Config) value { return boolValue{&c.Nexus.LeaseBasedReads} },
 			doc:   "Let the leader answer linearizable reads alone while its lease lasts. Set it to false if virtual machines may be paused for more than a second: each read then asks a quorum."},

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -59,8 +60,21 @@ func costOf(c *command.Command) int {
 	return max(applied, c.Size())
 }
 
-// Begin waits until there is room for a command, at most until limit if that is not zero. Its
-// error means that the command was not proposed. Commands about the log itself do not wait.
+// errLate ends the wait of a command in time.
+var errLate = errors.New("too little of its time is left to write it")
+
+// patience returns until when a command waits in front of the log if its caller waits until
+// limit: for three quarters of the time that is left. The rest is for the log. In a line that
+// is too long the first one has always waited for nearly as long as any may; if it then had no
+// time left, the log would be busy with nothing but commands whose callers have just left.
+func patience(limit time.Time) time.Time {
+	left := time.Until(limit)
+	return limit.Add(-left / 4)
+}
+
+// Begin waits until there is room for a command, for most of the time until ctx ends or limit is
+// reached, unless that is zero. Its error means that the command was not proposed. Commands about
+// the log itself do not wait.
 func (p *Proposals) Begin(ctx context.Context, c *command.Command, limit time.Time) (Turn, error) {
 	if ConcernsLog(c) {
 		return Turn{}, nil
@@ -75,10 +89,13 @@ func (p *Proposals) Begin(ctx context.Context, c *command.Command, limit time.Ti
 	}
 	trace := kv.TraceOf(ctx)
 	defer trace.Since(kv.Queue, trace.Start())
+	if end, ends := ctx.Deadline(); ends && (limit.IsZero() || end.Before(limit)) {
+		limit = end
+	}
 	waiting := ctx
 	if !limit.IsZero() {
 		var cancel context.CancelFunc
-		waiting, cancel = context.WithDeadline(ctx, limit)
+		waiting, cancel = context.WithDeadlineCause(ctx, patience(limit), errLate)
 		defer cancel()
 	}
 	if err := t.of.EnterAs(waiting, kv.PlaceOf(ctx).Client(), cost); err != nil {

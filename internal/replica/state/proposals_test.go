@@ -131,3 +131,54 @@ func TestOldValueTakesRoom(t *testing.T) {
 		again.End()
 	}
 }
+
+// Who has waited for its turn for most of its time is turned away, while there is time to say
+// so, and never gets a turn when the log could not use it any more.
+func TestTurnsLeaveTimeForTheLog(t *testing.T) {
+	const never = time.Duration(0)
+	for _, w := range []struct {
+		deadline, limit time.Duration // of the caller, and of the replica
+		waits           time.Duration
+	}{
+		{time.Second, never, 750 * time.Millisecond},
+		{never, time.Second, 750 * time.Millisecond},
+		{time.Second, time.Minute, 750 * time.Millisecond},
+		{time.Minute, time.Second, 750 * time.Millisecond},
+		{never, never, never},
+	} {
+		for _, late := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				p, begun := NewProposals(), time.Now()
+				ctx, limit := t.Context(), time.Time{}
+				if w.deadline != never {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, w.deadline)
+					defer cancel()
+				}
+				if w.limit != never {
+					limit = begun.Add(w.limit)
+				}
+				first, err := p.Begin(t.Context(), write(largeRoom), time.Time{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				free := 700 * time.Millisecond
+				if late {
+					free = 900 * time.Millisecond
+				}
+				time.AfterFunc(free, first.End)
+				turn, err := p.Begin(ctx, write(largeRoom), limit)
+				waited := time.Since(begun)
+				if !late || w.waits == never {
+					if err != nil || waited != free {
+						t.Errorf("%+v: %v after %v, though there is room after %v", w, err, waited, free)
+					}
+					turn.End()
+				} else if kv.KindOf(err) != kv.Exhausted || kv.OutcomeOf(err) != kv.NotApplied || waited != w.waits {
+					t.Errorf("%+v: %v after %v, want a refusal after %v", w, err, waited, w.waits)
+				}
+				time.Sleep(time.Second) // until there is room
+			})
+		}
+	}
+}
