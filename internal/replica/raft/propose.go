@@ -51,8 +51,8 @@ func (r *Replica) inTurn(ctx context.Context, c *command.Command, limit time.Tim
 	}
 	var left *dragonboat.RequestState
 	defer func() {
-		if left != nil && turn.Large() {
-			go r.outlive(left, turn)
+		if left != nil {
+			r.outlive(leftover{left, turn})
 		} else {
 			turn.End()
 		}
@@ -60,26 +60,6 @@ func (r *Replica) inTurn(ctx context.Context, c *command.Command, limit time.Tim
 	var res command.Result
 	res, left, err = r.inEpoch(ctx, c, limit)
 	return res, err
-}
-
-// outlive keeps the room of a command whose caller has left, as long as the log has it: what
-// comes next would wait for it. Once this replica no longer leads nothing comes next, and those
-// that wait have to hear that they should ask another node.
-func (r *Replica) outlive(left *dragonboat.RequestState, turn state.Turn) {
-	defer turn.End()
-	look := time.NewTicker(leaderLook)
-	defer look.Stop()
-	for {
-		select {
-		case <-left.ResultC():
-			left.Release()
-			return
-		case <-look.C:
-			if leader, _ := r.leads(); leader != r.raft.Replica {
-				return
-			}
-		}
-	}
 }
 
 // inEpoch proposes a command that has room in the log, in each epoch until one takes it. If it

@@ -86,6 +86,7 @@ type Replica struct {
 	clock   lease.Clock
 	// proposals bounds what is on its way through the log.
 	proposals *state.Proposals
+	left      leftovers
 	// applier applies the log; nil while nothing may be applied.
 	applier atomic.Pointer[machine]
 	// empty reports that the replica has nothing of its log yet.

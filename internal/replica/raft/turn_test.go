@@ -12,9 +12,10 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// fill returns a command that fills the log of a node, and what reports whether it is full.
-func fill(t *testing.T, n *node) (c *command.Command, full func() bool) {
-	c = replicatest.Put("k", strings.Repeat("v", 9<<20))
+// fill returns a command with a value of some size, and what reports whether the log of a node
+// has no room for it.
+func fill(t *testing.T, n *node, size int) (c *command.Command, full func() bool) {
+	c = replicatest.Put("k", strings.Repeat("v", size))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	return c, func() bool {
@@ -32,7 +33,7 @@ func (c *cluster) abandoned() (n *node, large *command.Command, full func() bool
 	c.t.Helper()
 	for {
 		n = c.owner()
-		large, full = fill(c.t, n)
+		large, full = fill(c.t, n, 9<<20)
 		release = n.holdWrites()
 		ctx, cancel := context.WithCancel(c.t.Context())
 		left := make(chan error, 1)
@@ -89,4 +90,40 @@ func TestRoomOfAFormerOwner(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "the room is given back", func() bool { return !full() })
+}
+
+// Small commands keep their room as well: otherwise callers with short deadlines fill the log
+// with more and more of them.
+func TestSmallCommandsKeepTheirRoom(t *testing.T) {
+	n := newCluster(t, 1, func(c *cluster) { c.timeout = time.Hour }).owner()
+	small, full := fill(t, n, 15<<10)
+	release := n.holdWrites()
+	ctx, cancel := context.WithCancel(t.Context())
+	const callers = 300 // more than there is room for
+	left := make(chan error, callers)
+	for range callers {
+		go func() {
+			_, err := n.Propose(ctx, replicatest.Put("k", strings.Repeat("v", 15<<10)))
+			left <- err
+		}()
+	}
+	testkit.Eventually(t, "the log is full of small commands", func() bool { return full() && n.gated.Load() > 0 })
+	cancel()
+	outcomes := map[kv.Outcome]int{}
+	for range callers {
+		outcomes[kv.OutcomeOf(<-left)]++
+	}
+	if !full() || outcomes[kv.Unknown] == 0 || outcomes[kv.NotApplied] == 0 {
+		t.Errorf("the log is full: %v; callers by outcome: %v", full(), outcomes)
+	}
+	release()
+	testkit.Eventually(t, "the room is given back", func() bool { return !full() })
+	if _, err := n.Propose(t.Context(), small); err != nil {
+		t.Errorf("a small command once the log is free: %v", err)
+	}
+	testkit.Eventually(t, "all commands have ended", func() bool {
+		n.left.mu.Lock()
+		defer n.left.mu.Unlock()
+		return !n.left.ending
+	})
 }

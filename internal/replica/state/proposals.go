@@ -44,9 +44,6 @@ type Turn struct {
 	cost int
 }
 
-// Large reports whether the command is one that others notice.
-func (t Turn) Large() bool { return t.cost > smallCost }
-
 // End gives the room back, once the command has been applied or certainly never will be.
 func (t Turn) End() {
 	if t.of != nil {
@@ -81,7 +78,7 @@ func (p *Proposals) Begin(ctx context.Context, c *command.Command, limit time.Ti
 	}
 	cost := costOf(c)
 	t := Turn{of: p.small, cost: cost}
-	if t.Large() {
+	if cost > smallCost {
 		t.of = p.large
 	}
 	if t.of.TryEnterAs(cost) {
