@@ -47,6 +47,8 @@ func (c *committer) gather(waiting []*proposal) []*proposal {
 			p.begun = now
 			c.group = append(c.group, p)
 			bytes, costBytes, costOps = bytes+p.size, costBytes+moreBytes, costOps+moreOps
+		} else {
+			p.drop()
 		}
 	}
 	return nil
@@ -90,7 +92,7 @@ func (c *committer) commit() {
 	for i, p := range c.group {
 		p.result = c.results[i]
 		p.err = refused(p.result.Code, m)
-		p.done <- struct{}{}
+		p.answer()
 	}
 }
 
@@ -124,6 +126,6 @@ func (c *committer) split() {
 func (c *committer) answer(err error) {
 	for _, p := range c.group {
 		p.err = err
-		p.done <- struct{}{}
+		p.answer()
 	}
 }

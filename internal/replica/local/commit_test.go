@@ -268,24 +268,42 @@ func TestWriteErrorEndsMutations(t *testing.T) {
 	})
 }
 
-func TestQueueIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := replicatest.RunNode(t)
-		begun, release := r.HoldWrites()
-		defer release()
-		r.ProposeAll(t.Context(), replicatest.Put("first", "1"))
-		<-begun
-		// What callers have withdrawn stays until the committer comes to it.
-		big := strings.Repeat("v", local.MaxQueued/2-1000)
-		for _, want := range []kv.Kind{kv.Unavailable, kv.Unavailable, kv.Exhausted} {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			_, err := r.Propose(ctx, replicatest.Put("b", big))
-			cancel()
-			replicatest.WantError(t, err, want, kv.NotApplied)
-		}
-		release()
-		r.MustPut("b", "there is room again")
-	})
+// TestRoomOfThoseWhoLeft has callers leave one after the other while the log stands still: what
+// they have left there counts as long as it is there, whether it is being written or waits.
+func TestRoomOfThoseWhoLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		first string // what is being written meanwhile
+		want  []kv.Kind
+	}{
+		"waiting":       {"small", []kv.Kind{kv.Unavailable, kv.Exhausted, kv.Exhausted}},
+		"being written": {strings.Repeat("v", 9<<20), []kv.Kind{kv.Exhausted, kv.Exhausted}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := replicatest.RunNode(t)
+				begun, release := r.HoldWrites()
+				defer release()
+				gone, cancel := context.WithCancel(t.Context())
+				first := r.ProposeAll(gone, replicatest.Put("first", c.first))
+				<-begun
+				cancel()
+				replicatest.WantError(t, first()[0].Err, kv.Unavailable, kv.Unknown)
+				large := strings.Repeat("v", 9<<20)
+				for _, want := range c.want {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					_, err := r.Propose(ctx, replicatest.Put("b", large))
+					cancel()
+					replicatest.WantError(t, err, want, kv.NotApplied)
+				}
+				release()
+				r.WantValue("b", "")
+				for range 2 {
+					r.MustPut("b", large)
+				}
+				r.WantValue("first", c.first)
+			})
+		})
+	}
 }
 
 func TestPause(t *testing.T) {

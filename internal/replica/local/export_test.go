@@ -4,7 +4,6 @@ package local
 const (
 	MaxGroupCommands = maxGroupCommands
 	MaxGroupBytes    = maxGroupBytes
-	MaxQueued        = maxQueued
 )
 
 // BeginRestore is the first step of Restore.

@@ -7,18 +7,18 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
 )
-
-var errQueueFull = kv.Errorf(kv.Exhausted, "too many bytes of mutations are waiting; slow down and retry")
 
 // proposal is one command on its way through the log.
 type proposal struct {
 	cmd  *command.Command
 	size int
-	// state decides whether the caller or the committer ends a proposal: as long as it is
-	// queued, a caller that gives up may withdraw it.
+	turn state.Turn
+	// state decides whether the caller or the committer ends a proposal, and its turn: as long
+	// as it is queued, a caller that gives up may withdraw it. The committer ends the turn of
+	// one that the caller does not wait for.
 	state atomic.Int32
 	done  chan struct{}
 	// begun is when the committer took it.
@@ -30,7 +30,11 @@ type proposal struct {
 const (
 	queued int32 = iota
 	taken
-	abandoned
+	answered
+	// withdrawn has not been taken and will not be. The caller of one that is left has given up
+	// after it was taken.
+	withdrawn
+	left
 )
 
 // queue collects proposals while earlier ones are being written. The committer takes all of
@@ -39,7 +43,6 @@ type queue struct {
 	mu      sync.Mutex
 	waiting []*proposal
 	spare   []*proposal
-	bytes   int
 	closed  bool
 	used    sync.Pool
 	// ready holds a token while there is something to take.
@@ -47,21 +50,38 @@ type queue struct {
 }
 
 // proposal returns a proposal, a used one if there is one.
-func (q *queue) proposal(c *command.Command, size int) *proposal {
+func (q *queue) proposal(c *command.Command, size int, turn state.Turn) *proposal {
 	p, _ := q.used.Get().(*proposal)
 	if p == nil {
 		p = &proposal{done: make(chan struct{}, 1)}
 	}
-	p.cmd, p.size = c, size
+	p.cmd, p.size, p.turn = c, size, turn
 	p.state.Store(queued)
 	return p
 }
 
-// settle returns the answer of a proposal that is done, and keeps the proposal for another
-// command. One whose caller gave up is not used again: the committer may still hold it.
+// answer gives the caller the result that p has, or ends the turn if it has left.
+func (p *proposal) answer() {
+	if p.state.CompareAndSwap(taken, answered) {
+		p.done <- struct{}{}
+		return
+	}
+	p.drop()
+}
+
+// drop ends the turn of a proposal whose caller has left, and forgets the command, since the
+// queue may keep the proposal for long.
+func (p *proposal) drop() {
+	p.turn.End()
+	p.cmd = nil
+}
+
+// settle ends the turn of a proposal that is done, returns the answer, and keeps the proposal for
+// another command. One whose caller gave up is not used again: the committer may still hold it.
 func (q *queue) settle(p *proposal) (command.Result, error) {
+	p.turn.End()
 	result, err := p.result, p.err
-	p.cmd, p.result, p.err = nil, command.Result{}, nil
+	p.cmd, p.turn, p.result, p.err = nil, state.Turn{}, command.Result{}, nil
 	q.used.Put(p)
 	if err != nil {
 		return command.Result{}, err
@@ -69,23 +89,15 @@ func (q *queue) settle(p *proposal) (command.Result, error) {
 	return result, nil
 }
 
-// maxQueued bounds the memory of waiting mutations, in bytes.
-const maxQueued = 128 << 20
-
 func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
 
 func (q *queue) push(p *proposal) error {
 	q.mu.Lock()
-	switch {
-	case q.closed:
+	if q.closed {
 		q.mu.Unlock()
 		return replica.ErrClosed
-	case q.bytes+p.size > maxQueued && len(q.waiting) > 0:
-		q.mu.Unlock()
-		return errQueueFull
 	}
 	q.waiting = append(q.waiting, p)
-	q.bytes += p.size
 	first := len(q.waiting) == 1
 	q.mu.Unlock()
 	if first {
@@ -107,7 +119,7 @@ func (q *queue) take() []*proposal {
 	defer q.mu.Unlock()
 	out := q.waiting
 	clear(q.spare)
-	q.waiting, q.spare, q.bytes = q.spare[:0], out, 0
+	q.waiting, q.spare = q.spare[:0], out
 	return out
 }
 

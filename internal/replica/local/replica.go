@@ -177,41 +177,35 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	return l.state.Answer(ctx, c, res)
 }
 
-// inTurn writes a command once there is room for it in the queue, and gives the room back.
+// inTurn writes a command once there is room for it in the queue. The room is given back when
+// the queue no longer has the command.
 func (l *Replica) inTurn(ctx context.Context, c *command.Command, size int) (command.Result, error) {
 	turn, err := l.proposals.Begin(ctx, c, time.Time{})
 	if err != nil {
 		return command.Result{}, err
 	}
-	defer turn.End()
 	trace := kv.TraceOf(ctx)
 	begin := trace.Start()
-	p := l.queue.proposal(c, size)
+	p := l.queue.proposal(c, size, turn)
 	if err := l.queue.push(p); err != nil {
+		turn.End()
 		return command.Result{}, err
 	}
 	select {
 	case <-p.done:
-		trace.Add(kv.Queue, begin, p.begun)
-		trace.Since(kv.Commit, p.begun)
-		return l.queue.settle(p)
 	case <-ctx.Done():
-		return l.giveUp(ctx, p)
+		switch {
+		case p.state.CompareAndSwap(queued, withdrawn):
+			return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation was still waiting: %w", ctx.Err())
+		case p.state.CompareAndSwap(taken, left):
+			return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
+				fmt.Errorf("the mutation was being written: %w", ctx.Err()))
+		}
+		<-p.done // it is answered at this moment
 	}
-}
-
-// giveUp ends a proposal whose caller no longer waits.
-func (l *Replica) giveUp(ctx context.Context, p *proposal) (command.Result, error) {
-	if p.state.CompareAndSwap(queued, abandoned) {
-		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation was still waiting: %w", ctx.Err())
-	}
-	select {
-	case <-p.done: // it was answered at the same moment
-		return l.queue.settle(p)
-	default:
-		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
-			fmt.Errorf("the mutation was being written: %w", ctx.Err()))
-	}
+	trace.Add(kv.Queue, begin, p.begun)
+	trace.Since(kv.Commit, p.begun)
+	return l.queue.settle(p)
 }
 
 // admit rejects a command that cannot be written at present.
