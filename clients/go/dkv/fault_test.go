@@ -147,25 +147,45 @@ func TestUnknownStaysUnknown(t *testing.T) {
 }
 
 // TestMastersThatBecameSlaves: a promotion makes the former masters slaves, and clients find the
-// new ones a moment later.
+// new ones a moment later, also if they have waited for longer than that moment before.
 func TestMastersThatBecameSlaves(t *testing.T) {
 	slave, err := status.New(codes.FailedPrecondition, "this node is a slave; write to another one").WithDetails(
 		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied}, &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonSlave})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, times := range []int{2, math.MaxInt} {
+	other := explained(codes.FailedPrecondition, kv.ReasonOtherCluster, "this node is of another cluster")
+	for _, c := range []struct {
+		answer error
+		sealed time.Duration // for how long the master rejects writes before
+		times  int
+		want   error
+	}{
+		{slave.Err(), 0, 2, nil},
+		{slave.Err(), elsewhereWait * 6 / 5, 2, nil},
+		{slave.Err(), 0, math.MaxInt, ErrPrecondition},
+		{other, elsewhereWait * 6 / 5, 2, nil},
+		{other, 0, math.MaxInt, ErrOtherCluster},
+	} {
 		cl := newCluster(t, 1, 1)
-		c := ready(t, cl.addrs())
+		client := ready(t, cl.addrs())
+		begun, passed := time.Now(), 0
 		cl.nodes[0].fail(func(_ context.Context, method string) error {
-			if method == putMethod && cl.nodes[0].count(putMethod) <= times {
-				return slave.Err()
+			switch {
+			case method != putMethod:
+				return nil
+			case time.Since(begun) < c.sealed:
+				return explained(codes.Unavailable, kv.ReasonNotApplied, "writes are paused")
+			case passed < c.times:
+				passed++
+				return c.answer
+			default:
+				return nil
 			}
-			return nil
 		}, nil)
-		_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
-		if late := times > 2; late != (err != nil) || late && (!errors.Is(err, ErrPrecondition) || errors.Is(err, ErrOutcomeUnknown)) {
-			t.Errorf("after %d rejections: %v", times, err)
+		_, err := client.Put(testkit.Within(t, enough), []byte("k"), nil)
+		if c.want == nil && err != nil || c.want != nil && (!errors.Is(err, c.want) || errors.Is(err, ErrOutcomeUnknown)) {
+			t.Errorf("after %d rejections and %v: %v", c.times, c.sealed, err)
 		}
 	}
 }

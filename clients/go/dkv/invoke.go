@@ -90,9 +90,9 @@ func stamp(req any, cluster uint64) {
 
 const clusterField = "cluster"
 
-// otherClusterWait bounds the attempts of a call that finds nodes of another cluster, or a slave
-// where a master was.
-const otherClusterWait = time.Second
+// elsewhereWait bounds the attempts of a call that finds nothing but nodes of another cluster, or
+// slaves where masters were, counted from the first of these answers.
+const elsewhereWait = time.Second
 
 // attempts is a call that has failed at least once.
 type attempts struct {
@@ -102,6 +102,8 @@ type attempts struct {
 	count   int
 	// unknown reports that one of the attempts may have taken effect, or may still.
 	unknown bool
+	// elsewhere is when a node first left the request to others, if all have done so since.
+	elsewhere time.Time
 	// toLeader reports that a replica's state was too old, so that the leader is asked.
 	toLeader bool
 }
@@ -144,6 +146,11 @@ func (a *attempts) next(n *node, err error) *node {
 func (a *attempts) note(n *node, err error) *Error {
 	out := toError(err, n.name(), a.request.mutates)
 	a.unknown = a.unknown || out.OutcomeUnknown
+	if !errors.Is(err, kv.ErrSlave) && out.Kind != ErrOtherCluster {
+		a.elsewhere = time.Time{}
+	} else if a.elsewhere.IsZero() {
+		a.elsewhere = time.Now()
+	}
 	return out
 }
 
@@ -158,15 +165,13 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 		return false
 	case errors.Is(err, kv.ErrRemoved):
 		return a.next(n, err) != n // the only node that is known will not be a member again
-	case errors.Is(err, kv.ErrSlave):
-		// It was a master when it was last asked; the present ones are found within that time.
-		return time.Since(a.began) < otherClusterWait
+	case errors.Is(err, kv.ErrSlave), out.Kind == ErrOtherCluster:
+		// It was a master when it was last asked, or another node belongs to our cluster; the
+		// present masters are found within that time.
+		return time.Since(a.elsewhere) < elsewhereWait
 	case a.request.sequential && stale(err):
 		// The leader's state is never too old; it is asked once.
 		return !a.toLeader && !a.client.leads(n, a.request.key)
-	case out.Kind == ErrOtherCluster:
-		// Another node may belong to our cluster; its leader is found within that time.
-		return time.Since(a.began) < otherClusterWait
 	case out.Kind == ErrExhausted:
 		return kv.RetryAfterOf(err) > 0 && !out.OutcomeUnknown
 	default:

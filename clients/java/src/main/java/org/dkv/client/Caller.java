@@ -82,8 +82,9 @@ final class Caller {
         private final long timeout;
         private Backoff backoff;
         private int attempts;
-        /** How many nodes in a row have left the request to others. */
+        /** How many nodes in a row have left the request to others or belong to another cluster, and since when. */
         private int passed;
+        private long passedSince;
         private boolean mayBeApplied;
         private Failure last;
         private String lastAddress;
@@ -197,18 +198,20 @@ final class Caller {
                 long left = mayBeApplied ? Math.min(remaining(), toRepeat()) : remaining();
                 return failure.retryAfterNanos() < left && pause(failure.retryAfterNanos());
             }
-            passed = failure.elsewhere() ? passed + 1 : 0;
-            if (!failure.transientFailure() && !failure.otherCluster() && !failure.elsewhere()) {
+            boolean passes = failure.elsewhere() || failure.otherCluster();
+            passed = passes ? passed + 1 : 0;
+            if (passed == 1) {
+                passedSince = System.nanoTime();
+            }
+            if (!failure.transientFailure() && !passes) {
                 return false;
             }
             if (address != null) {
                 route.failed(address);
             }
-            if (failure.otherCluster() && attempts >= route.size()) {
-                return false; // no node belongs to the client's cluster
-            }
-            if (passed >= Math.max(1, route.size()) && !(route.learns() && System.nanoTime() - start < LEARNED_NANOS)) {
-                return false; // no node is the other one
+            boolean learns = failure.elsewhere() && route.learns() && System.nanoTime() - passedSince < LEARNED_NANOS;
+            if (passed >= Math.max(1, route.size()) && !learns) {
+                return false; // no node is the other one, or belongs to the client's cluster
             }
             if (mayBeApplied && (!repeatable || toRepeat() <= 0)) {
                 return false;

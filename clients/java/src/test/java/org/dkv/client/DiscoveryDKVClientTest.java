@@ -104,6 +104,24 @@ class DiscoveryDKVClientTest {
         assertEquals(1, b.requests.size());
     }
 
+    /** Writes pause before a planned promotion, for longer than the registry needs to tell of the new masters. */
+    @Test
+    void mastersThatBecameSlavesAfterAPauseAreLeft() {
+        registry.set(row(a, LEADER));
+        DKVClient client = open();
+        client.put("k", "1");
+        long sealed = System.nanoTime();
+        a.onRequest((q, apply) -> {
+            if (System.nanoTime() - sealed < TimeUnit.MILLISECONDS.toNanos(2500)) {
+                throw FakeNode.error(Status.Code.UNAVAILABLE, "NOT_APPLIED");
+            }
+            registry.set(row(a, ACTIVE_SLAVE), row(b, LEADER));
+            throw FakeNode.error(Status.Code.FAILED_PRECONDITION, "NOT_APPLIED", "NODE_SLAVE");
+        });
+        client.put("k", "2");
+        assertEquals(1, b.requests.size());
+    }
+
     @Test
     void followersTakeOverFromALeaderThatIsGone() {
         registry.set(row(a, LEADER), row(b, PRIMARY_FOLLOWER));

@@ -142,6 +142,28 @@ class FailoverTest {
         }
     }
 
+    /** A node of another cluster at one address says nothing of the others, though they have no leader just then. */
+    @Test
+    void aNodeOfAnotherClusterDoesNotEndACallThatAnotherNodeServesLater() {
+        first.onRequest((q, apply) -> {
+            if (first.requests.size() == 1) {
+                throw FakeNode.error(Status.Code.UNAVAILABLE, "NOT_OWNER");
+            }
+            return apply.get();
+        });
+        second.onRequest((q, apply) -> {
+            throw FakeNode.error(Status.Code.FAILED_PRECONDITION, "OTHER_CLUSTER");
+        });
+        caller.call(Rpc.PUT, () -> PUT, () -> AGAIN, both(), TimeUnit.SECONDS.toNanos(20));
+        assertEquals(2, first.requests.size());
+        first.onRequest((q, apply) -> {
+            throw FakeNode.error(Status.Code.FAILED_PRECONDITION, "NOT_APPLIED", "NODE_SLAVE");
+        });
+        DKVException e = assertThrows(
+                DKVException.class, () -> caller.call(Rpc.PUT, () -> PUT, () -> AGAIN, both(), TimeUnit.SECONDS.toNanos(20)));
+        assertEquals(Status.Code.FAILED_PRECONDITION, e.getGrpcStatus().getCode());
+    }
+
     /** The others may elect a leader just then. */
     @Test
     void removedNodesDoNotEndACallThatAnotherNodeServesLater() {
