@@ -85,6 +85,9 @@ final class Caller {
         /** How many nodes in a row have left the request to others or belong to another cluster, and since when. */
         private int passed;
         private long passedSince;
+        /** How many attempts had no answer in their time, and how many TLS handshakes in a row have failed. */
+        private int unanswered;
+        private int handshakes;
         private boolean mayBeApplied;
         private Failure last;
         private String lastAddress;
@@ -150,8 +153,11 @@ final class Caller {
                     } catch (StatusRuntimeException e) {
                         cause = e;
                         failure = Failure.of(e, rpc.mutates(), probe.sent());
-                        if (failure.unanswered() && System.nanoTime() - began >= SILENCE_NANOS) {
-                            connection.unanswered();
+                        if (failure.unanswered()) {
+                            unanswered++;
+                            if (System.nanoTime() - began >= SILENCE_NANOS) {
+                                connection.unanswered();
+                            }
                         }
                         if (!probe.sent() && last != null && e.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED) {
                             failure = last; // says why there is no connection
@@ -175,12 +181,12 @@ final class Caller {
         }
 
         /**
-         * Returns how long an attempt may take. A part of the time is left for the next node, since this one may hang; a
-         * repeat must not arrive when servers have forgotten the result.
+         * Returns how long an attempt may take. A part of the time is left for the next node, since this one may hang,
+         * unless as many did as there are; a repeat must not arrive when servers have forgotten the result.
          */
         private long timeOfAttempt() {
             long time = mayBeApplied ? Math.min(remaining(), toRepeat() + repeatWithin) : remaining();
-            return repeatable && attempts + 1 < route.size() ? time / 4 * 3 : time;
+            return repeatable && unanswered + 1 < route.size() ? time / 4 * 3 : time;
         }
 
         /** Returns for how long a write that may have been applied may still be repeated. */
@@ -216,11 +222,11 @@ final class Caller {
             if (mayBeApplied && (!repeatable || toRepeat() <= 0)) {
                 return false;
             }
-            boolean untried = attempts < route.size();
-            if (failure.handshakeFailed() && !untried) {
+            handshakes = failure.handshakeFailed() ? handshakes + 1 : 0;
+            if (handshakes >= Math.max(1, route.size())) {
                 return false;
             }
-            return (untried || pause()) && remaining() > LEAST_ATTEMPT_NANOS;
+            return (attempts < route.size() || pause()) && remaining() > LEAST_ATTEMPT_NANOS;
         }
 
         private boolean pause() {

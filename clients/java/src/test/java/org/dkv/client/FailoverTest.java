@@ -11,15 +11,22 @@ import dkv.serverpb.Api;
 import io.grpc.CallOptions;
 import io.grpc.ClientCall;
 import io.grpc.ConnectivityState;
+import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import java.util.Iterator;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import javax.net.ssl.SSLHandshakeException;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -69,6 +76,21 @@ class FailoverTest {
         assertEquals(1, second.requests.size());
         caller.call(Rpc.GET, () -> GET, () -> GET, both(), TimeUnit.SECONDS.toNanos(6));
         assertEquals(1, first.requests.size(), "it is not asked first any more");
+    }
+
+    /** The other node may be about to start again, or to elect a leader. */
+    @Test
+    void aNodeThatHangsLeavesTimeForAnotherThatHasFailedBefore() {
+        firstHangs();
+        second.onRequest((q, apply) -> {
+            if (second.requests.size() == 1) {
+                throw FakeNode.error(Status.Code.UNAVAILABLE, "NOT_APPLIED");
+            }
+            return apply.get();
+        });
+        Route route = new Candidates(List.of(second.address(), first.address()), connections);
+        caller.call(Rpc.GET, () -> GET, () -> GET, route, TimeUnit.SECONDS.toNanos(6));
+        assertEquals(2, second.requests.size());
     }
 
     @Test
@@ -194,8 +216,73 @@ class FailoverTest {
         }
     }
 
+    /** A certificate that is being replaced at one node does not matter to the others. */
+    @Test
+    void aHandshakeThatFailsDoesNotEndACallThatAnotherNodeServesLater() {
+        first.onRequest((q, apply) -> {
+            if (first.requests.size() == 1) {
+                throw FakeNode.error(Status.Code.UNAVAILABLE, "NOT_OWNER");
+            }
+            return apply.get();
+        });
+        Status handshake = Status.UNAVAILABLE.withCause(new SSLHandshakeException("expired"));
+        callWith(List.of(first.address(), "gone:1"), handshake.asRuntimeException());
+        assertEquals(2, first.requests.size());
+        DKVException e = assertThrows(DKVException.class, () -> callWith(List.of("gone:1"), handshake.asRuntimeException()));
+        assertEquals(Status.Code.UNAVAILABLE, e.getGrpcStatus().getCode());
+    }
+
+    /** Makes a call while the attempts at one address fail so, before they are sent, and again and again with the last. */
+    private void callWith(List<String> addresses, StatusRuntimeException... failures) {
+        Iterator<StatusRuntimeException> next = List.of(failures).iterator();
+        AtomicReference<StatusRuntimeException> now = new AtomicReference<>();
+        try (Connections some = new Connections(options, address -> address.equals("gone:1")
+                ? new Connection(new Failing(() -> next.hasNext() ? now.updateAndGet(e -> next.next()) : now.get()), null)
+                : Connection.to(address, null, options, InsecureChannelCredentials.create(), null))) {
+            new Caller(some, new CallMetrics(options), Caller.REPEAT_WITHIN_NANOS).call(
+                    Rpc.GET, () -> GET, () -> GET, new Candidates(addresses, some), TimeUnit.SECONDS.toNanos(20));
+        }
+    }
+
+    /** A channel that seems to stand, whose calls fail. */
+    private static final class Failing extends Changing {
+        private final Supplier<StatusRuntimeException> failure;
+
+        Failing(Supplier<StatusRuntimeException> failure) {
+            this.failure = failure;
+        }
+
+        @Override
+        public ConnectivityState getState(boolean connect) {
+            return ConnectivityState.READY;
+        }
+
+        @Override
+        public <Q, R> ClientCall<Q, R> newCall(MethodDescriptor<Q, R> method, CallOptions callOptions) {
+            return new ClientCall<Q, R>() {
+                @Override
+                public void start(Listener<R> listener, Metadata headers) {
+                    StatusRuntimeException e = failure.get();
+                    listener.onClose(e.getStatus(), e.getTrailers() == null ? new Metadata() : e.getTrailers());
+                }
+
+                @Override
+                public void request(int messages) {}
+
+                @Override
+                public void cancel(String message, Throwable cause) {}
+
+                @Override
+                public void halfClose() {}
+
+                @Override
+                public void sendMessage(Q message) {}
+            };
+        }
+    }
+
     /** A channel that fails at one moment and not at the next. */
-    private static final class Changing extends ManagedChannel {
+    private static class Changing extends ManagedChannel {
         @Override
         public ConnectivityState getState(boolean connect) {
             return ThreadLocalRandom.current().nextBoolean() ? ConnectivityState.READY : ConnectivityState.TRANSIENT_FAILURE;
