@@ -159,7 +159,8 @@ final class Caller {
                                 connection.unanswered();
                             }
                         }
-                        if (!probe.sent() && last != null && e.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED) {
+                        if (!probe.sent() && last != null && last.transientFailure()
+                                && e.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED) {
                             failure = last; // says why there is no connection
                         }
                     }

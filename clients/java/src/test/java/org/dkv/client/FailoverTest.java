@@ -232,6 +232,13 @@ class FailoverTest {
         assertEquals(Status.Code.UNAVAILABLE, e.getGrpcStatus().getCode());
     }
 
+    /** What a limit has rejected goes to another node if no connection can be made to the first any more. */
+    @Test
+    void aNodeThatIsGoneAfterALimitIsLeft() {
+        callWith(List.of("gone:1", first.address()), FakeNode.limited(1), Status.DEADLINE_EXCEEDED.asRuntimeException());
+        assertEquals(1, first.requests.size());
+    }
+
     /** Makes a call while the attempts at one address fail so, before they are sent, and again and again with the last. */
     private void callWith(List<String> addresses, StatusRuntimeException... failures) {
         Iterator<StatusRuntimeException> next = List.of(failures).iterator();
