@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -48,7 +49,9 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	expect := func(want string) {
 		t.Helper()
 		if r := f.read.Load(); r != nil { // as if tokenCheck had passed
-			f.read.Store(&readToken{r.token, r.info, now() - int64(tokenCheck)})
+			earlier := *r
+			earlier.checked -= int64(tokenCheck)
+			f.read.Store(&earlier)
 		}
 		if got, err := f.token(t.Context()); err != nil || got != want {
 			t.Errorf("%q, %v; want %q", got, err, want)
@@ -68,6 +71,16 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	expect("second")
 	putFile(t, f.path, "third")
 	expect("third")
+	// What installs a file may set its time, and tokens are of one length.
+	for _, token := range []string{"alpha", "omega"} {
+		if err := os.WriteFile(f.path, []byte(token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(f.path, time.Time{}, time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		expect(token)
+	}
 }
 
 // TestTokenOfAFileIsSent replaces the file of an open client's token.

@@ -3,6 +3,7 @@ package dkv
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -51,11 +52,12 @@ type tokenFile struct {
 
 type readToken struct {
 	token   string
-	info    os.FileInfo
 	checked int64 // when the file was last looked at, as now returns it
 }
 
-// tokenCheck is how long a file is taken to be as it was.
+// tokenCheck is how long a file is taken to be as it was. Then it is read again: its time and size
+// do not show whether it has changed, as tokens are of one length, and what installs files may set
+// their times.
 const tokenCheck = time.Second
 
 // maxToken bounds the file, in bytes: JWTs are a few thousand long.
@@ -73,38 +75,34 @@ func (f *tokenFile) token(context.Context) (string, error) {
 	if before != nil && now()-before.checked < int64(tokenCheck) {
 		return before.token, nil
 	}
-	next, err := f.look(before)
-	switch {
-	case err == nil:
-	case before == nil:
-		return "", fmt.Errorf("the token cannot be read: %w", err)
-	default:
-		next = &readToken{before.token, before.info, 0}
+	token, err := f.look()
+	if err != nil {
+		if before == nil {
+			return "", fmt.Errorf("the token cannot be read: %w", err)
+		}
+		token = before.token
 	}
-	next.checked = now()
-	f.read.Store(next)
-	return next.token, nil
+	f.read.Store(&readToken{token: token, checked: now()})
+	return token, nil
 }
 
-// look returns the token as it is now. before is what was read before; nil for nothing.
-func (f *tokenFile) look(before *readToken) (*readToken, error) {
-	info, err := os.Stat(f.path)
+// look returns the token that the file holds.
+func (f *tokenFile) look() (string, error) {
+	file, err := os.Open(f.path)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if before != nil && os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) && info.Size() == before.info.Size() {
-		return &readToken{token: before.token, info: info}, nil
-	}
-	if info.Size() > maxToken {
-		return nil, fmt.Errorf("%s has %d bytes: it is no token", f.path, info.Size())
-	}
-	raw, err := os.ReadFile(f.path)
+	defer file.Close()
+	raw, err := io.ReadAll(io.LimitReader(file, maxToken+1))
 	if err != nil {
-		return nil, err
+		return "", err
+	}
+	if len(raw) > maxToken {
+		return "", fmt.Errorf("%s has more than %d bytes: it is no token", f.path, maxToken)
 	}
 	token := strings.TrimSpace(string(raw))
 	if token == "" || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
-		return nil, fmt.Errorf("%s holds no token: one line of printable characters is expected", f.path)
+		return "", fmt.Errorf("%s holds no token: one line of printable characters is expected", f.path)
 	}
-	return &readToken{token: token, info: info}, nil
+	return token, nil
 }

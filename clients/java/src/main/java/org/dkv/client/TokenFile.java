@@ -7,12 +7,14 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.logging.Logger;
 
-/** The token in a file, which is read again once it has changed. */
+/**
+ * The token in a file, which is read again every second. Its time and size do not show whether it has changed: tokens are
+ * of one length, and what installs files may set their times.
+ */
 final class TokenFile implements Supplier<String> {
     private static final Logger LOG = Logger.getLogger(TokenFile.class.getName());
     private static final long LOOK_NANOS = TimeUnit.SECONDS.toNanos(1);
 
-    private final FileStamps stamps;
     private final Path file;
     private String token;
     private String failed;
@@ -25,8 +27,6 @@ final class TokenFile implements Supplier<String> {
      */
     TokenFile(Path file) {
         this.file = file;
-        this.stamps = new FileStamps(file);
-        stamps.changed();
         try {
             this.token = read();
         } catch (IOException e) {
@@ -48,17 +48,13 @@ final class TokenFile implements Supplier<String> {
     public synchronized String get() {
         if (System.nanoTime() - looked >= LOOK_NANOS) {
             looked = System.nanoTime();
-            if (stamps.changed()) {
-                try {
-                    token = read();
-                    failed = null;
-                } catch (IOException e) {
-                    stamps.forget();
-                    if (!e.toString().equals(failed)) {
-                        failed = e.toString();
-                        LOG.warning("the token file has changed and cannot be used, the token before stays in use: "
-                                + e.getMessage());
-                    }
+            try {
+                token = read();
+                failed = null;
+            } catch (IOException e) {
+                if (!e.toString().equals(failed)) {
+                    failed = e.toString();
+                    LOG.warning("the token file cannot be used, the token before stays in use: " + e.getMessage());
                 }
             }
         }

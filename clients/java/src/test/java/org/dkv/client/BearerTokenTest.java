@@ -19,6 +19,7 @@ import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
 import java.util.function.Supplier;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -120,6 +121,18 @@ class BearerTokenTest {
         assertEquals("second", token.get());
         Files.writeString(file, "third");
         Eventually.holds("the third token is used", () -> token.get().equals("third"));
+    }
+
+    /** What installs a file may set its time, and tokens are of one length. */
+    @Test
+    void tokenFilesAreReadAgainThoughTheyLookTheSame() throws IOException, InterruptedException {
+        FileTime time = FileTime.fromMillis(0);
+        Path file = Files.writeString(folder.resolve("token"), "first");
+        Files.setLastModifiedTime(file, time);
+        TokenFile token = new TokenFile(file);
+        Files.writeString(file, "other");
+        Files.setLastModifiedTime(file, time);
+        Eventually.holds("the other token is used", () -> token.get().equals("other"));
     }
 
     @Test
