@@ -77,7 +77,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 // replace replaces the present state as g admits. An order that is withdrawn ends it.
 func (s *session) replace(ctx context.Context, g grant, load func(context.Context, func() (storage.Engine, error)) error) error {
 	if !g.older {
-		return s.opts.State.Replace(ctx, g.any, load)
+		return s.opts.State.Replace(ctx, g.any || g.aside, load)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -29,11 +29,14 @@ func (s *session) descent(resp *serverpb.GetChangesResponse, id history.Identity
 	case s.opts.State.Succeeds(theirs):
 		return behind // it has not applied the restore that the state comes from
 	case their > our:
-		lineage := lineageOf(resp)
+		lineage, effect := lineageOf(resp), at
 		if end, _ := history.EndOf(id.History, lineage); at <= end+era.Gap { // else adopt could not go back there
-			at = s.effect(at)
+			effect = s.effect(at)
 		}
-		return succession(lineage, id.History, at)
+		if v := succession(lineage, id.History, effect); v != renewed || resp.GetMasterChangeNumber() >= at {
+			return v
+		}
+		return rewritten
 	case resp.GetReplacesHistory() && resp.GetMasterChangeNumber() >= at:
 		return renewed
 	case our > 0 && !resp.GetReplacesHistory():

@@ -1,6 +1,7 @@
 package slave
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -136,6 +137,38 @@ func TestCopyAboveTheEndIsSetAside(t *testing.T) {
 	}
 }
 
+// A copy of a promoted history that another promotion of the same state has ended below it may have
+// greater numbers than the new masters, which begin where that history began, too.
+func TestCopyAboveTheNewMastersIsSetAside(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	a, b := r.twin("a:1", m), r.twin("b:1", m)
+	id, end := m.Replica.Status().Identity, m.Replica.Status().Applied
+	m.kill()
+	a.promote(t, "1-a")
+	first := end + era.Gap + 1
+	for i := range kv.Index(5) {
+		a.change(t, first+i, first+i+1, "lost")
+	}
+	disk := replicatest.NewRig(t, replicatest.OnDisk)
+	generations := filepath.Dir(disk.Opts.Generations.Current())
+	s := r.slave(Fixed("a:1", "b:1"), streaming, func(_ *Options, o *follower.Options) {
+		o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
+	})
+	s.has(a)
+	a.kill()
+	f := b.Replica.(*follower.Replica)
+	if err := f.Adopt("2-b", []history.Former{{History: id.History, End: end}, {History: "1-a", End: end}}); err != nil {
+		t.Fatal(err)
+	}
+	b.change(t, end, first, "promoted")
+	testkit.Eventually(t, "the new masters' state is here", func() bool { id, at := s.Position(); return id.History == "2-b" && at == first })
+	s.equals(b)
+	folder := filepath.Join(generations, fmt.Sprintf("aside-1-a-%d", first+5))
+	testkit.Eventually(t, "the copy is set aside", func() bool { _, err := os.Stat(folder); return err == nil })
+}
+
 // A copy above the end gives way also if the former owner has waited for it, which nothing takes back:
 // the owner that is named since is not the one that waits.
 func TestStandbyAboveTheEndGivesWay(t *testing.T) {
@@ -236,21 +269,23 @@ func TestDescent(t *testing.T) {
 		name    string
 		history string
 		lineage []*serverpb.FormerHistory
+		newest  kv.Index // 0 is 100
 		want    verdict
 	}{
-		{"the same", "2-b", nil, fit},
-		{"no state", "", nil, behind},
-		{"of the lineage", "1-a", nil, former},
-		{"a lesser era that is not known", "1-x", lineage(ended("2-b", 0)), former},
-		{"a promotion at or above the copy", "3-c", lineage(ended("2-b", 7)), promoted},
-		{"two promotions", "4-d", lineage(ended("2-b", 7), ended("3-c", 1<<41)), promoted},
-		{"a promotion below the copy", "3-c", lineage(ended("2-b", 6)), surplus},
-		{"a promotion of a restored state", "3-c", lineage(ended("2-b", 9), ended("2-r", 0), ended("2-s", 20)), renewed},
-		{"a promotion of an old copy", "3-c", lineage(ended("1-a", 7)), rewritten},
-		{"a restore", "2-r", lineage(ended("2-b", 0)), renewed},
-		{"another promotion of the same state", "2-z", lineage(ended("1-a", 9)), rival},
+		{"the same", "2-b", nil, 0, fit},
+		{"no state", "", nil, 0, behind},
+		{"of the lineage", "1-a", nil, 0, former},
+		{"a lesser era that is not known", "1-x", lineage(ended("2-b", 0)), 0, former},
+		{"a promotion at or above the copy", "3-c", lineage(ended("2-b", 7)), 0, promoted},
+		{"two promotions", "4-d", lineage(ended("2-b", 7), ended("3-c", 1<<41)), 0, promoted},
+		{"a promotion below the copy", "3-c", lineage(ended("2-b", 6)), 0, surplus},
+		{"a promotion of a restored state", "3-c", lineage(ended("2-b", 9), ended("2-r", 0), ended("2-s", 20)), 0, renewed},
+		{"a promotion of a state restored below the copy", "3-c", lineage(ended("2-b", 9), ended("2-r", 0), ended("2-s", 20)), 3, rewritten},
+		{"a promotion of an old copy", "3-c", lineage(ended("1-a", 7)), 0, rewritten},
+		{"a restore", "2-r", lineage(ended("2-b", 0)), 0, renewed},
+		{"another promotion of the same state", "2-z", lineage(ended("1-a", 9)), 0, rival},
 	} {
-		resp := &serverpb.GetChangesResponse{ClusterId: cluster, HistoryId: c.history, Lineage: c.lineage, MasterChangeNumber: 100}
+		resp := &serverpb.GetChangesResponse{ClusterId: cluster, HistoryId: c.history, Lineage: c.lineage, MasterChangeNumber: cmp.Or(c.newest, 100)}
 		resp.ReplacesHistory = len(c.lineage) > 0 && c.lineage[0].GetHistoryId() == "2-b"
 		look := &session{Puller: s.Puller}
 		if got := look.descent(resp, history.Identity{Cluster: cluster, History: "2-b"}, 7); got != c.want {

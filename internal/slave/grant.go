@@ -21,7 +21,8 @@ type grant struct {
 	// well means that the copy can be followed: a lack of room ends the load instead of holding
 	// it up.
 	well bool
-	// aside has the copy kept beside the new state.
+	// aside has the copy kept beside the new state, whose index may be below the copy's: numbers of
+	// two promotions that began at the same one are no order.
 	aside bool
 }
 
@@ -34,7 +35,7 @@ func (g grant) check(first *serverpb.SnapshotChunk, at kv.Index) error {
 		return nil
 	case their.Cluster != g.cluster || g.history != "" && their.History != g.history:
 		return kv.Errorf(kv.Precondition, "the master's snapshot is of another history by now: %s", name(their, first.GetChangeNumber()))
-	case !g.older && first.GetChangeNumber() < at:
+	case !g.older && !g.aside && first.GetChangeNumber() < at:
 		return kv.Errorf(kv.Precondition, "the master's snapshot is at change %d, and here is %d already", first.GetChangeNumber(), at)
 	}
 	return nil

@@ -173,7 +173,7 @@ type Load = func(ctx context.Context, open func() (storage.Engine, error)) error
 // is read and kept until the new one is complete and durable: a crash at any point leaves
 // one of the two. load's context also ends when the replica closes. A new state with a
 // lower index than the present one is rejected with ErrOlder, whatever its history, unless
-// older says that an operator has ordered it.
+// older says that it may be older: an operator has ordered it, or the present one is set aside.
 func (f *Replica) Replace(ctx context.Context, older bool, load Load) error {
 	return f.replace(ctx, func(next state.Successor) error { return f.succeeds(next, older) }, load)
 }
