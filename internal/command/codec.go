@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
@@ -265,74 +264,6 @@ func decodeBegin(r *reader, further byte) *Begin {
 		b.Origin = &Origin{History: string(r.bytes()), End: r.uvarint(), Digest: r.uint64()}
 	}
 	return b
-}
-
-// check verifies that a decoded command has what its kind needs and nothing else, so that
-// applying it cannot fail.
-func (c *Command) check() error {
-	single := c.Kind == CompareAndSet || c.Kind == Increment
-	if single && (len(c.Mutations) != 1 || c.Mutations[0].Delete) {
-		return fmt.Errorf("%w: %v needs exactly one put", ErrMalformed, c.Kind)
-	}
-	if !c.Kind.TakesMutations() && len(c.Mutations) != 0 {
-		return fmt.Errorf("%w: %v takes no mutations", ErrMalformed, c.Kind)
-	}
-	if c.Kind == StageRestore && slices.ContainsFunc(c.Mutations, func(m kv.Mutation) bool { return m.Delete }) {
-		return fmt.Errorf("%w: %v of a delete", ErrMalformed, c.Kind)
-	}
-	if (c.Kind == BeginEpoch) != (c.Begin != nil) || (c.Kind == SetMember) != (c.Member != nil) ||
-		(c.Kind == EndRestore) != (c.Restored != nil) {
-		return fmt.Errorf("%w: %v with another kind's argument", ErrMalformed, c.Kind)
-	}
-	if c.Kind == SetSlave {
-		if _, err := ParseSlave(c.Expect); err != nil {
-			return err
-		}
-	}
-	if err := c.checkRecord(); err != nil {
-		return err
-	}
-	if c.Kind == SetFormat {
-		if err := c.checkFormat(); err != nil {
-			return err
-		}
-	}
-	if c.Kind == SetClock && c.Clock == 0 {
-		return fmt.Errorf("%w: %v to no time", ErrMalformed, c.Kind)
-	}
-	if !c.Kind.TakesRequest() && !c.Request.IsZero() {
-		return fmt.Errorf("%w: %v takes no request id", ErrMalformed, c.Kind)
-	}
-	return nil
-}
-
-// What bounds the records of SetTiming and SetStandbys, and the id of a promotion, in bytes.
-const (
-	maxTiming    = 1 << 10
-	maxStandbys  = 16 << 10
-	maxPromotion = 128
-)
-
-// checkRecord rejects a decoded command whose record or id is missing or too long.
-func (c *Command) checkRecord() error {
-	most := 0
-	switch c.Kind {
-	case SetTiming:
-		most = maxTiming
-	case SetStandbys:
-		most = maxStandbys
-	case Seal, Unseal:
-		if len(c.Expect) == 0 || len(c.Expect) > maxPromotion {
-			return fmt.Errorf("%w: %v by an id of %d bytes", ErrMalformed, c.Kind, len(c.Expect))
-		}
-		return nil
-	default:
-		return nil
-	}
-	if len(c.Expect) == 0 || len(c.Expect) > most || c.Delta < 0 {
-		return fmt.Errorf("%w: %v of %d bytes, over index %d", ErrMalformed, c.Kind, len(c.Expect), c.Delta)
-	}
-	return nil
 }
 
 // AppendMutations appends the encoding of ms, which commands and change records share.

@@ -17,7 +17,8 @@
 //     client's request id, the epoch that it was proposed in (its fence). Applying it reads
 //     no clock and no configuration.
 //   - A replica that cannot decode an entry stops (ErrMalformed, ErrNewer). Skipping the
-//     entry would make its state differ from the others' without anyone noticing.
+//     entry would make its state differ from the others' without anyone noticing. So nothing is
+//     proposed that Decode rejects: Command.Check.
 package command
 
 import (

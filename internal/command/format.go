@@ -112,14 +112,3 @@ func (c *Command) Format() uint32 {
 	}
 	return format
 }
-
-// checkFormat rejects a decoded SetFormat whose format is out of range.
-func (c *Command) checkFormat() error {
-	if c.Delta < int64(FirstFormat) || c.Delta > maxFormat {
-		return fmt.Errorf("%w: format %d", ErrMalformed, c.Delta)
-	}
-	return nil
-}
-
-// maxFormat is far above any format that there will ever be.
-const maxFormat = 1 << 20

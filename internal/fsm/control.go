@@ -12,6 +12,10 @@ import (
 
 // control applies c if it concerns the log and not the keyspace, and reports whether it does.
 func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
+	if c.TooLong() {
+		res.Code = command.NotUpdated
+		return true, nil
+	}
 	switch c.Kind {
 	case command.BeginEpoch:
 		return true, tx.beginEpoch(c.Begin, res)

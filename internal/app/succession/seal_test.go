@@ -159,3 +159,15 @@ func TestNothingToUnsealAfterAChangeOfRole(t *testing.T) {
 		t.Error("a master was sealed as a slave")
 	}
 }
+
+// An id that no member could read in its log is rejected, from whoever sends it.
+func TestIDsOfPromotionsAreBounded(t *testing.T) {
+	for _, unseal := range []bool{false, true} {
+		_, err := serviceOf(new(sealable)).SealDatabase(t.Context(), &peerpb.SealDatabaseRequest{
+			Database: "db", Promotion: strings.Repeat("p", command.MaxPromotion+1), Unseal: unseal,
+		})
+		if kv.KindOf(err) != kv.Invalid {
+			t.Errorf("unseal %v: %v", unseal, err)
+		}
+	}
+}

@@ -174,6 +174,9 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 	if r.GetPromotion() == "" {
 		return nil, kv.Errorf(kv.Invalid, "a seal needs the id of a promotion")
 	}
+	if n := len(r.GetPromotion()); n > command.MaxPromotion {
+		return nil, kv.Errorf(kv.Invalid, "the id of a promotion has %d bytes and may have %d", n, command.MaxPromotion)
+	}
 	if s.founder != nil && r.GetUnseal() {
 		return new(peerpb.SealDatabaseResponse), nil // a former master: its log is set aside
 	}

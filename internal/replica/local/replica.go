@@ -213,6 +213,9 @@ func (l *Replica) admit(ctx context.Context, c *command.Command, size int) error
 	if err := l.state.Refusal(); err != nil && !l.duringRestore(c) {
 		return err
 	}
+	if err := c.Check(); err != nil {
+		return kv.Errorf(kv.Invalid, "not proposed: %w", err)
+	}
 	if bytes, ops := fsm.BatchCost(c); !l.limit.Allows(bytes, ops) {
 		return kv.Errorf(kv.Invalid,
 			"the request may take %d bytes and %d operations to write, and the %s engine writes at most %d and %d at once; split it",

@@ -162,6 +162,7 @@ func tookUp(log dragonboat.ReadonlyLogReader, from, by uint64) error {
 // follow notes the leases, seals and standing sets that a command may lead to which is not applied.
 func (h *Halted) follow(c *command.Command) {
 	switch {
+	case c.TooLong(): // it has no effect
 	case c.Kind == command.BeginEpoch && c.Begin != nil:
 		lease := c.Begin.Lease
 		if !c.Begin.Stated {

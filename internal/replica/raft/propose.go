@@ -219,6 +219,9 @@ func (r *Replica) appendOrLeave(ctx context.Context, c *command.Command, patienc
 	if err := r.admitFormat(c); err != nil {
 		return command.Result{}, nil, err
 	}
+	if err := c.Check(); err != nil { // in the log it would stop every member for good
+		return command.Result{}, nil, kv.Errorf(kv.Invalid, "not proposed: %w", err)
+	}
 	buf := encodings.Get().(*[]byte)
 	*buf = c.Append((*buf)[:0])
 	command.ForLog(*buf, r.Format())

@@ -103,6 +103,8 @@ type kept struct {
 	since time.Time
 	// failed is the text of the last error that was logged, so that it is logged once.
 	failed string
+	// crowded means that not all silent nodes can be marked as down.
+	crowded bool
 }
 
 // New makes a keeper.

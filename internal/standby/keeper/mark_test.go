@@ -1,12 +1,15 @@
 package keeper
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -60,6 +63,38 @@ func TestSilentNodesAreMarkedAsDown(t *testing.T) {
 		b.wants("back", "0 all a:standing")
 		if got := b.logs[0].Down(); !slices.Equal(got, []string{"m3:1"}) {
 			t.Errorf("down: %q", got)
+		}
+	})
+}
+
+// TestMarksFitIntoARecord, however many nodes are silent: no member could read a longer one. Those
+// that did not fit are marked once others are back.
+func TestMarksFitIntoARecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := new(fakeEveryone)
+		b := benchWith(t, nodes, Options{Level: kv.AckAll, Timeout: timeout}, "0")
+		b.confirm(b.logs[0], slave("a", ""), 1)
+		b.run()
+		defer b.stop()
+		time.Sleep(timeout)
+		b.wants("a stands", "0 all a:coming", "0 all a:standing")
+		var silent []string
+		for i := range 1024 {
+			silent = append(silent, fmt.Sprintf("%s-%d:1", strings.Repeat("s", 50), i))
+		}
+		nodes.set(silent, nil)
+		time.Sleep(timeout)
+		b.wants("silent", "0 all a:standing") // one entry, and not one with each look
+		record, _ := b.logs[0].Standbys()
+		down := b.logs[0].Down()
+		if n := len(record); n > command.MaxStandbys || len(down) < 150 || !slices.Equal(down, silent[:len(down)]) {
+			t.Fatalf("%d nodes are marked, in a record of %d bytes", len(down), n)
+		}
+		nodes.set(silent[100:], silent[:100])
+		time.Sleep(timeout)
+		b.wants("some are back", "0 all a:standing", "0 all a:standing")
+		if got := b.logs[0].Down(); len(got) <= len(down)-100 || !slices.Equal(got, silent[100:100+len(got)]) {
+			t.Errorf("%d nodes are marked, were %d: %q", len(got), len(down), got)
 		}
 	})
 }

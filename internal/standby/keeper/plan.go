@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/confirm"
@@ -160,9 +162,30 @@ func (k *Keeper) mark(v *look) *step {
 	if len(silent) == 0 {
 		return nil
 	}
+	silent, crowded := fitting(v.set, silent)
+	if crowded && !v.log.crowded {
+		k.opts.Log.Warn("so many nodes are silent that not all can be marked as down: writes at level all fail until the others are back, or off the list of slaves",
+			"vbucket", v.log.VBucket())
+	}
+	if v.log.crowded = crowded; len(silent) == 0 {
+		return nil
+	}
 	v.set.Down = append(slices.Clone(v.set.Down), silent...)
 	return &step{next: v.set, event: "nodes are marked as down: writes at level all do not wait for them", severity: slog.LevelWarn,
 		about: []any{"addresses", silent, "reason", fmt.Sprintf("applied nothing for %v (repl-ack-timeout)", k.opts.Timeout)}}
+}
+
+// spare is the room that marks leave in a record, in bytes, for the nodes that stand by.
+const spare = 4 << 10
+
+// fitting returns as many of the silent nodes as a set has room for, and whether that is not all.
+func fitting(set standby.Set, silent []string) (fits []string, crowded bool) {
+	down := slices.Clone(set.Down)
+	n := sort.Search(len(silent), func(n int) bool {
+		set.Down = append(down, silent[:n+1]...)
+		return len(set.Record()) > command.MaxStandbys-spare
+	})
+	return silent[:n], n < len(silent)
 }
 
 // wanted reports whether the first vBucket's set has a disk that is to stay.
