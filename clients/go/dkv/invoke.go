@@ -104,6 +104,7 @@ type attempts struct {
 	unknown bool
 	// elsewhere is when a node first left the request to others, if all have done so since.
 	elsewhere time.Time
+	tls       suspicion
 	// toLeader reports that a replica's state was too old, so that the leader is asked.
 	toLeader bool
 }
@@ -146,6 +147,7 @@ func (a *attempts) next(n *node, err error) *node {
 func (a *attempts) note(n *node, err error) *Error {
 	out := toError(err, n.name(), a.request.mutates)
 	a.unknown = a.unknown || out.OutcomeUnknown
+	a.tls.add(out)
 	if !errors.Is(err, kv.ErrSlave) && out.Kind != ErrOtherCluster {
 		a.elsewhere = time.Time{}
 	} else if a.elsewhere.IsZero() {
@@ -175,7 +177,7 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	case out.Kind == ErrExhausted:
 		return kv.RetryAfterOf(err) > 0 && !out.OutcomeUnknown
 	default:
-		return out.Kind == ErrUnavailable && !markTLS(out, a.count, a.began)
+		return out.Kind == ErrUnavailable
 	}
 }
 

@@ -36,18 +36,7 @@ const (
 	tlsTime   = 500 * time.Millisecond
 )
 
-// markTLS makes err an ErrTLS, and reports whether it did, if the attempts since began have
-// failed so often that TLS must be the reason.
-func markTLS(err *Error, attempts int, began time.Time) bool {
-	if !suspectTLS(err) || attempts < tlsProofs || time.Since(began) < tlsTime {
-		return false
-	}
-	err.Kind = ErrTLS
-	err.Err = fmt.Errorf("one side speaks TLS and the other does not, or a certificate is not accepted: %w", err.Err)
-	return true
-}
-
-// suspicion counts consecutive failures of one node that may be due to TLS.
+// suspicion counts consecutive failures, of one node or of one call, that may be due to TLS.
 type suspicion struct {
 	count int
 	since time.Time
@@ -64,5 +53,8 @@ func (s *suspicion) add(err error) {
 	if s.count++; s.count == 1 {
 		s.since = time.Now()
 	}
-	markTLS(e, s.count, s.since)
+	if s.count >= tlsProofs && time.Since(s.since) >= tlsTime {
+		e.Kind = ErrTLS
+		e.Err = fmt.Errorf("one side speaks TLS and the other does not, or a certificate is not accepted: %w", e.Err)
+	}
 }

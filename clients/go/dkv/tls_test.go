@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/testkit/certs"
 )
@@ -41,6 +43,31 @@ func TestTLS(t *testing.T) {
 		if _, err := c.Get(testkit.Within(t, enough), []byte("k")); !errors.Is(err, ErrTLS) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestOneSuspicionIsNoProof: a call that was repeated for other reasons is not ended by one error
+// that TLS may cause, and a server that stops as well.
+func TestOneSuspicionIsNoProof(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	begun, suspicious := time.Now(), false
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		switch {
+		case method != getMethod || suspicious:
+			return nil
+		case time.Since(begun) < tlsTime || cl.nodes[0].count(getMethod) < tlsProofs:
+			return explained(codes.Unavailable, kv.ReasonNotApplied, "no leader")
+		default:
+			suspicious = true
+			return status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: EOF"`)
+		}
+	}, nil)
+	if _, err := c.Get(testkit.Within(t, enough), []byte("k")); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	if !suspicious {
+		t.Error("no error was suspicious")
 	}
 }
 
