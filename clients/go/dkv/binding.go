@@ -11,7 +11,8 @@ import (
 // another cluster are not used, even if a registry lists them or they now have the
 // address of a former node.
 type binding struct {
-	// wanted is the id that the cluster must have; empty accepts any.
+	// wanted is the id that the cluster must have, its own or that of a vBucket's state; empty
+	// accepts any.
 	wanted string
 	// names are the vBuckets in hash order, as the first master reported them; nil
 	// before that.
@@ -34,9 +35,6 @@ func (b *binding) check(r *report) error {
 		}
 		return nil
 	}
-	if b.wanted != "" && r.deployment != b.wanted && !slices.ContainsFunc(r.parts, func(p part) bool { return p.cluster == b.wanted }) {
-		return b.other(r, "belongs to cluster "+r.clusterName())
-	}
 	if !b.fits(r) {
 		return b.other(r, fmt.Sprintf("has vBuckets %.200q, and not %.200q", r.names(), b.names))
 	}
@@ -50,10 +48,16 @@ func (b *binding) check(r *report) error {
 			return b.other(r, "belongs to cluster "+r.clusterName())
 		}
 	}
-	if !compared && r.deployment != "" && b.deployment != "" && r.deployment != b.deployment {
+	// A promotion gives the masters another name, and slaves report none: the ids count, once they are known.
+	if !compared && (!b.isWanted(r) || r.deployment != "" && b.deployment != "" && r.deployment != b.deployment) {
 		return b.other(r, "belongs to cluster "+r.clusterName())
 	}
 	return nil
+}
+
+// isWanted reports whether a node has the id that the cluster must have.
+func (b *binding) isWanted(r *report) bool {
+	return b.wanted == "" || r.deployment == b.wanted || slices.ContainsFunc(r.parts, func(p part) bool { return p.cluster == b.wanted })
 }
 
 // fits reports whether a node's vBuckets are those of the cluster; a slave may have

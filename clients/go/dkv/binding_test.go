@@ -219,3 +219,40 @@ func TestBinding(t *testing.T) {
 		}
 	}
 }
+
+// TestBindingToAName: the name of a cluster, which slaves do not report and promotions replace,
+// decides only until the ids of the vBuckets are known.
+func TestBindingToAName(t *testing.T) {
+	p := func(name, id string) part { return part{name: name, cluster: id} }
+	master := func(deployment string, parts ...part) *report {
+		r := told(deployment, "", false, parts...)
+		r.deployment = deployment
+		return r
+	}
+	b := newBinding("d")
+	slave := told("s", "", true, p("0", "c0"), p("1", "c1"))
+	if err := b.check(slave); !errors.Is(err, ErrOtherCluster) {
+		t.Errorf("a slave before any master: %v", err)
+	}
+	first := master("d", p("0", "c0"), p("1", "c1"))
+	if err := b.check(first); err != nil || !b.bind(first) {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		node *report
+		ok   bool
+	}{
+		{"a slave", slave, true},
+		{"a master after a promotion", master("e", p("0", "c0"), p("1", "c1")), true},
+		{"a member that is starting", master("d", p("0", ""), p("1", "")), true},
+		{"a member of another cluster that is starting", master("e", p("0", ""), p("1", "")), false},
+		{"a slave that is starting", told("s", "", true, p("0", ""), p("1", "")), false},
+		{"a master of another cluster", master("e", p("0", "x0"), p("1", "x1")), false},
+		{"a slave of another cluster", told("s", "", true, p("0", "x0"), p("1", "x1")), false},
+	} {
+		if err := b.check(c.node); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrOtherCluster) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
