@@ -15,7 +15,9 @@ import (
 // operator added expire too if neither happens. Ages are by the log's clock, so that neither a
 // restart nor another owner makes an entry younger; but while all masters were away, no
 // slave could be heard. So a node that has just started, or has just become the owner of
-// the log, first listens for as long as every slave needs to renew its entry.
+// the log, first listens for as long as every slave needs to renew its entry. It listens again
+// after the log's clock has jumped, as when machines were suspended or their clocks were
+// corrected: the entries are older then, and no slave was silent.
 
 const (
 	// slavesInterval is the time between two checks of the list, slavesAtOnce the most
@@ -31,18 +33,19 @@ const (
 func (s *Service) KeepSlaves(ctx context.Context, doubtful func() bool, log *slog.Logger) {
 	t := time.NewTicker(slavesInterval)
 	defer t.Stop()
-	owned := false
+	owned, last := false, s.keyspace.All()[0].Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		owns := s.keyspace.All()[0].Owner().Self
-		if owns && !owned {
+		first := s.keyspace.All()[0]
+		owns, now := first.Owner().Self, first.Now()
+		if owns && !owned || now.Sub(last) > slaveRenewed {
 			s.listens()
 		}
-		owned = owns
+		owned, last = owns, now
 		if doubtful() {
 			continue
 		}

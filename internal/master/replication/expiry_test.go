@@ -1,9 +1,11 @@
 package replication
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -48,6 +50,33 @@ func TestSlavesAreHeardBeforeTheyExpire(t *testing.T) {
 	if slaves, err := r.Local.Slaves(t.Context()); err != nil || len(slaves) != 1 {
 		t.Errorf("the state still has %v, %v", slaves, err)
 	}
+}
+
+// A log's clock that jumps makes entries older although no slave was silent: they have time to say
+// so. Those that are gone expire after that.
+func TestSlavesAreHeardAfterAJumpOfTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.service.listenFor = listenFor
+		defer testkit.Run(t, func(ctx context.Context) error {
+			r.service.KeepSlaves(ctx, func() bool { return false }, slog.New(slog.DiscardHandler))
+			return nil
+		})()
+		for _, host := range []string{"gone", "there"} {
+			if _, err := r.Replication.AddReplica(t.Context(), slave("z", host, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(listenFor + 2*slavesInterval)
+		r.Sleep(int64(SlaveExpiry/time.Second) + 1)
+		time.Sleep(2 * slavesInterval)
+		wantReplicas(t, r.Replication, "", "z/gone:1", "z/there:1")
+		if _, err := r.Replication.AddReplica(t.Context(), slave("z", "there", 1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(listenFor + 2*slavesInterval)
+		wantReplicas(t, r.Replication, "", "z/there:1")
+	})
 }
 
 // TestSlavesThatAreNotHeardOfLeaveTheList: who asks for changes or says that it is there
