@@ -116,7 +116,7 @@ func TestReadsReportCorruption(t *testing.T) {
 		t.Errorf("served %q after corruption", it.Pair().Key)
 	}
 	check("Iterate", it.Err())
-	_, err = x.m.Expiring(^kv.Clock(0), 10)
+	_, _, err = x.m.Expiring(^kv.Clock(0), 10)
 	check("Expiring", err)
 	_, err = x.m.Changes(1, 0, 1<<20)
 	check("Changes", err)

@@ -69,7 +69,7 @@ func TestOldValuesAreNotHeld(t *testing.T) {
 		t.Errorf("the counter is %v, %v", p.Value, err)
 	}
 	x.clock += clockOf(5)
-	due, err := x.m.Expiring(x.clock, many)
+	due, _, err := x.m.Expiring(x.clock, many)
 	if err != nil || len(due) == 0 {
 		t.Fatal(due, err)
 	}
@@ -108,7 +108,7 @@ func TestOldValuesAreReadOnce(t *testing.T) {
 	if err != nil || len(got.Changes) != 2 || len(got.Changes[0].Mutations) != 4 || len(got.Changes[1].Mutations) != 2 {
 		t.Errorf("changes %+v, %v", got, err)
 	}
-	if due, err := x.m.Expiring(x.clock+clockOf(100), 10); err != nil || len(due) != 2 {
+	if due, _, err := x.m.Expiring(x.clock+clockOf(100), 10); err != nil || len(due) != 2 {
 		t.Errorf("due: %v, %v", due, err)
 	}
 }

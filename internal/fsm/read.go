@@ -97,32 +97,41 @@ func (m *Machine) note(err error) error {
 	return err
 }
 
+// expiringBytes bounds the keys that Expiring returns, as requests of clients are bounded: an Expire
+// is one command, one batch of an engine and one change record, which slaves have to write as well.
+const expiringBytes = 1 << 20
+
 // Expiring returns up to limit keys that have expired at now, as the mutations of a
-// command.Expire. It costs nothing if no key has an expiry.
-func (m *Machine) Expiring(now kv.Clock, limit int) ([]kv.Mutation, error) {
+// command.Expire, and whether there may be more. Long keys are fewer, but one at least. It costs
+// nothing if no key has an expiry.
+func (m *Machine) Expiring(now kv.Clock, limit int) (due []kv.Mutation, more bool, err error) {
 	if m.expiring.Load() == 0 {
-		return nil, nil
+		return nil, false, nil
 	}
 	if !m.gate.enter() {
-		return nil, ErrClosed
+		return nil, false, ErrClosed
 	}
 	defer m.gate.leave()
 	end := binary.BigEndian.AppendUint64(nil, uint64(now)/1000+1)
 	it := m.engine.Iterate(storage.Expiry, storage.Range{End: end, KeysOnly: true})
 	defer it.Close()
-	var due []kv.Mutation
-	for len(due) < limit && it.Next() {
+	bytes := 0
+	for len(due) < limit && bytes < expiringBytes {
+		if !it.Next() {
+			return due, false, it.Err()
+		}
 		k := it.Key()
 		if len(k) <= 8 {
-			return nil, fmt.Errorf("%w: expiry record %x", storage.ErrCorrupt, k)
+			return nil, false, fmt.Errorf("%w: expiry record %x", storage.ErrCorrupt, k)
 		}
 		due = append(due, kv.Mutation{
 			Key:      append([]byte(nil), k[8:]...),
 			ExpireTS: binary.BigEndian.Uint64(k),
 			Delete:   true,
 		})
+		bytes += len(k)
 	}
-	return due, it.Err()
+	return due, true, nil
 }
 
 // Due reports whether a key has expired at now but not by the log's clock. It costs nothing

@@ -113,7 +113,7 @@ func TestIterate(t *testing.T) {
 
 func TestExpiring(t *testing.T) {
 	x := newFixture(t)
-	if due, err := x.m.Expiring(^kv.Clock(0), 10); err != nil || due != nil {
+	if due, _, err := x.m.Expiring(^kv.Clock(0), 10); err != nil || due != nil {
 		t.Fatalf("nothing expires: %v, %v", due, err)
 	}
 	x.apply(write(putUntil("c", "1", 3), putUntil("a", "1", 3), putUntil("b", "1", 2), putUntil("z", "1", 100), put("p", "1")))
@@ -128,7 +128,7 @@ func TestExpiring(t *testing.T) {
 		{start + clockOf(3), 2, []string{"b", "a"}},
 		{start + clockOf(3), 0, nil},
 	} {
-		due, err := x.m.Expiring(c.now, c.limit)
+		due, more, err := x.m.Expiring(c.now, c.limit)
 		var got []string
 		for _, m := range due {
 			got = append(got, string(m.Key))
@@ -136,13 +136,13 @@ func TestExpiring(t *testing.T) {
 				t.Errorf("mutation %+v", m)
 			}
 		}
-		if err != nil || !slices.Equal(got, c.want) {
-			t.Errorf("at %d, at most %d: %q, %v; want %q", c.now, c.limit, got, err, c.want)
+		if err != nil || !slices.Equal(got, c.want) || more != (len(due) == c.limit) {
+			t.Errorf("at %d, at most %d: %q, more %v, %v; want %q", c.now, c.limit, got, more, err, c.want)
 		}
 	}
 	// What it returns is what a command takes; then nothing is due any more.
 	x.clock = start + clockOf(3)
-	due, err := x.m.Expiring(x.clock, 10)
+	due, _, err := x.m.Expiring(x.clock, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestExpiring(t *testing.T) {
 	if got := x.effects(res.Index); !slices.Equal(got, []string{"-b", "-a", "-c"}) {
 		t.Fatalf("effects %q", got)
 	}
-	if due, err := x.m.Expiring(x.clock, 10); err != nil || len(due) != 0 {
+	if due, _, err := x.m.Expiring(x.clock, 10); err != nil || len(due) != 0 {
 		t.Fatalf("still due: %v, %v", due, err)
 	}
 }
@@ -245,7 +245,7 @@ func TestClosedMachineRefusesEverything(t *testing.T) {
 		"Get":            func() error { _, _, err := x.m.Get([]byte("a"), 0); return err },
 		"MultiGet":       func() error { _, err := x.m.MultiGet(keysOf("a"), 0); return err },
 		"View":           func() error { _, err := x.m.View(); return err },
-		"Expiring":       func() error { _, err := x.m.Expiring(^kv.Clock(0), 1); return err },
+		"Expiring":       func() error { _, _, err := x.m.Expiring(^kv.Clock(0), 1); return err },
 		"Changes":        func() error { _, err := x.m.Changes(1, 0, 1); return err },
 		"ChangelogBytes": func() error { _, err := x.m.ChangelogBytes(); return err },
 		"TrimChangelog":  func() error { _, err := x.m.TrimChangelog(keepNothing); return err },

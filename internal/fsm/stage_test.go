@@ -245,7 +245,7 @@ func TestRestored(t *testing.T) {
 			y.one(command.StaleRequest, fenced(owner.Index, as(increment("n", 1), 7, 1, 0)))
 			y.expect("n", nil)
 			y.one(command.OK, fenced(owner.Index, write(put("a", "2"))))
-			due, err := m.Expiring(kv.Clock(1<<62), 10)
+			due, _, err := m.Expiring(kv.Clock(1<<62), 10)
 			if err != nil || len(due) != 1 || string(due[0].Key) != "e" {
 				t.Errorf("due %v, %v", due, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,38 @@ func TestExpiredKeysLeaveTheStore(t *testing.T) {
 		}
 		if deletes != n {
 			t.Errorf("%d deletes in the change stream, want %d", deletes, n)
+		}
+	})
+}
+
+// TestLongKeysExpireToo: many long keys that end in one second take several commands, none of which
+// is larger than what a client may ask for. In one they would be too much for the engine, for ever.
+func TestLongKeysExpireToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + state.ExpireInterval/2)))
+		const n = state.ExpireBatch + 10
+		r := replicatest.RunNode(t, func(r *replicatest.Rig) { r.BatchLimit = storage.BatchLimit{Bytes: 11 << 20, Ops: 120_000} })
+		end := time.Now().Truncate(time.Second).Add(10 * time.Second)
+		for i := range n {
+			r.MustPropose(replicatest.PutUntil(fmt.Sprintf("%04d%s", i, strings.Repeat("k", 4<<10)), "v", end))
+		}
+		time.Sleep(time.Until(end) + state.ExpireInterval)
+		synctest.Wait()
+		if got := r.Status().ExpiredTotal; got != n {
+			t.Errorf("%d of %d keys have expired", got, n)
+		}
+		changes, err := r.Changes(t.Context(), n+1, 0, 64<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range changes.Changes {
+			bytes := 0
+			for _, m := range c.Mutations {
+				bytes += len(m.Key)
+			}
+			if bytes > 2<<20 {
+				t.Errorf("change %d has keys of %d bytes", c.Index, bytes)
+			}
 		}
 	})
 }
