@@ -153,7 +153,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		m.requests.Add(tx.batch, c, res, m.state.Clock)
 	}
 	if len(tx.effects) > 0 {
-		change := kv.Change{Index: e.Index, Clock: m.state.Clock, Mutations: tx.effects, Request: m.cause(c, res)}
+		change := kv.Change{Index: e.Index, Clock: m.state.Clock, Mutations: tx.effects, Request: tx.cause(c, res)}
 		m.state.Logged = m.scratch.changes.Append(tx.batch, change, m.state.Logged)
 		m.effect = e.Index
 	}

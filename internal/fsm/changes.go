@@ -189,9 +189,11 @@ const requestFormat = 4
 
 // cause returns the request of a change that c has made, or nil if it has no id or may not be
 // recorded. It is valid until the next call. A log without epochs is a standalone node's, which
-// no other node's release reads.
-func (m *Machine) cause(c *command.Command, res command.Result) *kv.ChangeRequest {
-	if c.Request.IsZero() || m.state.Epoch.ID != 0 && m.Format() < requestFormat {
+// no other node's release reads. A format that the batch has raised counts: the records of all
+// members are the same, however each has batched the log.
+func (tx *tx) cause(c *command.Command, res command.Result) *kv.ChangeRequest {
+	m := tx.m
+	if c.Request.IsZero() || m.state.Epoch.ID != 0 && max(tx.format, m.Format()) < requestFormat {
 		return nil
 	}
 	id := c.Request

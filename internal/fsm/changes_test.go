@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -58,6 +59,31 @@ func TestRequestsOfChangesNeedTheFormat(t *testing.T) {
 	x.one(command.OK, fenced(epoch, setFormat(requestFormat)))
 	if !recorded(2) {
 		t.Error("not recorded in a format that has it")
+	}
+}
+
+// The format that a batch raises counts in the rest of it: another member may have applied the same
+// entries in two batches, and its records are the same.
+func TestFormatCountsWithinABatch(t *testing.T) {
+	var records [2]kv.Change
+	for i := range records {
+		x := newFixture(t)
+		epoch := x.one(command.OK, begin(1, 1, 1)).Index
+		raise, put := fenced(epoch, setFormat(requestFormat)), as(fenced(epoch, write(put("a", "1"))), 7, 1, 0)
+		if i == 0 {
+			x.apply(raise)
+			x.apply(put)
+		} else {
+			x.apply(raise, put)
+		}
+		changes, err := x.m.Changes(x.m.Applied(), 0, 1<<20)
+		if err != nil || len(changes.Changes) != 1 || changes.Changes[0].Request == nil {
+			t.Fatalf("in %d batches: %+v, %v", 2-i, changes, err)
+		}
+		records[i] = changes.Changes[0]
+	}
+	if !reflect.DeepEqual(records[0], records[1]) {
+		t.Errorf("the records differ: %+v and %+v", records[0], records[1])
 	}
 }
 
