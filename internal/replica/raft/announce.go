@@ -77,13 +77,13 @@ func (r *Replica) Retire(reason error) {
 	close(r.retiring)
 	r.state.Become(replica.Failed, err, replica.Starting, replica.Serving, replica.Restoring, replica.Failed)
 	r.state.Advance(r.state.Machine().Applied()) // wakes catchUp
-	unloaded := r.unloaded.Load()
+	present := r.present.Load()
 	r.stop()
-	if unloaded == nil {
-		return
+	if present == nil {
+		return // a start that begins now is refused
 	}
 	select {
-	case <-*unloaded:
+	case <-present.unloaded:
 	case <-time.After(retireTimeout):
 		r.opts.Log.Warn("the replica is slow to stop", "vbucket", r.opts.VBucket)
 	}

@@ -100,12 +100,12 @@ func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted
 
 // awaitUnloaded returns once Dragonboat does not use the replica any more.
 func (r *Replica) awaitUnloaded(ctx context.Context) error {
-	unloaded := r.unloaded.Load()
-	if unloaded == nil {
+	present := r.present.Load()
+	if present == nil {
 		return nil
 	}
 	select {
-	case <-*unloaded:
+	case <-present.unloaded:
 		return nil
 	case <-ctx.Done():
 		return kv.Errorf(kv.Unavailable, "vBucket %s: the replica has not stopped yet: %w", r.opts.VBucket, ctx.Err())

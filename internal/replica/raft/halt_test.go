@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -77,6 +78,39 @@ func TestHaltedMemberKnowsTheEndOfItsLog(t *testing.T) {
 	owner.kill()
 	owner.start()
 	c.want("k", "without it")
+}
+
+// What is said of an earlier start of the replica does not count for the one that runs: that may
+// have an entry in its hands, and acknowledge it.
+func TestHaltWaitsForTheStartThatRuns(t *testing.T) {
+	c := newCluster(t, 1)
+	c.put("k", "v")
+	n := c.owner()
+	former := n.applier.Load()
+	n.fail(errTestFull)
+	testkit.Eventually(t, "the replica is back", func() bool { return n.State() == replica.Serving && n.applier.Load() != former })
+	c.put("k", "w")
+	release := n.holdWrites()
+	proposed := make(chan error, 1)
+	go func() {
+		_, err := n.Propose(t.Context(), replicatest.Put("k", "x"))
+		proposed <- err
+	}()
+	testkit.Eventually(t, "an entry is being applied", func() bool { return n.gated.Load() > 0 })
+	if err := former.Close(); err != nil { // Dragonboat may say so late, or twice
+		t.Fatal(err)
+	}
+	n.Retire(errHalt)
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if n.awaitUnloaded(soon) == nil {
+		t.Error("it counts as stopped while an entry is being applied")
+	}
+	release()
+	if err := n.awaitUnloaded(testkit.Within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	<-proposed
 }
 
 // wantIn opens a state in a folder.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +37,12 @@ type machine struct {
 	state atomic.Pointer[fsm.Machine]
 	// refused is why the replica takes no part in the log; nil if it does.
 	refused atomic.Pointer[error]
+	// unloaded is closed when Dragonboat no longer uses this start of the replica.
+	unloaded   chan struct{}
+	unloadOnce sync.Once
 }
+
+func newMachine(r *Replica) *machine { return &machine{r: r, unloaded: make(chan struct{})} }
 
 // live reports whether every entry that Dragonboat has given to s is in the state. Once it
 // is false it stays false.
@@ -261,6 +267,20 @@ func (e unsynced) Unwrap() error { return e.error }
 // compacted.
 func (unsynced) Is(target error) bool { return target.Error() == "snapshot out of date" }
 
-// Close implements statemachine.IOnDiskStateMachine. The state is closed by its
-// replica, since reads may still be under way.
-func (s *machine) Close() error { return nil }
+// Close implements statemachine.IOnDiskStateMachine: no worker of Dragonboat uses this start of
+// the replica any more. The state is closed by its replica, since reads may still be under way.
+func (s *machine) Close() error {
+	s.markUnloaded()
+	return nil
+}
+
+func (s *machine) markUnloaded() { s.unloadOnce.Do(func() { close(s.unloaded) }) }
+
+func (s *machine) isUnloaded() bool {
+	select {
+	case <-s.unloaded:
+		return true
+	default:
+		return false
+	}
+}

@@ -49,10 +49,3 @@ func (g onHost) Lacks(why error) {
 
 // Removed implements Group.
 func (g onHost) Removed() { g.r.MarkRemoved() }
-
-// Unloaded implements Group.
-func (g onHost) Unloaded() {
-	if unloaded := g.r.unloaded.Swap(nil); unloaded != nil {
-		close(*unloaded)
-	}
-}

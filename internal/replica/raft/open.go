@@ -39,10 +39,14 @@ func (s *machine) Open(done <-chan struct{}) (uint64, error) {
 		err = s.r.beforeItTakesPart(s.log, at)
 	}
 	if err == nil {
+		err = s.r.whyRetired()
+	}
+	if err == nil && s.r.raft.TakePart != nil {
+		s.r.raft.TakePart()
+		err = s.r.whyRetired() // by what other members have answered
+	}
+	if err == nil {
 		s.r.followStaging(s.state.Load())
-		if s.r.raft.TakePart != nil {
-			s.r.raft.TakePart()
-		}
 		return at, nil
 	}
 	s.refused.Store(&err)
@@ -50,6 +54,14 @@ func (s *machine) Open(done <-chan struct{}) (uint64, error) {
 	s.r.stop()
 	<-done
 	return 0, statemachine.ErrOpenStopped
+}
+
+// whyRetired returns why the replica was retired; nil if it was not.
+func (r *Replica) whyRetired() error {
+	if why := r.retired.Load(); why != nil {
+		return *why
+	}
+	return nil
 }
 
 // beforeItTakesPart compares the log with the state, which is at an entry of the log. An

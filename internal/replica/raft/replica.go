@@ -129,9 +129,8 @@ type Replica struct {
 	// is.
 	retired  atomic.Pointer[error]
 	retiring chan struct{}
-	// unloaded is closed when Dragonboat no longer uses the replica; nil before it is
-	// started.
-	unloaded atomic.Pointer[chan struct{}]
+	// present is the machine of the last start; nil before the first.
+	present atomic.Pointer[machine]
 	// removed is closed when this replica was removed from the log.
 	removed    chan struct{}
 	removeOnce sync.Once
@@ -289,30 +288,42 @@ func (r *Replica) join(ctx context.Context) error {
 	if r.retired.Load() != nil {
 		return nil
 	}
+	if former := r.present.Load(); former != nil && !former.isUnloaded() {
+		return dragonboat.ErrShardAlreadyExist // Retire has one start to wait for
+	}
+	return r.begin(ctx)
+}
+
+// begin is join once the replica may start. Retire stores why it retires before it looks for a
+// machine to wait for, and the machine is stored before it looks whether the replica was retired:
+// one of them sees the other.
+func (r *Replica) begin(ctx context.Context) error {
 	// Not through Use: it waits, and Close ends the wait.
 	nh, err := r.host.NodeHost()
 	if err != nil {
 		return err
 	}
-	s := &machine{r: r}
+	s := newMachine(r)
 	create := func(uint64, uint64) statemachine.IOnDiskStateMachine {
 		r.applier.Store(s)
 		return s
 	}
-	unloaded := make(chan struct{})
-	r.unloaded.Store(&unloaded)
+	r.present.Store(s)
 	started := make(chan error, 1)
 	go func() {
 		started <- nh.StartOnDiskReplica(r.raft.Members, len(r.raft.Members) == 0, create, r.raftConfig())
 	}()
-	err = r.awaitStart(ctx, started)
+	if err = r.awaitStart(ctx, started); err != nil {
+		s.markUnloaded() // Dragonboat has not made it its own
+	}
+	if r.retired.Load() != nil {
+		r.stop()
+		return nil
+	}
 	if refused := s.refused.Load(); refused != nil {
 		return *refused
 	}
 	switch {
-	case r.retired.Load() != nil:
-		r.stop()
-		return nil
 	case errors.Is(err, dragonboat.ErrReplicaRemoved):
 		return fmt.Errorf("this node was removed from the cluster; empty its db-folder and start it with --nexus-join to let it come back: %w", err)
 	case errors.Is(err, dragonboat.ErrInvalidShardSettings):

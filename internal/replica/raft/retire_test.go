@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -97,5 +98,30 @@ func TestRaftThatIsRetiredStaysStopped(t *testing.T) {
 	}
 	if _, err := n.append(t.Context(), &command.Command{Kind: command.SetPaused}, n.raft.Timeout); err == nil {
 		t.Error("it still takes part in the log")
+	}
+}
+
+// A replica that is retired while it starts takes no part either: Retire found nothing to wait for.
+func TestRaftThatIsRetiredDoesNotStart(t *testing.T) {
+	var took atomic.Int32
+	c := newCluster(t, 1, func(c *cluster) {
+		c.options = func(_ *node, o *Options) { o.TakePart = func() { took.Add(1) } }
+	})
+	c.put("k", "v")
+	n := c.owner()
+	n.kill()
+	if err := n.open(); err != nil {
+		t.Fatal(err)
+	}
+	took.Store(0)
+	n.Retire(errOlder) // behind the look of join
+	if err := n.begin(t.Context()); err != nil {
+		t.Errorf("a replica that is retired: %v", err)
+	}
+	if took.Load() != 0 {
+		t.Error("it takes part in the log")
+	}
+	if err := n.awaitUnloaded(testkit.Within(t, patience)); err != nil {
+		t.Error(err)
 	}
 }

@@ -13,18 +13,11 @@ func (e events) NodeDeleted(info raftio.NodeInfo) {
 	}
 }
 
-// NodeUnloaded implements raftio.ISystemEventListener: Dragonboat no longer uses a replica
-// that was stopped.
-func (e events) NodeUnloaded(info raftio.NodeInfo) {
-	if g := e.h.group(info.ShardID); g != nil {
-		g.Unloaded()
-	}
-}
-
-// The other events are not needed.
+// The other events are not needed. NodeUnloaded does not say of which start of a replica it is.
 
 func (events) NodeHostShuttingDown()                       {}
 func (events) NodeReady(raftio.NodeInfo)                   {}
+func (events) NodeUnloaded(raftio.NodeInfo)                {}
 func (events) MembershipChanged(raftio.NodeInfo)           {}
 func (events) ConnectionEstablished(raftio.ConnectionInfo) {}
 func (events) ConnectionFailed(raftio.ConnectionInfo)      {}

@@ -28,8 +28,6 @@ type Group interface {
 	Committed(entry uint64)
 	// Lacks notes why the replica cannot catch up; nil means that it can.
 	Lacks(why error)
-	// Removed says that the replica was removed from the log, Unloaded that Dragonboat no
-	// longer uses one that was stopped.
+	// Removed says that the replica was removed from the log.
 	Removed()
-	Unloaded()
 }
