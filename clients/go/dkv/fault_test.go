@@ -222,7 +222,8 @@ func TestRepeatsSaySo(t *testing.T) {
 }
 
 // Servers drop results by age, so a mutation that an early attempt may have applied is not
-// repeated after that, though all later attempts were rejected.
+// repeated after that, though all later attempts were rejected, and an attempt from before that
+// ends in time.
 func TestUnknownIsNotRepeatedForEver(t *testing.T) {
 	rejected := explained(codes.Unavailable, kv.ReasonNotApplied, "no leader")
 	for name, c := range map[string]struct {
@@ -231,14 +232,24 @@ func TestUnknownIsNotRepeatedForEver(t *testing.T) {
 	}{"soon": {repeatWithin / 2, 1}, "late": {repeatWithin, 0}} {
 		cl := newCluster(t, 1, 1)
 		client := ready(t, cl.addrs())
+		var left time.Duration
+		cl.nodes[0].fail(func(ctx context.Context, method string) error {
+			if end, _ := ctx.Deadline(); method == putMethod {
+				left = time.Until(end)
+			}
+			return nil
+		}, nil)
 		var id serverpb.RequestID
 		to := request{method: putMethod, key: []byte("k"), mutates: true}
 		client.assignID(&to, &id)
 		a := attempts{client: client, request: &to, began: time.Now().Add(-c.age), unknown: true}
-		err := a.retry(testkit.Within(t, enough), client.topology.Load().masters[0], peer.FromStatus(rejected),
+		err := a.retry(testkit.Within(t, time.Hour), client.topology.Load().masters[0], peer.FromStatus(rejected),
 			&serverpb.PutRequest{Key: to.key, RequestId: &id}, new(serverpb.PutResponse))
 		if got := cl.nodes[0].count(putMethod); got != c.sent || (err == nil) != (c.sent > 0) || err != nil && !errors.Is(err, ErrOutcomeUnknown) {
 			t.Errorf("%s: sent %d times, %v", name, got, err)
+		}
+		if late := left - (2*repeatWithin - c.age); late > time.Second {
+			t.Errorf("%s: a node may let it wait until %v after servers have forgotten the request", name, late)
 		}
 	}
 }

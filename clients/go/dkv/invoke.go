@@ -127,10 +127,14 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 			return a.finalError(ctx, out)
 		}
 		n = a.next(n, err)
+		limited, cancel := ctx, noCancel
 		if a.unknown && a.request.id != nil {
 			a.request.id.Repeat = true
+			// A node may keep it until there is an owner, who must still recognise it.
+			limited, cancel = context.WithDeadline(ctx, a.began.Add(2*repeatWithin))
 		}
-		err = n.invoke(ctx, a.request.method, req, resp)
+		err = n.invoke(limited, a.request.method, req, resp)
+		cancel()
 	}
 	return failure(resp, n, a.request.mutates)
 }
