@@ -37,10 +37,12 @@ type File struct {
 	rejections rejections
 
 	// reading is held while the file is read. loaded is what is in use, and seen the stamps
-	// of what was read last, also if it could not be used.
+	// of what was read last, also if it could not be used. failed is why it could not; nil if
+	// it could.
 	reading sync.Mutex
 	loaded  *content
 	seen    []stamp
+	failed  error
 }
 
 // Open reads the file.
@@ -67,12 +69,20 @@ func Check(path string) error {
 
 // Reload reads the file again, as after SIGHUP. A file that cannot be used is logged, and
 // the one before stays in use.
-func (f *File) Reload() error {
+func (f *File) Reload() error { return f.reload(false) }
+
+// reload is Reload. If it is made again, only another error than the last time is logged and
+// counted.
+func (f *File) reload(again bool) error {
 	f.reading.Lock()
 	defer f.reading.Unlock()
+	before := f.failed
 	changed, err := f.read()
+	f.failed = err
 	f.unusable.Store(err != nil)
 	switch {
+	case err != nil && again && before != nil && before.Error() == err.Error():
+		return err
 	case err != nil:
 		f.counts.reloadFailures.Add(1)
 		f.log.Error("the file of identities cannot be used, and the one before stays in use", "error", err)

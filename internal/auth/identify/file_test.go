@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,51 @@ func TestReadableFileIsWarnedOf(t *testing.T) {
 			t.Errorf("mode %#o: %q", mode, f.log)
 		}
 	}
+}
+
+// TestUnreadFilesAreTriedAgain replaces the file while the process has no file descriptor left: it
+// takes effect once there are some, although it does not change again.
+func TestUnreadFilesAreTriedAgain(t *testing.T) {
+	f := open(t, "{name: one}", "{name: two}")
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+		}
+	}
+	defer restore()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		wait := func() { time.Sleep(5 * lookInterval); synctest.Wait() }
+		wait()
+		f.write("{name: one}")
+		none := limit
+		none.Cur = 0
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+			t.Fatal(err)
+		}
+		wait()
+		if _, err := f.Vouched("two"); err != nil || f.Failure() == nil {
+			t.Errorf("in use: %v; failure: %v", err, f.Failure())
+		}
+		if n, lines := f.counts.reloadFailures.Load(), strings.Count(f.log.String(), "cannot be used"); n != 1 || lines != 1 {
+			t.Errorf("%d failures are counted and %d logged", n, lines)
+		}
+		restore()
+		wait()
+		if _, err := f.Vouched("two"); err == nil || f.Failure() != nil {
+			t.Errorf("what was revoked is in use: %v; failure: %v", err, f.Failure())
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestChangesAreSeen replaces the file by a rename, through a symbolic link on the way as

@@ -2,6 +2,8 @@ package identify
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -74,19 +76,22 @@ func (f *File) sinceKeys(last *jwt.Keys) *jwt.Keys {
 	return keys
 }
 
-// look reads the file again if it has changed and looks as it did the last time. It returns
-// what it looks like.
+// look reads the file again if it has changed and looks as it did the last time, or if it could not
+// be read at all: what caused that, as its mode or a lack of file descriptors, may pass without a
+// change of the file. It returns what the file looks like.
 func (f *File) look(last []stamp) []stamp {
 	f.reading.Lock()
 	seen := f.seen
+	var unread *fs.PathError
+	again := errors.As(f.failed, &unread)
 	f.reading.Unlock()
 	var now []stamp
 	for _, s := range seen {
 		now = append(now, stampOf(s.path))
 	}
 	changed := !same(now, seen)
-	if changed && same(now, last) {
-		_ = f.Reload() // it has logged the error
+	if (changed || again) && same(now, last) {
+		_ = f.reload(!changed) // it has logged the error
 	}
 	return now
 }
