@@ -18,7 +18,7 @@ const (
 const maxFormat = 1 << 20
 
 // Check returns an error if c must not be put into a log: Decode would reject its encoding, which
-// would stop every member for good, or it is TooLong. Whoever proposes a command calls it, whatever
+// would stop every member for good, or it is TooLong. It is called before any command is proposed, whatever
 // the command's kind. It costs a look at each key.
 func (c *Command) Check() error {
 	switch {

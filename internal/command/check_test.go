@@ -61,7 +61,7 @@ func TestCheckKnowsWhatDecodes(t *testing.T) {
 	}
 }
 
-// Whoever puts nothing into a log but what was checked looks at every put: that costs no memory.
+// Every put is checked before it goes into a log: that costs no memory.
 func TestCheckAllocatesNothing(t *testing.T) {
 	c := golden[0].c
 	if n := testing.AllocsPerRun(100, func() { _ = c.Check() }); n != 0 {

@@ -101,7 +101,7 @@ var mistakes = []group{{"The wrong address", []mistake{
 type scene struct {
 	dir   string
 	names map[string]string // by the mark that stands for it
-	// kept is the page as it is; empty if it is made anew.
+	// kept is the page as it is; empty if it is written again.
 	kept string
 }
 

@@ -160,7 +160,7 @@ func TestNothingToUnsealAfterAChangeOfRole(t *testing.T) {
 	}
 }
 
-// An id that no member could read in its log is rejected, from whoever sends it.
+// An id that no member could read in its log is rejected, also from an administrator.
 func TestIDsOfPromotionsAreBounded(t *testing.T) {
 	for _, unseal := range []bool{false, true} {
 		_, err := serviceOf(new(sealable)).SealDatabase(t.Context(), &peerpb.SealDatabaseRequest{
