@@ -200,3 +200,64 @@ func TestKeepRequests(t *testing.T) {
 		t.Errorf("of a closed machine: %v", err)
 	}
 }
+
+// narrow is an engine that rejects large batches, and counts each key that a range delete finds.
+type narrow struct {
+	storage.Engine
+	most int
+}
+
+func (e narrow) Write(b *storage.Batch, sync bool) error {
+	ops := 0
+	err := b.Each(func(op storage.Op) error {
+		if op.Kind != storage.OpDeleteRange {
+			ops++
+			return nil
+		}
+		it := e.Iterate(op.Space, storage.Range{Start: op.Key, End: op.Value, KeysOnly: true})
+		defer it.Close()
+		for it.Next() {
+			ops++
+		}
+		return it.Err()
+	})
+	if err == nil && ops > e.most {
+		err = storage.ErrTooLarge
+	}
+	if err != nil {
+		return err
+	}
+	return e.Engine.Write(b, sync)
+}
+
+// However many requests are remembered that others replace, an engine can write that.
+func TestReplaceManyRequests(t *testing.T) {
+	many := func() *fixture {
+		x := newFixture(t)
+		var commands []command.Command
+		for client := range uint64(12_000) {
+			commands = append(commands, as(write(put("a", "1")), client+10, 1, 0))
+		}
+		x.apply(commands...)
+		return x
+	}
+	live := newFixture(t)
+	live.one(command.OK, as(increment("n", 5), 8, 1, 0))
+	kept, imported := many(), many()
+	if err := live.m.KeepRequests(t.Context(), narrow{kept.engine, 20_000}); err != nil {
+		t.Error(err)
+	}
+	to := offline.ImportRequests(narrow{imported.engine, 20_000})
+	if err := live.m.ExportRequests(t.Context(), to.Add); err != nil {
+		t.Error(err)
+	}
+	if err := to.Finish(); err != nil {
+		t.Error(err)
+	}
+	for _, x := range []*fixture{kept, imported} {
+		x.restart()
+		if n := x.m.Requests().Sessions; n != 1 {
+			t.Errorf("%d clients are known", n)
+		}
+	}
+}

@@ -53,7 +53,7 @@ func Fork(engine storage.Engine, to Branch) error {
 		return fmt.Errorf("fork: %w: it is at index %d of history %q, and the promotion ends history %q at index %d",
 			ErrDiverged, applied, id.History, to.Former, to.End)
 	}
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(layout.PrefixSlave)); err != nil {
+	if err := storage.Clear(engine, storage.Meta, storage.Prefix(layout.PrefixSlave)); err != nil {
 		return fmt.Errorf("fork: drop the list of slaves: %w", err)
 	}
 	st, err := layout.ReadState(engine)

@@ -42,7 +42,7 @@ func KeepClock(engine storage.Engine, clock kv.Clock) error {
 
 // KeepSlaves replaces the list of slaves in engine. The result is not durable yet.
 func KeepSlaves(engine storage.Engine, slaves []layout.ListedSlave) error {
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(layout.PrefixSlave)); err != nil {
+	if err := storage.Clear(engine, storage.Meta, storage.Prefix(layout.PrefixSlave)); err != nil {
 		return fmt.Errorf("drop the list of slaves: %w", err)
 	}
 	var b storage.Batch

@@ -22,7 +22,7 @@ func Rebase(engine storage.Engine, replaced history.Identity, index kv.Index, pa
 	if err != nil {
 		return fmt.Errorf("rebase: %w", err)
 	}
-	if err := clearSpace(engine, storage.Changelog, storage.Range{}); err != nil {
+	if err := storage.Clear(engine, storage.Changelog, storage.Range{}); err != nil {
 		return fmt.Errorf("rebase: drop the changelog: %w", err)
 	}
 	st.Applied = max(st.Applied, index)
@@ -47,10 +47,10 @@ func Continue(engine storage.Engine) error {
 // beginLog writes b and st as the base of a new log, whose terms, epochs, replica ids, format,
 // timing and standbys start from the beginning, and which is not sealed.
 func beginLog(engine storage.Engine, b *storage.Batch, st layout.State) error {
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(layout.PrefixMember)); err != nil {
+	if err := storage.Clear(engine, storage.Meta, storage.Prefix(layout.PrefixMember)); err != nil {
 		return fmt.Errorf("drop the old log's members: %w", err)
 	}
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(layout.PrefixStaged)); err != nil {
+	if err := storage.Clear(engine, storage.Meta, storage.Prefix(layout.PrefixStaged)); err != nil {
 		return fmt.Errorf("drop the staged pairs of a restore: %w", err)
 	}
 	st.Epoch, st.Sealed = command.Epoch{}, layout.Seal{}
@@ -64,29 +64,4 @@ func beginLog(engine storage.Engine, b *storage.Batch, st layout.State) error {
 		return fmt.Errorf("begin a new log: %w", err)
 	}
 	return nil
-}
-
-// clearStep is how many keys are deleted with one batch, since engines limit a batch.
-const clearStep = 4096
-
-// clearSpace deletes the keys of a range, a bounded batch at a time.
-func clearSpace(engine storage.Engine, space storage.Space, r storage.Range) error {
-	r.KeysOnly, r.Bulk = true, true
-	it := engine.Iterate(space, r)
-	defer it.Close()
-	var b storage.Batch
-	for it.Next() {
-		b.Delete(space, it.Key())
-		if b.Count() < clearStep {
-			continue
-		}
-		if err := engine.Write(&b, false); err != nil {
-			return err
-		}
-		b.Reset()
-	}
-	if err := it.Err(); err != nil {
-		return err
-	}
-	return engine.Write(&b, false)
 }

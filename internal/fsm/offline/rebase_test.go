@@ -86,10 +86,10 @@ func TestRebaseKeepsRequests(t *testing.T) {
 	}
 }
 
-// More than one batch of old changes goes.
+// More old changes than one batch deletes go.
 func TestRebaseDropsMuch(t *testing.T) {
 	x := newFixture(t)
-	entries := make([]fsm.Entry, 2*clearStep+1)
+	entries := make([]fsm.Entry, 10_000)
 	for i := range entries {
 		c := fsmtest.Write(fsmtest.Put("a", "1"))
 		entries[i] = fsm.Entry{Index: uint64(i) + 1, Command: &c}

@@ -22,8 +22,10 @@ func ImportRequests(engine storage.Engine) *RequestImport { return &RequestImpor
 // Add adds what one call of yield has got. The error is a
 // chunks.ErrBadSnapshot if that is malformed.
 func (i *RequestImport) Add(records []byte) error {
+	if err := i.clear(); err != nil {
+		return err
+	}
 	var b storage.Batch
-	i.clear(&b)
 	for p := records; len(p) > 0; {
 		r, rest, ok := chunks.Take(p)
 		if !ok || r.Space != storage.Meta || !requests.Owns(r.Key) {
@@ -37,9 +39,10 @@ func (i *RequestImport) Add(records []byte) error {
 
 // Finish completes the import and makes it durable.
 func (i *RequestImport) Finish() error {
-	var b storage.Batch
-	i.clear(&b)
-	if err := i.write(&b, true); err != nil {
+	if err := i.clear(); err != nil {
+		return err
+	}
+	if err := i.write(new(storage.Batch), true); err != nil {
 		return err
 	}
 	if _, err := requests.Load(i.engine, requests.DefaultBounds()); err != nil {
@@ -48,11 +51,16 @@ func (i *RequestImport) Finish() error {
 	return nil
 }
 
-func (i *RequestImport) clear(b *storage.Batch) {
-	if !i.cleared {
-		requests.Clear(b)
-		i.cleared = true
+// clear drops the requests in the engine, once.
+func (i *RequestImport) clear() error {
+	if i.cleared {
+		return nil
 	}
+	if err := requests.Clear(i.engine); err != nil {
+		return fmt.Errorf("import remembered requests: %w", err)
+	}
+	i.cleared = true
+	return nil
 }
 
 func (i *RequestImport) write(b *storage.Batch, sync bool) error {

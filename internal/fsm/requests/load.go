@@ -83,10 +83,13 @@ func (t *Table) loadEntries(r storage.Reader) error {
 // copyStep is how many bytes Copy collects before it writes them.
 const copyStep = 1 << 20
 
-// Copy replaces the table in to, which no Table may be loaded from, with that of from.
+// Copy replaces the table in to, which no Table may be loaded from, with that of from. A crash leaves
+// a part of it, and the result is not durable yet.
 func Copy(ctx context.Context, from storage.Reader, to storage.Engine) error {
+	if err := Clear(to); err != nil {
+		return err
+	}
 	var b storage.Batch
-	Clear(&b)
 	for _, prefix := range Prefixes() {
 		if err := copyPrefix(ctx, from, to, &b, prefix); err != nil {
 			return fmt.Errorf("copy the request table: %w", err)
@@ -106,13 +109,15 @@ func Owns(key []byte) bool {
 	return slices.ContainsFunc(Prefixes(), func(p []byte) bool { return bytes.HasPrefix(key, p) })
 }
 
-// Clear drops the table in an engine with b. No Table may be loaded from it.
-func Clear(b *storage.Batch) {
-	for _, prefix := range [][]byte{prefixEntry, prefixSession} {
-		r := storage.Prefix(prefix)
-		b.DeleteRange(storage.Meta, r.Start, r.End)
+// Clear drops the table in an engine. No Table may be loaded from it. A crash leaves a part of it,
+// and the result is not durable yet.
+func Clear(engine storage.Engine) error {
+	for _, prefix := range Prefixes() {
+		if err := storage.Clear(engine, storage.Meta, storage.Prefix(prefix)); err != nil {
+			return fmt.Errorf("clear the request table: %w", err)
+		}
 	}
-	b.Delete(storage.Meta, keyLost)
+	return nil
 }
 
 func copyPrefix(ctx context.Context, from storage.Reader, to storage.Engine, b *storage.Batch, prefix []byte) error {
