@@ -143,7 +143,7 @@ func (w *worker) serve(j *job) {
 func (s *serving) serveOne(j *job) {
 	a := s.handler.Serve(j, j.client, j.method, j.request)
 	s.served(j.from)
-	j.method, j.request, j.from = nil, nil, nil // its answer may wait
+	j.client, j.method, j.request, j.from = nil, nil, nil, nil // its answer may wait
 	s.answer(j.id, &a)
 	s.done(j)
 }

@@ -189,6 +189,23 @@ func TestRetiredLineAsksForOwners(t *testing.T) {
 
 type keyOf string
 
+// TestAnswerThatWaitsKeepsNothingOfItsMessage, which counts no longer by then.
+func TestAnswerThatWaitsKeepsNothingOfItsMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := handler(func(_ context.Context, _, request string) Answer { return Answer{Response: wrapperspb.String(request)} })
+		s := &serving{handler: h, out: newOutbox(), calls: make(map[uint64]*job)}
+		s.out.message = make([]byte, maxMessage+1)
+		message := make([]byte, heldFrom)
+		j := &job{callContext: callContext{origin: t.Context()}, id: 1, client: message[:1], method: message[1:2], request: message[2:2], from: s.hold(len(message))}
+		go s.serveOne(j)
+		synctest.Wait()
+		if j.client != nil || j.method != nil || j.request != nil || j.from != nil {
+			t.Error("a call whose answer waits keeps its message")
+		}
+		s.out.end()
+	})
+}
+
 // TestContextOfACall: it ends as those of package context do, whenever it is asked.
 func TestContextOfACall(t *testing.T) {
 	for name, end := range map[string]func(cancel context.CancelCauseFunc, c *callContext) (want, cause error){
