@@ -211,21 +211,23 @@ func TestSlaveLeavesAFormerMaster(t *testing.T) {
 // A copy with changes that a promotion did not keep gives way also while its former master runs on
 // and is known: it does not return to that one.
 func TestCopyAboveTheEndLeavesAFormerMaster(t *testing.T) {
-	r := newRig(t)
-	m := r.master("m1:1")
-	m.put("a", "1")
-	next := r.twin("m2:1", m)
-	rows := NewRows("db")
-	rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
-	s := r.slave(rows, streaming)
-	m.put("lost", "1")
-	s.has(m)
-	next.promote(t, "1-new")
-	rows.Set([]*serverpb.RegionInfo{m.row(leader), next.row(leader)}, true)
-	s.has(next)
-	if n := s.Puller.Status().Moves; n != 1 {
-		t.Errorf("%d moves", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		next := r.twin("m2:1", m)
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+		s := r.slave(rows, streaming)
+		m.put("lost", "1")
+		s.has(m)
+		next.promote(t, "1-new")
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), next.row(leader)}, true)
+		s.has(next)
+		if n := s.Puller.Status().Moves; n != 1 {
+			t.Errorf("%d moves", n)
+		}
+	})
 }
 
 // Masters that an operator names have no rows that say which one is of a later era: such a copy stays
