@@ -51,7 +51,8 @@
 // a log with damage in it, it compares where the replay would end with the
 // greatest such number; if durable writes would be lost, it returns
 // storage.ErrCorrupt and leaves the folder as it is. Close seals the log with a
-// last number. What remains undetectable is damage to the very last record after
+// last number. A gap that the replay would go beyond is storage.ErrCorrupt too, unless it is in a
+// log that is obsolete: those are not replayed. What remains undetectable is damage to the very last record after
 // a crash, which looks like, and most likely is, a torn one.
 //
 // RocksDB's own alternative, kTolerateCorruptedTailRecords, fails both ways: it

@@ -48,11 +48,19 @@ type logState struct {
 	durable uint64
 	// damage is where the first unreadable bytes are; "" for none.
 	damage string
-	// behindGap is the sequence number of the first sound record that does not
-	// follow the one before it in its file; 0 for none.
-	behindGap uint64
+	// gaps has the first gap of each file that has any.
+	gaps []gap
 	// lacking is the last gap between two files; zero for none.
 	lacking fileGap
+}
+
+// gap is a gap in the sequence numbers within a log file.
+type gap struct {
+	// in is the number of the file.
+	in uint64
+	// behind is the sequence number of the first sound record that does not follow the one
+	// before it.
+	behind uint64
 }
 
 // fileGap is a gap in the sequence numbers from one log file to the next.
@@ -91,7 +99,7 @@ func readLogs(dir string) (logState, error) {
 		if next != 0 && r.first > next {
 			r.state.lacking = fileGap{after: before, behind: r.first}
 		}
-		before, next = logNumber(name), r.next
+		before, next = r.file, r.next
 	}
 	return r.state, nil
 }
@@ -132,6 +140,9 @@ type logReader struct {
 	// that are still needed must follow each other: obsolete ones may be deleted in
 	// any order.
 	first, next uint64
+	// file is the file's number, gap whether it has a gap.
+	file uint64
+	gap  bool
 }
 
 // logRecord is as much of a record as matters here: its ends.
@@ -157,6 +168,7 @@ func (r *logReader) readFile(path string) error {
 	}
 	defer f.Close()
 	r.record.open, r.first, r.next = false, 0, 0
+	r.file, r.gap = logNumber(filepath.Base(path)), false
 	for offset := 0; ; {
 		n, err := io.ReadFull(f, r.buf)
 		for start := 0; start < n; start += logBlock {
@@ -268,8 +280,9 @@ func (r *logReader) finish() {
 	}
 	sequence := binary.LittleEndian.Uint64(r.record.head)
 	count := uint64(binary.LittleEndian.Uint32(r.record.head[8:]))
-	if r.next != 0 && sequence > r.next && r.state.behindGap == 0 {
-		r.state.behindGap = sequence
+	if r.next != 0 && sequence > r.next && !r.gap {
+		r.gap = true
+		r.state.gaps = append(r.state.gaps, gap{in: r.file, behind: sequence})
 	}
 	if r.next == 0 {
 		r.first = sequence
