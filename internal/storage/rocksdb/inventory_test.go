@@ -172,8 +172,9 @@ func TestLogMissingBetweenOthers(t *testing.T) {
 // hole, or lack its end.
 func TestFirstOrLastLogMissing(t *testing.T) {
 	// The newest log is named when what was written before it has become a sorted file.
-	named := func(dir string, names []string) bool {
+	named := func(dir string) bool {
 		t.Helper()
+		names := logsOf(t, dir)
 		manifest, err := presentManifest(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -184,8 +185,11 @@ func TestFirstOrLastLogMissing(t *testing.T) {
 		}
 		return slices.Contains(logs.named, logNumber(names[len(names)-1]))
 	}
-	e, n := withLogs(t, named)
-	dir := image(t, e.dir)
+	var dir string
+	_, n := withLogs(t, func(running string, _ []string) bool {
+		dir = image(t, running) // the engine may begin another log at any time
+		return named(dir)
+	})
 	names := logsOf(t, dir)
 	for _, name := range []string{names[0], names[len(names)-1]} {
 		lacks := image(t, dir)
