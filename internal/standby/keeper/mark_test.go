@@ -42,16 +42,22 @@ func (f *fakeEveryone) Returned(down []string, _ kv.Index) (out []string) {
 	return out
 }
 
+// atLevelAll is a keeper whose answers wait for all nodes. One slave stands by.
+func atLevelAll(t *testing.T) (*fakeEveryone, *bench) {
+	nodes := new(fakeEveryone)
+	b := benchWith(t, nodes, Options{Level: kv.AckAll, Timeout: timeout}, "0")
+	b.confirm(b.logs[0], slave("a", ""), 1)
+	b.run()
+	time.Sleep(timeout)
+	b.wants("a stands", "0 all a:coming", "0 all a:standing")
+	return nodes, b
+}
+
 // TestSilentNodesAreMarkedAsDown in the log, once, until they are back. The standing slave stays.
 func TestSilentNodesAreMarkedAsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nodes := new(fakeEveryone)
-		b := benchWith(t, nodes, Options{Level: kv.AckAll, Timeout: timeout}, "0")
-		b.confirm(b.logs[0], slave("a", ""), 1)
-		b.run()
+		nodes, b := atLevelAll(t)
 		defer b.stop()
-		time.Sleep(timeout)
-		b.wants("a stands", "0 all a:coming", "0 all a:standing")
 		nodes.set([]string{"m2:1", "m3:1"}, nil)
 		time.Sleep(timeout)
 		b.wants("silent", "0 all a:standing")
@@ -71,13 +77,8 @@ func TestSilentNodesAreMarkedAsDown(t *testing.T) {
 // that did not fit are marked once others are back.
 func TestMarksFitIntoARecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nodes := new(fakeEveryone)
-		b := benchWith(t, nodes, Options{Level: kv.AckAll, Timeout: timeout}, "0")
-		b.confirm(b.logs[0], slave("a", ""), 1)
-		b.run()
+		nodes, b := atLevelAll(t)
 		defer b.stop()
-		time.Sleep(timeout)
-		b.wants("a stands", "0 all a:coming", "0 all a:standing")
 		var silent []string
 		for i := range 1024 {
 			silent = append(silent, fmt.Sprintf("%s-%d:1", strings.Repeat("s", 50), i))
