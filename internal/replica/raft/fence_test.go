@@ -23,12 +23,7 @@ func TestDeposedOwnerAcknowledgesNoRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := c.follower()
-	if err := deposed.TransferLeader(ctx, next.id); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, "the successor owns the log", func() bool {
-		return next.keeper.Stats().Epoch != 0 && next.Owner().Self
-	})
+	c.lead(next)
 	request := func() *command.Command {
 		w := replicatest.Put("k", "new")
 		w.Request = kv.RequestID{Client: 77, Sequence: 1}
