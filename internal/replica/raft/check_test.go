@@ -12,23 +12,27 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 )
 
+// tooLong are commands with a record, or an id of a promotion, that is too long.
+var tooLong = []command.Command{
+	{Kind: command.Seal, Expect: make([]byte, command.MaxPromotion+1)},
+	{Kind: command.Unseal, Expect: make([]byte, command.MaxPromotion+1)},
+	{Kind: command.SetStandbys, Expect: make([]byte, command.MaxStandbys+1)},
+	{Kind: command.SetTiming, Expect: make([]byte, command.MaxTiming+1)},
+}
+
 // Nothing gets into the log that its members could not read, whatever asks for it: it would stop
 // all of them for good.
 func TestNothingUnreadableIsProposed(t *testing.T) {
 	c := newCluster(t, 3)
 	c.put("k", "v")
-	for _, bad := range []command.Command{
-		{Kind: command.Seal, Expect: make([]byte, command.MaxPromotion+1)},
-		{Kind: command.Unseal, Expect: make([]byte, command.MaxPromotion+1)},
+	for _, bad := range append([]command.Command{
 		{Kind: command.Unseal},
-		{Kind: command.SetStandbys, Expect: make([]byte, command.MaxStandbys+1)},
-		{Kind: command.SetTiming, Expect: make([]byte, command.MaxTiming+1)},
 		{Kind: command.SetSlave, Expect: []byte("no zone")},
 		{Kind: command.SetMember},
 		{Kind: command.CompareAndSet},
 		{Kind: command.Write, Mutations: []kv.Mutation{{Value: []byte("of no key")}}},
 		{Kind: command.Tick, Request: kv.RequestID{Client: 1, Sequence: 1}},
-	} {
+	}, tooLong...) {
 		_, err := c.owner().Propose(t.Context(), &bad)
 		replicatest.WantError(t, err, kv.Invalid, kv.NotApplied)
 	}
@@ -41,12 +45,7 @@ func TestNothingUnreadableIsProposed(t *testing.T) {
 func TestTooLongCommandsHaveNoEffect(t *testing.T) {
 	c := newCluster(t, 3)
 	c.put("k", "v")
-	for _, long := range []command.Command{
-		{Kind: command.SetStandbys, Expect: make([]byte, command.MaxStandbys+1)},
-		{Kind: command.SetTiming, Expect: make([]byte, command.MaxTiming+1)},
-		{Kind: command.Seal, Expect: make([]byte, command.MaxPromotion+1)},
-		{Kind: command.Unseal, Expect: make([]byte, command.MaxPromotion+1)},
-	} {
+	for _, long := range tooLong {
 		c.atOwner("an entry of an earlier release", func(owner *node) error {
 			long.Fence = owner.state.Machine().Epoch().ID
 			return owner.host.Use(func(nh *dragonboat.NodeHost) error {
