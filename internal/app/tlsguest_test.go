@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/auth/token"
 	"github.com/dkvdb/dkv/internal/certs"
@@ -39,7 +42,7 @@ func TestSlavesThatAreNoNodes(t *testing.T) {
 	}
 	identities := write(t, `identities:
   - {name: app, certificates: [app.dkv.test], grants: [{role: admin}]}
-  - {name: named, certificates: [named.dkv.test], grants: [{role: replication}]}
+  - {name: named, certificates: [named.dkv.test], grants: [{role: replication}, {role: admin}]}
   - {name: shown, tokens: [`+hash+`], grants: [{role: replication}]}
 `)
 	master := securedMasters(t, authority, certs.Required, 1, "--disable-discovery-client", "--auth-file", identities)[0]
@@ -76,6 +79,17 @@ func TestSlavesThatAreNoNodes(t *testing.T) {
 	})
 	if has(neither) {
 		t.Error("a slave without rights has the value")
+	}
+	// No node would call it as a master, and the former master would not yield to it.
+	steps, err := serverpb.NewDKVNodeClient(connectBy(t, named.listen, showing(&app, trusted))).Promote(testkit.Within(t, testkit.Patience), new(serverpb.PromoteRequest))
+	for err == nil {
+		_, err = steps.Recv()
+	}
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "tls-node-name") {
+		t.Errorf("promotion of a slave whose certificate is not a node's: %v", err)
+	}
+	if _, err := clientOf(t, master.listen, showing(&app, authority.Pool)).Put(testkit.Within(t, testkit.Patience), []byte("k"), []byte("v2")); err != nil {
+		t.Errorf("put at the master afterwards: %v", err)
 	}
 }
 

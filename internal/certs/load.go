@@ -165,8 +165,7 @@ func (o *Options) checkOwn(c *x509.Certificate, now time.Time) error {
 	case now.Before(c.NotBefore):
 		return fmt.Errorf("the certificate is not valid before %s, and it is %s; wait, or correct the clock", c.NotBefore.UTC().Format(day), now.UTC().Format(day))
 	case !o.Guest && !slices.Contains(c.DNSNames, o.NodeName):
-		return fmt.Errorf("the certificate does not carry the DNS name %q (tls-node-name), by which nodes know each other; it carries %q: "+
-			"issue it with that name as well, or set tls-node-name to a name that only certificates of nodes carry", o.NodeName, Names(c))
+		return o.noNode(c)
 	}
 	for _, usage := range []struct {
 		is   x509.ExtKeyUsage
@@ -177,6 +176,12 @@ func (o *Options) checkOwn(c *x509.Certificate, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// noNode is the error of a certificate that other nodes do not take for that of a node.
+func (o *Options) noNode(c *x509.Certificate) error {
+	return fmt.Errorf("the certificate does not carry the DNS name %q (tls-node-name), by which nodes know each other; it carries %q: "+
+		"issue it with that name as well, or set tls-node-name to a name that only certificates of nodes carry", o.NodeName, Names(c))
 }
 
 // hasUsage reports whether a certificate may be used for something. One that names no usages

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,6 +97,18 @@ func (s *Store) Changed() <-chan struct{} {
 		return nil
 	}
 	return s.changed.Changed()
+}
+
+// CallableByNodes returns why other nodes would not call this one: the certificate that it shows
+// now is not one of a node, as a slave's need not be.
+func (s *Store) CallableByNodes() error {
+	if s == nil {
+		return nil
+	}
+	if own := s.current.Load().cert.Leaf; !slices.Contains(own.DNSNames, s.opts.NodeName) {
+		return fmt.Errorf("%s %s: %w", certKey, s.opts.CertFile, s.opts.noNode(own))
+	}
+	return nil
 }
 
 // use makes connections from now on use a set.

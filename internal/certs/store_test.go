@@ -2,6 +2,7 @@ package certs_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -256,6 +257,30 @@ func TestNodesCallNodesOnly(t *testing.T) {
 
 // A connection that has shown a certificate leaves nothing behind by which a later one would
 // be accepted without.
+// A slave may show another certificate than that of a node; nodes would not call it as a master.
+func TestCallableByNodes(t *testing.T) {
+	authority := kit.New(t)
+	f := newFiles(t, authority.Issue(t, "slave.dkv.test"), authority)
+	opts := f.options()
+	opts.Guest = true
+	s, err := certs.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CallableByNodes(); err == nil || !strings.Contains(err.Error(), "tls-node-name") {
+		t.Errorf("with the certificate of another: %v", err)
+	}
+	node := authority.Node(t)
+	f.put("cert", node.CertFile)
+	f.put("key", node.KeyFile)
+	if err := cmp.Or(s.Reload(), s.CallableByNodes()); err != nil {
+		t.Errorf("with the certificate of a node: %v", err)
+	}
+	if err := (*certs.Store)(nil).CallableByNodes(); err != nil {
+		t.Errorf("without TLS: %v", err)
+	}
+}
+
 func TestNoSessionIsResumed(t *testing.T) {
 	authority, other := kit.New(t), kit.New(t)
 	f := newFiles(t, authority.Node(t), authority)

@@ -125,7 +125,7 @@ func reportingUnless(t *testing.T, r *rig, unfit func() error) func(*Options, *f
 	}
 }
 
-// A slave that could not open its data as a master introduces itself as one that cannot stand by, as
+// A slave that could not be a master introduces itself as one that cannot stand by, as
 // soon as that is so.
 func TestASlaveThatIsUnfitSaysSo(t *testing.T) {
 	r := newRig(t)

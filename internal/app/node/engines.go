@@ -172,6 +172,14 @@ func (e *Engines) Reopens() error {
 	return err
 }
 
+// Unfit returns why the node could not be a master, as a slave is asked before it may become one.
+func (n *Node) Unfit() error {
+	if err := n.Engines.Reopens(); err != nil {
+		return fmt.Errorf("it could not open its data again: %w", err)
+	}
+	return n.Certs.CallableByNodes()
+}
+
 // BadgerShare is the memory of each of so many Badger engines. They cannot share a cache,
 // so each gets its part of what one engine would have, down to the least that Badger works
 // with.

@@ -42,8 +42,8 @@ func (s *Service) SealCopies(ctx context.Context, r *peerpb.SealCopiesRequest) (
 	}
 	switch {
 	case r.GetPromotion() == "":
-		if err := s.node.Engines.Reopens(); err != nil {
-			return nil, kv.Errorf(kv.Precondition, "this slave could not open its data as a master: %w", err)
+		if err := s.node.Unfit(); err != nil {
+			return nil, kv.Errorf(kv.Precondition, "this slave could not be a master: %w", err)
 		}
 	case r.GetUnseal():
 		if err := s.copies.Unseal(ctx, r.GetPromotion()); err != nil {

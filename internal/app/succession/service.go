@@ -75,7 +75,7 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 	if slave, is := r.(Slave); is {
 		s.call.known = slave.Masters
 		s.copies, s.set = copies{slave}, set{&s.call, n}
-		opts := promotion.Options{Dir: dir, Copies: s.copies, Masters: &s.call, Set: &s.set, Reopens: n.Engines.Reopens, Log: n.Log}
+		opts := promotion.Options{Dir: dir, Copies: s.copies, Masters: &s.call, Set: &s.set, Unfit: n.Unfit, Log: n.Log}
 		if s.record, err = newRecord(n, s.pool, slave); err != nil {
 			return nil, err
 		}

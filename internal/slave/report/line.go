@@ -244,7 +244,7 @@ func (t *telling) message(c *reported, p Progress) *peerpb.Confirmation {
 		o := &t.opts
 		m.Disk, m.Start, m.Address, m.Dc, m.Durable = o.Disk, t.start, o.Address, o.DC, o.Durable && t.unfit == nil
 		if t.unfit != nil {
-			o.Log.Warn("this slave cannot stand by: it could not open its data as a master", "error", t.unfit)
+			o.Log.Warn("this slave cannot stand by: it could not be a master", "error", t.unfit)
 		}
 	}
 	return m

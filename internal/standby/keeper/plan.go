@@ -122,7 +122,7 @@ func (k *Keeper) unfit(v *look, n *standby.Node) string {
 	case i >= 0 && slots[i].Connected && slots[i].Slave.Address != n.Address:
 		return "its disk confirms from " + slots[i].Slave.Address + " now; if that is a copy of its folder, remove the file DISK there"
 	case i >= 0 && slots[i].Connected && !slots[i].Slave.Durable:
-		return "it has no disk, or could not open its data as a master; its own log says why"
+		return "it has no disk, or could not be a master; its own log says why"
 	case !v.first && !k.wanted(n.Disk):
 		return "another one is to stand by"
 	case !v.first:

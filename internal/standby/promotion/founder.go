@@ -41,9 +41,9 @@ type Options struct {
 	Set Set
 	// Registry keeps the record of the database; nil if this node asks none.
 	Registry Registry
-	// Reopens returns why the node could not open its data as a master; nil is not asked.
-	Reopens func() error
-	Log     *slog.Logger
+	// Unfit returns why the node could not be a master, as its configuration is; nil is not asked.
+	Unfit func() error
+	Log   *slog.Logger
 }
 
 // Founder promotes its node, alone or with others, when it is told to, and goes on with a promotion that a crash
@@ -261,9 +261,9 @@ func (f *Founder) admit(ctx context.Context) error {
 	if f.opts.Dir == "" {
 		return kv.Errorf(kv.Precondition, "this slave is diskless: what it acknowledged as a master would be lost with the process; promote a slave with a disk")
 	}
-	if f.opts.Reopens != nil && !f.record.Under() {
-		if err := f.opts.Reopens(); err != nil {
-			return kv.Errorf(kv.Precondition, "this slave could not open its data as a master: %w; mend that first, or promote another slave", err)
+	if f.opts.Unfit != nil && !f.record.Under() {
+		if err := f.opts.Unfit(); err != nil {
+			return kv.Errorf(kv.Precondition, "this slave could not be a master: %w; mend that first, or promote another slave", err)
 		}
 	}
 	positions, err := f.opts.Copies.Reached(ctx)

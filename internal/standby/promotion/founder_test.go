@@ -27,8 +27,8 @@ type world struct {
 	applied, written kv.Index
 	// masterSeal and slaveSeal are the promotions that have sealed them.
 	masterSeal, slaveSeal string
-	// reopens is why the slave could not open its data as a master.
-	reopens error
+	// unfit is why the slave could not be a master.
+	unfit error
 	// down is why the master does not answer; nil if it does.
 	down error
 	// stops is the call after which the master does not answer any more, and then is called with it.
@@ -197,7 +197,7 @@ func (w *world) promote(t *testing.T, dir string, r promotion.Request) (steps []
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Reopens: func() error { return w.reopens }, Log: slog.New(slog.DiscardHandler)}
+	opts := promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Unfit: func() error { return w.unfit }, Log: slog.New(slog.DiscardHandler)}
 	if w.registry != nil {
 		opts.Registry = w.registry
 	}
@@ -223,11 +223,11 @@ func recordOf(t *testing.T, dir string) *promotion.Record {
 	return part.Promotion
 }
 
-// A slave that could not open its data as a master says why, and seals nothing.
+// A slave that could not be a master says why, and seals nothing.
 func TestASlaveThatCouldNotOpenItsDataIsNotPromoted(t *testing.T) {
-	w, dir := &world{applied: 7, written: 9, reopens: errors.New("its key is gone")}, t.TempDir()
+	w, dir := &world{applied: 7, written: 9, unfit: errors.New("its key is gone")}, t.TempDir()
 	_, asked, _ := w.promote(t, dir, promotion.Request{})
-	if kv.KindOf(asked) != kv.Precondition || !errors.Is(asked, w.reopens) || len(w.calls) > 0 {
+	if kv.KindOf(asked) != kv.Precondition || !errors.Is(asked, w.unfit) || len(w.calls) > 0 {
 		t.Errorf("%v after %q", asked, w.calls)
 	}
 }

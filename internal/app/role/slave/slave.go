@@ -144,7 +144,7 @@ func (s *Slave) newReporter() (*report.Reporter, error) {
 		copies[i] = c.puller
 	}
 	return report.New(report.Options{
-		Disk: disk, Address: n.Info.Address, DC: n.Info.DC, Durable: n.Dir != nil, Unfit: n.Engines.Reopens, Pool: s.pool, Log: n.Log,
+		Disk: disk, Address: n.Info.Address, DC: n.Info.DC, Durable: n.Dir != nil, Unfit: n.Unfit, Pool: s.pool, Log: n.Log,
 	}, copies...), nil
 }
 
