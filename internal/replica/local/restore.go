@@ -31,6 +31,9 @@ func (l *Replica) Restore(ctx context.Context, dir string) error {
 
 // restoreHere replaces the state, and returns the index at which the new one begins.
 func (l *Replica) restoreHere(ctx context.Context, dir string) (kv.Index, error) {
+	if l.retired != nil {
+		return 0, state.NothingChanged(l.retired) // it would accept mutations again, beside the node that keeps the log now
+	}
 	unlockCopy, err := l.state.LockCopy(ctx)
 	if err != nil {
 		return 0, err

@@ -64,6 +64,34 @@ func TestRestoreKeepsTheStandbys(t *testing.T) {
 	}
 }
 
+// A restore cures storage that failed; it does not bring back a node that another one has replaced.
+func TestRestoreRevivesNoRetiredNode(t *testing.T) {
+	before := replicatest.RunNode(t, replicatest.OnDisk)
+	before.MustPut("a", "1")
+	dir := before.MustBackup()
+	before.MustPut("a", "2")
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := replicatest.OpenNode(t, replicatest.OnDisk, replicatest.InFolderOf(before.Rig))
+	r.Retire(errors.New("replaced by node-2"))
+	r.Start(t.Context())
+	err := r.Restore(t.Context(), dir)
+	if kv.KindOf(err) != kv.Unavailable || !strings.Contains(err.Error(), "replaced by node-2; nothing was changed") {
+		t.Errorf("restore: %v", err)
+	}
+	if s := r.Status(); s.State != replica.Failed || s.Age != replica.NeverFresh {
+		t.Errorf("state %v, age %v", s.State, s.Age)
+	}
+	if _, err := r.Propose(t.Context(), replicatest.Put("a", "3")); err == nil {
+		t.Error("a put is acknowledged")
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	replicatest.RunNode(t, replicatest.OnDisk, replicatest.InFolderOf(before.Rig)).WantValue("a", "2")
+}
+
 // A node that another one has replaced answers no read and no mutation, for good.
 func TestRetiredNodeAnswersNothing(t *testing.T) {
 	r := replicatest.RunNode(t, replicatest.OnDisk)
