@@ -59,6 +59,7 @@ type Replica struct {
 // Open opens the replica's state, which may be empty. Nothing runs until Run does.
 func Open(opts Options) (*Replica, error) {
 	f := &Replica{limit: opts.BatchLimit, reject: opts.Reject, wanted: make(chan struct{}, 1)}
+	opts.Withheld = f.Withheld
 	var err error
 	if f.state, err = state.Open(opts.Options, fsm.NewReplica, nil); err != nil {
 		return nil, err

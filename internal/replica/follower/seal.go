@@ -105,6 +105,15 @@ func (f *Replica) Unseal(ctx context.Context, promotion string) error {
 // Sealed returns the promotion that has sealed the state; empty for none.
 func (f *Replica) Sealed() string { return f.seal.promotion() }
 
+// Withheld returns why no one may copy the state: what a promotion brings to a copy that it has
+// sealed may never have been committed.
+func (f *Replica) Withheld() error {
+	if promotion := f.Sealed(); promotion != "" {
+		return kv.Errorf(kv.Unavailable, "promotion %s has sealed this copy, whose changes are for that only until it is decided or given up; ask another node", promotion)
+	}
+	return nil
+}
+
 // CatchUp is Apply for the promotion that has sealed the state. What it has applied is
 // durable.
 func (f *Replica) CatchUp(ctx context.Context, promotion string, after kv.Index, changes []kv.Change, upTo kv.Index) error {

@@ -73,6 +73,11 @@ func (c *Store) link(ctx context.Context, dir string) (kind string, err error) {
 		return "", err
 	}
 	defer unlock()
+	if c.opts.Withheld != nil {
+		if err := c.opts.Withheld(); err != nil {
+			return "", err
+		}
+	}
 	m := c.machine.Load()
 	if err := m.Corruption(); err != nil {
 		return "", fmt.Errorf("a read has found damaged data, which the backup would contain: %w; restore an earlier backup", err)

@@ -48,6 +48,9 @@ type Options struct {
 	// ViewPatience is how long reads that do not end may keep a failed state from being
 	// reopened before they are cut off; 0 means viewPatience.
 	ViewPatience time.Duration
+	// Withheld returns why no backup may be made of the present state. It is called while the
+	// state is locked; nil always allows it.
+	Withheld func() error
 	// Version goes into backups.
 	Version string
 	Log     *slog.Logger

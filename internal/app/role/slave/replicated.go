@@ -44,15 +44,6 @@ func (r *replicated) Changes(ctx context.Context, from kv.Index, limit, maxBytes
 	return c, err
 }
 
-// Withheld returns why no other node may copy the state: what a promotion brings to a copy that it
-// has sealed may never have been committed.
-func (r *replicated) Withheld() error {
-	if promotion := r.Sealed(); promotion != "" {
-		return kv.Errorf(kv.Unavailable, "promotion %s has sealed this copy, whose changes are for that only until it is decided or given up; follow another node", promotion)
-	}
-	return nil
-}
-
 // Resync implements master.Resyncer.
 func (r *replicated) Resync(ctx context.Context, force bool) (string, error) {
 	return r.puller.Resync(ctx, force)

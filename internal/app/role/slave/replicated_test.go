@@ -3,6 +3,9 @@ package slave
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"google.golang.org/grpc/metadata"
@@ -14,8 +17,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// A copy that a promotion has sealed may get changes that were never committed: other nodes copy it
-// only when that is over.
+// A copy that a promotion has sealed may get changes that were never committed: other nodes and
+// backups copy it only when that is over.
 func TestSealedCopyIsForItsPromotion(t *testing.T) {
 	src := replicatest.RunNode(t)
 	src.MustPut("a", "1")
@@ -47,7 +50,9 @@ func TestSealedCopyIsForItsPromotion(t *testing.T) {
 		_, err := r.Changes(ctx, 2, 0, 1<<20)
 		return err
 	}
-	if err := errors.Join(changes(""), changes("p1"), r.Withheld()); err != nil {
+	root := t.TempDir()
+	backup := func(name string) error { return r.Backup(t.Context(), filepath.Join(root, name)) }
+	if err := errors.Join(changes(""), changes("p1"), r.Withheld(), backup("before")); err != nil {
 		t.Error(err)
 	}
 	if err := f.Seal(t.Context(), "p1"); err != nil {
@@ -56,13 +61,16 @@ func TestSealedCopyIsForItsPromotion(t *testing.T) {
 	if err := changes("p1"); err != nil {
 		t.Error(err)
 	}
-	for _, err := range []error{changes(""), changes("p2"), r.Withheld()} {
+	for _, err := range []error{changes(""), changes("p2"), r.Withheld(), backup("sealed")} {
 		replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	}
+	if _, err := os.Lstat(filepath.Join(root, "sealed")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a backup of the sealed copy: %v", err)
 	}
 	if err := f.Unseal(t.Context(), "p1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(changes(""), r.Withheld()); err != nil {
+	if err := errors.Join(changes(""), r.Withheld(), backup("sealed")); err != nil {
 		t.Error(err)
 	}
 }
