@@ -79,7 +79,7 @@ func ofAge(age time.Duration) string {
 	case age < oldState:
 		return ""
 	case age >= replica.NeverFresh:
-		return "the backup is of a state that was not known to be the newest since this node was started, or for a day: dkvctl -status says whom it waits for"
+		return "the backup is of a state that was not known to be the newest since this node was started, or for a day: dkvctl -status says why"
 	}
 	return fmt.Sprintf("the backup is of a state that was last known to be the newest %v ago: dkvctl -status says whom this node waits for", age.Round(time.Second))
 }

@@ -14,7 +14,10 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestBackupAndRestore(t *testing.T) {
@@ -111,5 +114,22 @@ func TestBackupSaysHowOldTheStateIs(t *testing.T) {
 		if c.made != (err == nil) || !strings.Contains(said, c.message) || c.message == "" && said != "" {
 			t.Errorf("%v: %q, %v", c.status.State, said, err)
 		}
+	}
+}
+
+// TestBackupOfAReplacedMaster: nightly backups of a master that a promotion has replaced are all of
+// the state of that day.
+func TestBackupOfAReplacedMaster(t *testing.T) {
+	l, err := local.Open(local.Options{Options: replicatest.NewRig(t, replicatest.OnDisk).Opts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	l.Retire(errors.New("replaced by node-2"))
+	testkit.Run(t, l.Run)
+	b := NewBackup(route.NewKeyspace(route.VBucket{Name: "default", Replica: l}), t.TempDir(), nil)
+	st, err := b.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b"})
+	if err != nil || !strings.Contains(st.GetMessage(), "not known to be the newest") {
+		t.Errorf("%q, %v", st.GetMessage(), err)
 	}
 }

@@ -181,7 +181,7 @@ type Status struct {
 	// Age is how long ago the state was last known to be the newest. It is 0 while that is
 	// certain, as under a lease, or if a master knew it within the last seconds; NeverFresh
 	// for a copy that has not known it since the start, or is at an earlier index since its
-	// storage was reopened.
+	// storage was reopened, and for a state that a promotion has replaced.
 	Age time.Duration
 	// Link is how changes reach a copy.
 	Link Link
@@ -222,5 +222,5 @@ type Link struct {
 }
 
 // NeverFresh is the Age of a copy whose state has not been known to be the newest since
-// the start, or is an earlier one that was found after a failure.
+// the start, is an earlier one that was found after a failure, or was replaced by a promotion.
 const NeverFresh = 24 * time.Hour
