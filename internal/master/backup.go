@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -22,12 +23,14 @@ type Backup struct {
 	root     string
 	lead     func(ctx context.Context, vBucket string) error
 	tasks    *task.List
+	// turn holds a token while several vBuckets are backed up or restored, one after the other.
+	turn chan struct{}
 }
 
 // NewBackup makes the service; root is the absolute path of backup-dir. lead makes this node own
 // a vBucket's log, which a restore requires; it is nil on a node that always owns its logs.
 func NewBackup(k *route.Keyspace, root string, lead func(ctx context.Context, vBucket string) error) *Backup {
-	return &Backup{keyspace: k, root: root, lead: lead}
+	return &Backup{keyspace: k, root: root, lead: lead, turn: make(chan struct{}, 1)}
 }
 
 // ReportTo has backups and restores say there how far they are.
@@ -43,6 +46,11 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 	}
 	ctx, end := s.tasks.Begin(ctx, task.Backup, r.GetBackupPath())
 	defer end()
+	done, err := s.begin(ctx)
+	if err != nil {
+		return nil, route.WithOutcome(err)
+	}
+	defer done()
 	age, err := s.age()
 	if err == nil {
 		err = s.backup(ctx, dir)
@@ -51,6 +59,20 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 		return nil, route.WithOutcome(err)
 	}
 	return &serverpb.Status{Message: ofAge(age)}, nil
+}
+
+// begin waits until no other backup or restore of several vBuckets is under way here: else one
+// could pass the other between two vBuckets. For a single one its replica sees to that.
+func (s *Backup) begin(ctx context.Context) (done func(), err error) {
+	if _, err := s.keyspace.Only(); err == nil {
+		return func() {}, nil
+	}
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, kv.Errorf(kv.Unavailable, "another backup or restore is under way: %w", ctx.Err())
+	}
 }
 
 // age is how long ago the states here were last known to be the newest. The error is why there is
@@ -88,16 +110,40 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 	if v, err := s.keyspace.Only(); err == nil {
 		return v.Backup(ctx, dir)
 	}
-	return backup.CreateSet(dir, func(partial string) error {
-		all := s.keyspace.All()
-		for i, v := range all {
-			task.Part(ctx, i+1, len(all))
-			if err := v.Backup(ctx, filepath.Join(partial, v.Name)); err != nil {
-				return fmt.Errorf("vBucket %s: %w", v.Name, err)
-			}
+	return backup.CreateSet(dir, func(partial string) error { return s.backupAll(ctx, partial) })
+}
+
+// backupAll makes the backups of all vBuckets in the folder partial. Restores that other members
+// serve must leave none of them before and another one after.
+func (s *Backup) backupAll(ctx context.Context, partial string) error {
+	before, err := s.histories()
+	if err != nil {
+		return err
+	}
+	for i, v := range s.keyspace.All() {
+		task.Part(ctx, i+1, len(before))
+		if err := v.Backup(ctx, filepath.Join(partial, v.Name)); err != nil {
+			return s.about(v, err)
 		}
-		return nil
-	})
+	}
+	after, err := s.histories()
+	if err == nil && !slices.Equal(before, after) {
+		err = kv.Errorf(kv.Unavailable, "a restore or a promotion has replaced vBuckets meanwhile, of which the backup would have some from before; no backup was made, try again when it is done")
+	}
+	return err
+}
+
+// histories are those of all vBuckets. While a restore replaces one there is none of the database.
+func (s *Backup) histories() ([]string, error) {
+	var all []string
+	for _, v := range s.keyspace.All() {
+		status := v.Status()
+		if status.Restoring {
+			return nil, s.about(v, replica.ErrRestoring)
+		}
+		all = append(all, status.Identity.History)
+	}
+	return all, nil
 }
 
 // Restore implements DKVBackupRestore. It first checks that the backup has all vBuckets and
@@ -114,6 +160,11 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 	if err != nil {
 		return nil, route.WithOutcome(err)
 	}
+	done, err := s.begin(ctx)
+	if err != nil {
+		return nil, route.WithOutcome(err)
+	}
+	defer done()
 	if err := s.restoreAll(ctx, dir); err != nil {
 		return nil, route.WithOutcome(err)
 	}

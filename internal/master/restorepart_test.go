@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -130,4 +131,90 @@ func TestUnconfirmedRestoreGoesOn(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "slaves have not confirmed 1 of them") || !strings.Contains(err.Error(), "vBucket 0: applied here, not confirmed") {
 		t.Errorf("the error is %v", err)
 	}
+}
+
+// passing is a replica that calls a function before backups and restores.
+type passing struct {
+	replica.Replica
+	before func()
+}
+
+func (p *passing) Backup(ctx context.Context, dir string) error {
+	p.before()
+	return p.Replica.Backup(ctx, dir)
+}
+
+func (p *passing) Restore(ctx context.Context, dir string) error {
+	p.before()
+	return p.Replica.Restore(ctx, dir)
+}
+
+// TestBackupNoticesARestore: a backup of some vBuckets from before a restore, and of others from
+// after it, is none of the database.
+func TestBackupNoticesARestore(t *testing.T) {
+	r := newRestores(t)
+	inner, failed := r.all[1].Replica, error(nil)
+	r.all[1].Replica = &passing{Replica: inner, before: func() {
+		r.all[1].Replica = inner
+		failed = r.restore() // at another member: the service is another one
+	}}
+	backup := func() error {
+		_, err := r.service().Backup(context.Background(), &serverpb.BackupRequest{BackupPath: "half"})
+		return err
+	}
+	err := backup()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	r.want("old", "old")
+	if kv.KindOf(err) != kv.Unavailable || !strings.Contains(err.Error(), "try again when it is done (not applied)") {
+		t.Errorf("the backup ends with %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(r.root, "half")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of the backup there is something: %v", err)
+	}
+	r.all[0].Replica = &aged{Replica: r.all[0].Replica, status: replica.Status{State: replica.Serving, Restoring: true}}
+	if err := backup(); !errors.Is(err, replica.ErrRestoring) {
+		t.Errorf("a backup during a restore: %v", err)
+	}
+}
+
+// TestRestoresDoNotPassEachOther: a backup or a restore does not begin while a restore goes from one
+// vBucket to the next.
+func TestRestoresDoNotPassEachOther(t *testing.T) {
+	r := newRestores(t)
+	reached, release, calls := make(chan struct{}), make(chan struct{}), 0
+	for i := range r.all {
+		r.all[i].Replica = &passing{Replica: r.all[i].Replica, before: func() {
+			if calls++; calls == 1 {
+				close(reached)
+				<-release
+			}
+		}}
+	}
+	s := r.service()
+	restore := func(ctx context.Context) error {
+		_, err := s.Restore(ctx, &serverpb.RestoreRequest{RestorePath: "b"})
+		return err
+	}
+	first := make(chan error, 1)
+	go func() { first <- restore(context.Background()) }()
+	<-reached
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	second := restore(impatient)
+	_, third := s.Backup(impatient, &serverpb.BackupRequest{BackupPath: "other"})
+	for _, err := range []error{second, third} {
+		if err == nil || !strings.Contains(err.Error(), "another backup or restore is under way") {
+			t.Errorf("during a restore: %v", err)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("%d calls have reached the vBuckets while the first restore was held up", calls)
+	}
+	close(release)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	r.want("old", "old")
 }

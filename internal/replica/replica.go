@@ -189,6 +189,8 @@ type Status struct {
 	Stale error
 	// Paused reports whether an operator has stopped mutations.
 	Paused bool
+	// Restoring reports whether a restore is under way in the log, at whichever member it began.
+	Restoring bool
 	// ReadOnly says why mutations are rejected; empty if they are not.
 	ReadOnly string
 	// Err is what failed, if State is Failed.

@@ -124,6 +124,9 @@ func TestRaftRestoreIsDroppedByTheNextOwner(t *testing.T) {
 	if _, err := owner.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: []byte("id")}); err != nil {
 		t.Fatal(err)
 	}
+	if !owner.Status().Restoring {
+		t.Error("the status does not say that a restore is under way")
+	}
 	stage := replicatest.Put("staged", "x")
 	stage.Kind, stage.Expect = command.StageRestore, []byte("id")
 	if _, err := owner.step(ctx, epoch, stage); err != nil {

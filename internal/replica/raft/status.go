@@ -37,7 +37,7 @@ func (r *Replica) Status() replica.Status {
 	if !s.Owner.Self && now-time.Duration(r.heard.Load()) > lostAfter*interval {
 		id, s.Owner = 0, replica.Owner{}
 	}
-	if s.ReadOnly == "" && r.state.Machine().Restoring() {
+	if s.ReadOnly == "" && s.Restoring {
 		s.ReadOnly = replica.ErrRestoring.Error()
 	}
 	if s.ReadOnly == "" {

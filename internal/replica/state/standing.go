@@ -93,6 +93,7 @@ func (c *Store) Status() replica.Status {
 		Applied:        m.Applied(),
 		Clock:          m.Clock().Time(),
 		Paused:         m.Paused(),
+		Restoring:      m.Restoring(),
 		Err:            st.Err,
 		Identity:       m.Identity(),
 		ChangelogFloor: m.ChangelogFloor(),
