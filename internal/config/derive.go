@@ -99,13 +99,16 @@ func (c *Config) derivePath(key string, p *string, parts ...string) {
 	}
 }
 
+// NexusFolder is where a data folder has the Raft log by default.
+func NexusFolder(dbFolder string) string { return filepath.Join(dbFolder, "nexus") }
+
 func (c *Config) deriveFolders() {
 	s, n := &c.Storage, &c.Nexus
 	c.derivePath("db-folder", &s.DBFolder, s.RootFolder, c.Node.Name)
 	c.derivePath("backup-dir", &s.BackupDir, s.DBFolder, "backups")
-	c.derivePath("nexus-log-dir", &n.LogDir, s.DBFolder, "nexus", "log")
-	c.derivePath("nexus-snap-dir", &n.SnapDir, s.DBFolder, "nexus", "snap")
-	c.derivePath("nexus-entry-dir", &n.EntryDir, s.DBFolder, "nexus", "entry")
+	c.derivePath("nexus-log-dir", &n.LogDir, NexusFolder(s.DBFolder), "log")
+	c.derivePath("nexus-snap-dir", &n.SnapDir, NexusFolder(s.DBFolder), "snap")
+	c.derivePath("nexus-entry-dir", &n.EntryDir, NexusFolder(s.DBFolder), "entry")
 }
 
 // deriveAdvertised advertises the listening address, or an address of this machine if

@@ -21,7 +21,7 @@ func nexusKeys() []key {
 			doc:   "Make an empty node wait until dkvctl -addNode adds it to a cluster."},
 		{name: "nexus-log-dir", derived: "db-folder/nexus/log", roles: promoted,
 			field: func(c *Config) value { return pathValue{p: &c.Nexus.LogDir} },
-			doc:   "The folder of the Raft log. Put it on a fast disk of its own if writes wait for the disk."},
+			doc:   "The folder of the Raft log; nothing else should be in it. Put it on a fast disk of its own if writes wait for the disk."},
 		{name: "nexus-snap-dir", derived: "db-folder/nexus/snap", traits: obsolete,
 			field: func(c *Config) value { return pathValue{p: &c.Nexus.SnapDir} },
 			doc:   "Has no effect and is accepted from old files: a snapshot is the state in db-folder."},

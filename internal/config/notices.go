@@ -29,7 +29,25 @@ func (c *Config) Notices() []string {
 		notices = append(notices, fmt.Sprintf("max-batch-size is %v, but masters reject requests of %v and more, and of %v and more on a host with fewer than 8 cores or less than 32GiB of memory",
 			c.Limits.BatchSize, Size(MostOfMasters), Size(MostOfMasters/2)))
 	}
-	return notices
+	return append(notices, c.sharedFolders()...)
+}
+
+// sharedFolders warns of folders in that of the Raft log, which are safe in it, but are not where
+// anyone looks for them who moves or deletes a log by hand.
+func (c *Config) sharedFolders() []string {
+	s, log := &c.Storage, c.Nexus.LogDir
+	if c.Role != RoleMaster && c.Role != RoleSlave {
+		return nil // it has no log, or one that no promotion replaces
+	}
+	switch nexus := NexusFolder(s.DBFolder); {
+	case Holds(log, s.DBFolder):
+		return []string{fmt.Sprintf("db-folder (%s) is in nexus-log-dir (%s): give the Raft log a folder that nothing else is in", s.DBFolder, log)}
+	case Holds(log, s.BackupDir):
+		return []string{fmt.Sprintf("backup-dir (%s) is in nexus-log-dir (%s): give each of the two a folder that nothing else is in", s.BackupDir, log)}
+	case Holds(nexus, s.BackupDir):
+		return []string{fmt.Sprintf("backup-dir (%s) is in %s, which is for Raft logs: give it a folder that nothing else is in", s.BackupDir, nexus)}
+	}
+	return nil
 }
 
 // effectless returns why a key has no effect; "" if it has one.

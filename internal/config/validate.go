@@ -97,7 +97,7 @@ func overlap(a, b string) bool {
 func (c *Config) validateFolders() error {
 	s := &c.Storage
 	backups, data := realPath(s.BackupDir), realPath(s.DBFolder)
-	if inside, err := filepath.Rel(backups, data); err == nil && filepath.IsLocal(inside) {
+	if Holds(s.BackupDir, s.DBFolder) {
 		return c.wrong("backup-dir",
 			"%q contains db-folder %q, so that a backup would be written among live data: name another folder", s.BackupDir, s.DBFolder)
 	}
@@ -122,6 +122,13 @@ func inVBucket(data, folder string) bool {
 	below, err := filepath.Rel(data, folder)
 	first, _, _ := strings.Cut(filepath.ToSlash(below), "/")
 	return err == nil && strings.HasPrefix(first, "vbucket-")
+}
+
+// Holds reports whether a folder is another one or has it in it, whatever links lead there. The
+// two need not exist.
+func Holds(folder, other string) bool {
+	inside, err := filepath.Rel(realPath(folder), realPath(other))
+	return err == nil && filepath.IsLocal(inside)
 }
 
 // realPath returns a path in a form that can be compared: absolute, and without

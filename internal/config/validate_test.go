@@ -129,6 +129,12 @@ func TestNotices(t *testing.T) {
 		{"--max-value-size 63MiB --max-batch-size 64MiB --max-message-size 70MiB", nil},
 		{"--max-value-size 63MiB --max-batch-size 64MiB --max-message-size 70MiB --role master", []string{"max-batch-size is 64MiB, but masters reject requests of 64MiB and more, " +
 			"and of 32MiB and more on a host with fewer than 8 cores or less than 32GiB of memory"}},
+		{"--role master --db-folder d/n1 --nexus-log-dir ./d", []string{"db-folder (d/n1) is in nexus-log-dir (./d): give the Raft log a folder that nothing else is in"}},
+		{"--role master --nexus-log-dir w --backup-dir w/b", []string{"backup-dir (w/b) is in nexus-log-dir (w): give each of the two a folder that nothing else is in"}},
+		{"--role slave --nexus-log-dir w --backup-dir w", []string{"backup-dir (w) is in nexus-log-dir (w): give each of the two a folder that nothing else is in"}},
+		{"--role master --db-folder d --backup-dir d/nexus/b", []string{"backup-dir (d/nexus/b) is in d/nexus, which is for Raft logs: give it a folder that nothing else is in"}},
+		{"--role master --nexus-log-dir w/log --backup-dir w", nil},
+		{"--db-folder d --backup-dir d/nexus/b", nil},
 		{"--repl-mode stream", []string{"repl-mode (--repl-mode) has no effect: this node has role none, and the key is for role slave"}},
 	}
 	for _, tt := range tests {

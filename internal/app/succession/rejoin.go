@@ -21,6 +21,7 @@ import (
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
@@ -29,6 +30,9 @@ import (
 // asidePrefix begins the names of the folders that rejoins leave in the data folder.
 const asidePrefix = datadir.AsideName
 
+// beforeEra begins the names of those with what was there before the master of an era.
+const beforeEra = asidePrefix + "before-era-"
+
 // exportBytes bounds the changes that are exported at a time.
 const exportBytes = 4 << 20
 
@@ -36,7 +40,7 @@ const exportBytes = 4 << 20
 // written out as JSON lines, so that the node begins as a slave. A crash at any point is
 // gone over by the next call.
 func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, log *slog.Logger) error {
-	dir, aside := cfg.Storage.DBFolder, fmt.Sprintf("%sbefore-era-%d", asidePrefix, s.Era)
+	dir, aside := cfg.Storage.DBFolder, fmt.Sprintf("%s%d", beforeEra, s.Era)
 	n := node.Offline(cfg, log)
 	switch holds, err := datadir.Holds(dir); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -68,24 +72,58 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 	return nil
 }
 
-// setLogAside moves the Raft log of a former master beside itself if it is not in the folder
-// of the data folder with which it goes.
+// setLogAside moves the Raft log of a former master to the folder aside of the data folder, or
+// beside itself if it is elsewhere.
 func setLogAside(cfg *config.Config, aside string) error {
-	dir := cfg.Nexus.LogDir
-	if within(nexusOf(cfg), dir) {
-		return nil
+	dir, nexus := cfg.Nexus.LogDir, config.NexusFolder(cfg.Storage.DBFolder)
+	// They differ if a link leads from one to the other: then the place of the link stays.
+	named, real := within(nexus, dir), config.Holds(nexus, dir)
+	var err error
+	switch {
+	case holdsOthers(cfg, dir):
+		err = setFilesAside(cfg, aside)
+	case holdsOthers(cfg, nexus) || !named || !real:
+		err = datadir.MoveAway(dir, logAside(dir, aside), aside)
+		if synced := durable.SyncDir(filepath.Dir(dir)); err == nil && !errors.Is(synced, fs.ErrNotExist) && !errors.Is(synced, fs.ErrPermission) {
+			err = synced
+		}
 	}
-	if err := datadir.MoveAway(dir, logAside(dir, aside), aside); err != nil {
+	if err == nil && named == real && !holdsOthers(cfg, nexus) {
+		err = datadir.MoveAway(nexus, filepath.Join(cfg.Storage.DBFolder, aside, filepath.Base(nexus)), aside)
+	}
+	if err != nil {
 		return fmt.Errorf("set the Raft log aside: %w", err)
-	}
-	if err := durable.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	return nil
 }
 
-// nexusOf is where the data folder has the Raft log by default.
-func nexusOf(cfg *config.Config) string { return filepath.Join(cfg.Storage.DBFolder, "nexus") }
+// setFilesAside moves the log out of a folder that holds others, which stay where they are.
+func setFilesAside(cfg *config.Config, aside string) error {
+	dir := cfg.Nexus.LogDir
+	names, err := host.Files(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		from, to := filepath.Join(dir, name), filepath.Join(dir, aside, name)
+		if holdsOthers(cfg, from) {
+			return fmt.Errorf("%s is of the log, and db-folder or backup-dir is in it: name other folders", from)
+		}
+		if err := datadir.MoveAway(from, to, aside); err != nil {
+			return err
+		}
+		if err := errors.Join(durable.SyncDir(filepath.Dir(to)), durable.SyncDir(filepath.Dir(from))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdsOthers reports whether a folder must not be moved or deleted as a whole: the data folder,
+// which is in use, or the backups are in it.
+func holdsOthers(cfg *config.Config, folder string) bool {
+	return config.Holds(folder, cfg.Storage.DBFolder) || config.Holds(folder, cfg.Storage.BackupDir)
+}
 
 // within reports whether a path is a folder or in it.
 func within(dir, path string) bool {
@@ -226,14 +264,14 @@ func writeChange(f io.Writer, vBucket string, c *kv.Change) error {
 
 // DropAside deletes what rejoins have set aside in a data folder, and of a Raft log elsewhere,
 // and returns the folders and how many bytes they had.
-func DropAside(dir, logDir string) (folders []string, bytes uint64, err error) {
-	logDir = filepath.Clean(logDir)
+func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
+	dir, logDir := cfg.Storage.DBFolder, filepath.Clean(cfg.Nexus.LogDir)
 	all, err := aside(dir, asidePrefix)
 	if err != nil {
 		return nil, 0, err
 	}
-	nexus := filepath.Join(dir, "nexus")
-	for _, in := range [][2]string{{filepath.Dir(logDir), filepath.Base(logDir) + "." + asidePrefix}, {nexus, asidePrefix}, {logDir, asidePrefix}} {
+	nexus := config.NexusFolder(dir)
+	for _, in := range [][2]string{{filepath.Dir(logDir), filepath.Base(logDir) + "." + beforeEra}, {nexus, beforeEra}, {logDir, beforeEra}} {
 		more, err := aside(in[0], in[1])
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, 0, err
@@ -244,6 +282,10 @@ func DropAside(dir, logDir string) (folders []string, bytes uint64, err error) {
 			}
 		}
 	}
+	all = slices.DeleteFunc(all, func(folder string) bool {
+		info, err := os.Lstat(folder) // of a link, nothing but the link itself is deleted
+		return err == nil && info.IsDir() && holdsOthers(cfg, folder)
+	})
 	for _, folder := range all {
 		size, err := diskspace.FilesIn(folder)
 		if err == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 )
 
@@ -39,7 +40,9 @@ func TestDropAsideDeletesInItsOwnFolderOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	folders, _, err := DropAside(own, log)
+	cfg := &config.Config{}
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = own, log, filepath.Join(own, "backups")
+	folders, _, err := DropAside(cfg)
 	want := []string{filepath.Join(own, "aside-before-era-1"), filepath.Join(own, "aside-link"), logAside(log, "aside-before-era-1")}
 	if err != nil || !reflect.DeepEqual(folders, want) {
 		t.Errorf("%v, %v", folders, err)
@@ -104,7 +107,7 @@ func TestEndsOfALineage(t *testing.T) {
 func TestLogInTheDataFolderIsSetAside(t *testing.T) {
 	db := t.TempDir()
 	cfg := &config.Config{}
-	cfg.Storage.DBFolder, cfg.Nexus.LogDir = db, filepath.Join(db, "raft")
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = db, filepath.Join(db, "raft"), filepath.Join(db, "backups")
 	if err := os.MkdirAll(filepath.Join(cfg.Nexus.LogDir, "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +119,78 @@ func TestLogInTheDataFolderIsSetAside(t *testing.T) {
 	if _, err := os.Stat(cfg.Nexus.LogDir); err == nil {
 		t.Error("the log of the former masters is still there")
 	}
-	if folders, _, err := DropAside(db, cfg.Nexus.LogDir); err != nil || len(folders) != 1 {
+	if folders, _, err := DropAside(cfg); err != nil || len(folders) != 1 {
 		t.Errorf("%v, %v", folders, err)
+	}
+}
+
+// Whatever folders are in one another, a rejoin leaves nothing of the log to be found, and neither
+// it nor -dropAside touches the data folder in use, backups and what else is there.
+func TestFoldersInOneAnother(t *testing.T) {
+	const machine, entries = "machine", "machine/00000000000000000007/wal/1.wal"
+	for name, tt := range map[string]struct{ db, log, backups, linked string }{
+		"all apart":                  {"db", "log", "backups", ""},
+		"all in the data folder":     {"db", "db/nexus/log", "db/backups", ""},
+		"backups in the log":         {"db", "log", "log/backups", ""},
+		"backups are in the log":     {"db", "log", "log", ""},
+		"backups in the default log": {"db", "db/nexus/log", "db/nexus/log/backups", ""},
+		"backups beside the log":     {"db", "db/nexus/log", "db/nexus", ""},
+		"data in the log":            {"disk/db", "disk", "disk/db/backups", ""},
+		"data with a machine's log":  {"disk/" + machine, "disk", "disk/backups", ""},
+		"backups that look old":      {"db", "db/nexus/log", "db/aside-backups", ""},
+		"a link to the log":          {"db", "log", "backups", "log"},
+		"a link to the default log":  {"db", "db/nexus/log", "db/backups", "db/nexus/log"},
+		"a link around the log":      {"db", "db/nexus/log", "db/backups", "db/nexus"},
+		"a link to all":              {"db", "log", "log/backups", "log"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			at := func(path ...string) string { return filepath.Join(append([]string{root}, path...)...) }
+			cfg := &config.Config{}
+			cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = at(tt.db), at(tt.log), at(tt.backups)
+			if tt.linked != "" {
+				mkdir(t, filepath.Dir(at(tt.linked)))
+				mkdir(t, at("elsewhere"))
+				if err := os.Symlink(at("elsewhere"), at(tt.linked)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stays := []string{at(tt.db, "LOCK"), at(tt.backups, "monday", "MANIFEST.json")}
+			moved := []string{at(tt.log, entries), at(tt.log, "layout.json")}
+			for _, path := range append(stays, moved...) {
+				mkdir(t, filepath.Dir(path))
+				if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				if err := setLogAside(cfg, "aside-before-era-1"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if has, err := host.HasLog(cfg.Nexus.LogDir); has || err != nil {
+				t.Error("the log is still there", err)
+			}
+			if _, bytes, err := DropAside(cfg); err != nil || bytes != uint64(len(moved)) {
+				t.Errorf("%d bytes were deleted, %v", bytes, err)
+			}
+			for _, path := range stays {
+				if _, err := os.Stat(path); err != nil {
+					t.Error(err)
+				}
+			}
+			if tt.linked != "" {
+				if info, err := os.Lstat(at(tt.linked)); err != nil || info.Mode()&os.ModeSymlink == 0 {
+					t.Error("the link is gone", err)
+				}
+			}
+		})
+	}
+}
+
+func mkdir(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -431,7 +431,7 @@ func (s *nodeService) DropAside(context.Context, *emptypb.Empty) (*serverpb.Drop
 	if s.node.Dir == nil {
 		return nil, kv.Errorf(kv.Precondition, "this node is diskless, so nothing is set aside")
 	}
-	folders, bytes, err := DropAside(s.node.Dir.Path(), s.node.Config.Nexus.LogDir)
+	folders, bytes, err := DropAside(s.node.Config)
 	if err != nil {
 		return nil, kv.Errorf(replica.KindOf(err), "%w", err)
 	}

@@ -23,10 +23,42 @@ var mounted = func(path string) bool {
 		own.Mode&unix.S_IFMT == unix.S_IFDIR && own.Dev != parent.Dev
 }
 
+// renamed renames a folder; tests have it fail.
+var renamed = os.Rename
+
 // MoveAway renames a folder, which need not exist. What is in a file system that is mounted
 // there, or at a folder in it, stays in that file system: in a folder of it with the name aside.
-// A crash on the way is gone over by the next call.
+// So does what a link leads to, which stays a link, since what is written next belongs there too,
+// and what may not be renamed, as in a folder of another user. A crash on the way is gone over by
+// the next call.
 func MoveAway(from, to, aside string) error {
+	from = filepath.Clean(from) // a path that ends in a slash is that of a link's target
+	if real, err := filepath.EvalSymlinks(from); err == nil && isLinkToFolder(from) {
+		return moveEntries(real, filepath.Join(real, aside), aside)
+	}
+	err := move(from, to, aside)
+	if info, lost := os.Lstat(from); lost == nil && info.IsDir() && cannotLeave(err) {
+		return moveEntries(from, filepath.Join(from, aside), aside)
+	}
+	return err
+}
+
+func isLinkToFolder(path string) bool {
+	link, err := os.Lstat(path)
+	if err != nil || link.Mode()&fs.ModeSymlink == 0 {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// cannotLeave reports whether an error says that a folder has to stay where it is.
+func cannotLeave(err error) bool {
+	// EBUSY is that of one which is mounted there from another place of the same file system.
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EBUSY)
+}
+
+func move(from, to, aside string) error {
 	info, err := os.Lstat(from)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -39,20 +71,28 @@ func MoveAway(from, to, aside string) error {
 	if mounted(from) {
 		to = filepath.Join(from, aside)
 	}
+	return moveEntries(from, to, aside)
+}
+
+func moveEntries(from, to, aside string) error {
 	if err := durable.MkdirAll(to); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(from)
 	for _, e := range entries {
 		if err == nil && !Kept(e.Name()) {
-			err = MoveAway(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()), aside)
+			err = move(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()), aside)
 		}
 	}
 	return errors.Join(err, durable.SyncDir(to), durable.SyncDir(from))
 }
 
 func rename(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
+	err := durable.MkdirAll(filepath.Dir(to))
+	if err == nil {
+		err = renamed(from, to)
+	}
+	if err != nil {
 		return fmt.Errorf("%w; move %s away by hand", err, from)
 	}
 	return nil

@@ -48,8 +48,8 @@ func (d *Dir) Become(holds Contents) error {
 	return d.Claim()
 }
 
-// SetAside moves what the folder holds, and more files that are named, to the folder aside
-// below it, so that the next node begins with an empty one. After a crash it is called again.
+// SetAside moves what the folder holds but a log, and more files that are named, to the folder
+// aside below it, so that the next node begins with an empty one. After a crash it is called again.
 func (d *Dir) SetAside(aside string, more ...string) error {
 	to := filepath.Join(d.path, aside)
 	if err := durable.MkdirAll(to); err != nil {
@@ -57,9 +57,6 @@ func (d *Dir) SetAside(aside string, more ...string) error {
 	}
 	all, err := Named(d.path, "vbucket-")
 	if err != nil {
-		return err
-	}
-	if err := MoveAway(filepath.Join(d.path, "nexus"), filepath.Join(to, "nexus"), aside); err != nil {
 		return err
 	}
 	for _, name := range append(append(all, more...), markerFile) {

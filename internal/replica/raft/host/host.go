@@ -11,8 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,7 +25,6 @@ import (
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/replica/raft/transport"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -310,21 +307,6 @@ func CheckAddress(address string) error {
 
 // HasLog reports whether dir holds a Raft log.
 func HasLog(dir string) (bool, error) {
-	f, err := os.Open(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	_, err = os.Stat(filepath.Join(dir, layoutFile))
-	switch {
-	case err == nil:
-		return true, nil
-	case !errors.Is(err, os.ErrNotExist):
-		return false, err
-	}
-	names, err := f.Readdirnames(-1)
-	return slices.ContainsFunc(names, func(name string) bool { return !datadir.Kept(name) }), err
+	files, err := Files(dir)
+	return len(files) > 0, err
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/lni/dragonboat/v4/raftpb"
+	"golang.org/x/sys/unix"
 
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/replica/raft/wal/former"
@@ -206,4 +207,53 @@ func holdsFiles(dir string) (held bool, err error) {
 		return nil
 	})
 	return held, err
+}
+
+// Files returns the paths in a folder of the files and folders of a Raft log: other things may be
+// there too. There are none if the folder does not exist.
+func Files(dir string) (paths []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	own := []string{layoutFile, lockFile, hostFile, idFile}
+	for _, e := range entries {
+		if slices.Contains(own, e.Name()) {
+			paths = append(paths, e.Name())
+			continue
+		}
+		if datadir.Kept(e.Name()) {
+			continue
+		}
+		deployments, err := os.ReadDir(filepath.Join(dir, e.Name()))
+		if err != nil {
+			continue // a file, or a folder that is not this node's
+		}
+		for _, d := range deployments {
+			path := filepath.Join(e.Name(), d.Name())
+			is, err := isLog(filepath.Join(dir, path))
+			if err != nil {
+				return nil, err
+			}
+			if is {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths, err
+}
+
+// isLog reports whether Dragonboat has a log in a folder, of whatever deployment.
+func isLog(folder string) (bool, error) {
+	if name := filepath.Base(folder); len(name) != len(fmt.Sprintf("%020d", 0)) || strings.Trim(name, "0123456789") != "" {
+		return false, nil
+	}
+	if info, err := os.Stat(filepath.Join(folder, walFolder)); err == nil && info.IsDir() {
+		return true, nil
+	}
+	databases, err := former.Databases(folder)
+	if errors.Is(err, unix.ENOTDIR) {
+		return false, nil
+	}
+	return len(databases) > 0, err
 }

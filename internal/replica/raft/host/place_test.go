@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,4 +194,35 @@ func TestLogAtTheRootOfAFileSystem(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Other things in the folder are none of the log's, backups with names like its own neither.
+func TestFilesOfALog(t *testing.T) {
+	opts := placed(t)
+	for _, path := range []string{"lost+found", "aside-x/00000000000000000007/wal", "backups/20261123104530123456/data", "empty/00000000000000000007"} {
+		if err := os.MkdirAll(filepath.Join(opts.Dir, path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"notes", "backups/20261123104530123457"} {
+		if err := os.WriteFile(filepath.Join(opts.Dir, file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if has, err := HasLog(opts.Dir); has || err != nil {
+		t.Errorf("it has a log, %v", err)
+	}
+	for _, path := range []string{"a/00000000000000000007/wal", "b/00000000000000000008/logdb-0"} {
+		if err := os.MkdirAll(filepath.Join(opts.Dir, path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note(t, opts, "a")
+	want := []string{"a/00000000000000000007", "b/00000000000000000008", hostFile}
+	if got, err := Files(opts.Dir); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if has, err := HasLog(filepath.Join(opts.Dir, "none")); has || err != nil {
+		t.Error(err)
+	}
 }
