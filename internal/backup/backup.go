@@ -146,9 +146,9 @@ func create(dir string, fill func(partial string) error) error {
 		return err
 	}
 	parent := filepath.Dir(dir)
-	if err := Sweep(parent); err != nil {
-		return fmt.Errorf("backup: remove what an earlier backup left: %w", err)
-	}
+	// What cannot be removed takes room, and is no reason to have no backup. A node logs it when it
+	// starts.
+	_ = Sweep(parent)
 	w, err := NewWorkspace(parent)
 	if err != nil {
 		return pathError(dir, err)

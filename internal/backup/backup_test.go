@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -342,6 +345,52 @@ func TestNoBackupInsideABackup(t *testing.T) {
 		t.Errorf("left %v", entries)
 	}
 	if err := Prepare(filepath.Join(root, "beside")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A backup is made also beside a workspace that cannot be judged, as on a file system without
+// locks, and that stays. NFS locks files that are open for writing.
+func TestBackupBesideAWorkspaceThatCannotBeLocked(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "b1")
+	left := abandon(t, filepath.Dir(dir))
+	defer func() { lockMarker = durable.Lock }()
+	none := errors.New("no locks here")
+	for _, onNFS := range []bool{false, true} {
+		lockMarker = func(f *os.File) error {
+			flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+			if err == nil && onNFS && flags&unix.O_ACCMODE == unix.O_RDWR {
+				return durable.Lock(f)
+			}
+			return errors.Join(err, none)
+		}
+		if err := Sweep(filepath.Dir(dir)); errors.Is(err, none) == onNFS {
+			t.Errorf("on NFS %v: %v", onNFS, err)
+		}
+		_, err := os.Stat(left)
+		if onNFS != errors.Is(err, os.ErrNotExist) {
+			t.Errorf("on NFS %v, the workspace: %v", onNFS, err)
+		}
+		if _, err := Create(context.Background(), dir, engineDir(t), info); err != nil {
+			t.Fatal(err)
+		}
+		dir += "-on-nfs"
+	}
+}
+
+// A workspace of another user is left to that user, and is no fault.
+func TestWorkspaceOfAnotherUserStays(t *testing.T) {
+	root := t.TempDir()
+	left := abandon(t, root)
+	if err := errors.Join(os.Chmod(root, 0o777), os.Chmod(left, 0)); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Unprivileged(t, root, func() {
+		if err := Sweep(root); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(left, 0o700); err != nil {
 		t.Error(err)
 	}
 }

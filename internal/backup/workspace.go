@@ -53,9 +53,19 @@ func NewWorkspace(parent string) (*Workspace, error) {
 func (w *Workspace) Path(name string) string { return filepath.Join(w.path, name) }
 
 // Close removes the workspace and all that is in it.
-func (w *Workspace) Close() error {
-	return errors.Join(os.RemoveAll(w.path), w.lock.Close())
+func (w *Workspace) Close() error { return discard(w.path, w.lock) }
+
+// discard removes a workspace and ends its lock.
+func discard(path string, lock *os.File) error {
+	err := os.RemoveAll(path)
+	if closeErr := lock.Close(); err == nil {
+		return closeErr
+	}
+	return os.RemoveAll(path) // NFS has a file in a folder for as long as it is open
 }
+
+// lockMarker locks a marker file; tests watch it.
+var lockMarker = durable.Lock
 
 // Sweep removes the workspaces in the folder parent whose processes have ended. Workspaces of
 // running processes, and all other files and folders, stay.
@@ -78,11 +88,14 @@ func Sweep(parent string) error {
 
 // sweep removes the folder at path if it is a workspace that no process uses.
 func sweep(path string) error {
-	lock, err := os.OpenFile(filepath.Join(path, ownerFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
-			return nil // another process is just making it, or it is not a workspace
-		}
+	// NFS gives no lock of a file that is open for reading only.
+	lock, err := os.OpenFile(filepath.Join(path, ownerFile), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP):
+		return nil // another process is just making it, or it is not a workspace
+	case errors.Is(err, fs.ErrPermission):
+		return nil // another user's, whose processes remove it
+	case err != nil:
 		return err
 	}
 	defer lock.Close()
@@ -90,11 +103,11 @@ func sweep(path string) error {
 	if err != nil || string(marker) != ownerMarker {
 		return err
 	}
-	switch err := durable.Lock(lock); {
+	switch err := lockMarker(lock); {
 	case errors.Is(err, durable.ErrLocked):
 		return nil
 	case err != nil:
 		return err
 	}
-	return os.RemoveAll(path)
+	return discard(path, lock)
 }
