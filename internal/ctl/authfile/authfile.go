@@ -41,7 +41,11 @@ type File struct {
 
 // Open reads a file, or begins one that does not exist if create is set.
 func Open(name string, create bool) (*File, error) {
-	lock, err := files.Lock(filepath.Dir(name))
+	file, err := files.Target(name)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := files.Lock(filepath.Dir(file))
 	if err != nil {
 		return nil, err
 	}

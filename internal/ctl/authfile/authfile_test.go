@@ -117,6 +117,27 @@ func TestTheRestStays(t *testing.T) {
 	}
 }
 
+// A link to a file that nodes share stays one, and the lock is that of the file's folder.
+func TestLinkedFile(t *testing.T) {
+	name, link := write(t, kept), filepath.Join(t.TempDir(), "auth.yaml")
+	if err := os.Symlink(name, link); err != nil {
+		t.Fatal(err)
+	}
+	err := change(t, link, func(f *File) error {
+		if _, err := Open(name, false); err == nil {
+			t.Error("another one may change the file as well")
+		}
+		_, err := f.Revoke("jobs")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := parse(t, name).Identities[1].Tokens; len(got) != 0 {
+		t.Errorf("the file still has %v", got)
+	}
+}
+
 func TestTwoTokensOfAName(t *testing.T) {
 	name := write(t, kept)
 	texts := []string{token.New(), token.New()}

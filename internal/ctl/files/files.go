@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/dkvdb/dkv/internal/durable"
 )
@@ -44,32 +45,55 @@ func WriteNew(file string, content []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// Replacement is the new content of a file, which need not exist.
+// Replacement is the new content of a file, which need not exist. One that exists keeps its
+// owner and mode, as far as this user may do that; it gives others no more than Mode does.
 type Replacement struct {
 	File    string
 	Content []byte
 	Mode    fs.FileMode
 }
 
-// Replace replaces files of one folder, each with one rename, in order. All new contents
-// are on disk before the first rename, so that readers see files that do not fit together
-// only for the moment between two renames.
+// Target returns the file that a name is of: that which a symbolic link leads to, or the name
+// itself if there is nothing yet.
+func Target(name string) (string, error) {
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return name, nil
+	}
+	return filepath.EvalSymlinks(name)
+}
+
+// Replace replaces files, each with one rename, in order. All new contents are on disk before
+// the first rename, so that readers see files that do not fit together only for the moment
+// between two renames. Symbolic links stay, and what they lead to is replaced.
 func Replace(all ...Replacement) error {
-	for _, r := range all {
+	all = slices.Clone(all)
+	for i := range all {
+		r := &all[i]
+		var err error
+		if r.File, err = Target(r.File); err != nil {
+			return err
+		}
 		if err := os.Remove(r.tmp()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err // of a replacement that was interrupted
 		}
 		if err := WriteNew(r.tmp(), r.Content, r.Mode); err != nil {
 			return err
 		}
-		keepOwner(r.File, r.tmp())
+		if err := r.keepMode(); err != nil {
+			return errors.Join(err, os.Remove(r.tmp()))
+		}
 	}
-	for _, r := range all {
-		if err := os.Rename(r.tmp(), r.File); err != nil {
+	for i := range all {
+		if err := os.Rename(all[i].tmp(), all[i].File); err != nil {
 			return err
 		}
 	}
-	return durable.SyncDir(filepath.Dir(all[0].File))
+	for i := range all {
+		if err := durable.SyncDir(filepath.Dir(all[i].File)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Replacement) tmp() string { return r.File + ".new" }

@@ -1,10 +1,13 @@
 package files
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestNewFilesOverwriteNothing(t *testing.T) {
@@ -40,13 +43,42 @@ func TestReplacement(t *testing.T) {
 	if err := Replace(Replacement{a, []byte("two"), 0o600}, Replacement{b, []byte("new"), 0o640}); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, a, "two", 0o600)
+	expect(t, a, "two", 0o640) // of a mode that gives others less
 	expect(t, b, "new", 0o640)
 	if left, _ := os.ReadDir(dir); len(left) != 2 {
 		t.Errorf("files are left over: %v", left)
 	}
 	if err := Replace(Replacement{filepath.Join(dir, "none", "c"), nil, 0o600}); err == nil {
 		t.Error("a file in no folder was replaced")
+	}
+}
+
+// A file keeps its mode whatever the umask is, and a link to it stays one.
+func TestReplacedFilesStayWhatTheyWere(t *testing.T) {
+	dir, shared := t.TempDir(), t.TempDir()
+	file, link, target := filepath.Join(dir, "auth.yaml"), filepath.Join(dir, "link.yaml"), filepath.Join(shared, "auth.yaml")
+	for _, name := range []string{file, target} {
+		if err := errors.Join(os.WriteFile(name, []byte("one"), 0o600), os.Chmod(name, 0o640)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Umask(unix.Umask(0o077))
+	if err := Replace(Replacement{file, []byte("two"), 0o600}, Replacement{link, []byte("three"), 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, file, "two", 0o640)
+	expect(t, target, "three", 0o640)
+	if got, err := os.Readlink(link); err != nil || got != target {
+		t.Errorf("the link leads to %q, %v", got, err)
+	}
+	if err := os.Remove(target); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(Replacement{link, nil, 0o600}); err == nil {
+		t.Error("a link to nothing was replaced")
 	}
 }
 
