@@ -12,7 +12,6 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/route"
 )
 
 const (
@@ -28,9 +27,9 @@ const (
 // no times, or the log's clock was set back since.
 const unknownAge = time.Duration(-1)
 
-// ageOf is how long ago an entry was renewed.
-func ageOf(v route.VBucket, slave fsm.ListedSlave) time.Duration {
-	age := v.Now().Sub(slave.Renewed.Time())
+// ageOf is how long before now, by the log's clock, an entry was renewed.
+func ageOf(slave fsm.ListedSlave, now time.Time) time.Duration {
+	age := now.Sub(slave.Renewed.Time())
 	if slave.Renewed == 0 || age < -SlaveRenewal {
 		return unknownAge
 	}
@@ -38,9 +37,16 @@ func ageOf(v route.VBucket, slave fsm.ListedSlave) time.Duration {
 }
 
 // expired reports whether an entry should be removed from the list. An entry of unknown age is
-// renewed first, and none expires while this node listens.
-func (s *Service) expired(v route.VBucket, slave fsm.ListedSlave) bool {
-	return ageOf(v, slave) > SlaveExpiry && time.Now().After(*s.listensUntil.Load())
+// renewed first, and none expires while this node listens, as it will if the log's clock has jumped
+// since the last check.
+func (s *Service) expired(slave fsm.ListedSlave, now time.Time) bool {
+	return ageOf(slave, now) > SlaveExpiry && time.Now().After(*s.listensUntil.Load()) && !s.jumped(now)
+}
+
+// jumped reports whether the log's clock has jumped between the last check of the list and now.
+func (s *Service) jumped(now time.Time) bool {
+	last := s.checked.Load()
+	return last != nil && now.Sub(*last) > slaveRenewed
 }
 
 // listens begins to listen.

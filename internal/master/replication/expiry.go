@@ -33,7 +33,8 @@ const (
 func (s *Service) KeepSlaves(ctx context.Context, doubtful func() bool, log *slog.Logger) {
 	t := time.NewTicker(slavesInterval)
 	defer t.Stop()
-	owned, last := false, s.keyspace.All()[0].Now()
+	owned, began := false, s.keyspace.All()[0].Now()
+	s.checked.Store(&began)
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,10 +43,11 @@ func (s *Service) KeepSlaves(ctx context.Context, doubtful func() bool, log *slo
 		}
 		first := s.keyspace.All()[0]
 		owns, now := first.Owner().Self, first.Now()
-		if owns && !owned || now.Sub(last) > slaveRenewed {
+		if owns && !owned || s.jumped(now) {
 			s.listens()
 		}
-		owned, last = owns, now
+		owned = owns
+		s.checked.Store(&now)
 		if doubtful() {
 			continue
 		}
@@ -82,8 +84,8 @@ func (s *Service) keepSlaves(ctx context.Context, log *slog.Logger) error {
 // changeOf returns the change that an entry needs, nil if none. heard reports whether its slave
 // has asked this node lately.
 func (s *Service) changeOf(v route.VBucket, slave fsm.ListedSlave, heard bool) func(context.Context, *slog.Logger) error {
-	owner := v.Owner().Self
-	switch age := ageOf(v, slave); {
+	owner, now := v.Owner().Self, v.Now()
+	switch age := ageOf(slave, now); {
 	case age > slaveRenewed && heard, age == unknownAge && owner:
 		return func(ctx context.Context, _ *slog.Logger) error {
 			ctx, cancel := context.WithTimeout(ctx, slavesInterval)
@@ -91,7 +93,7 @@ func (s *Service) changeOf(v route.VBucket, slave fsm.ListedSlave, heard bool) f
 			_, err := s.AddReplica(ctx, replicaOf(slave.Slave))
 			return err
 		}
-	case s.expired(v, slave) && owner:
+	case s.expired(slave, now) && owner:
 		return func(ctx context.Context, log *slog.Logger) error { return s.expireSlave(ctx, v, slave, log) }
 	default:
 		return nil

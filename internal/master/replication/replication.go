@@ -33,6 +33,8 @@ type Service struct {
 	// listensUntil is until when no slave expires; see KeepSlaves.
 	listensUntil atomic.Pointer[time.Time]
 	listenFor    time.Duration
+	// checked is the time by the log's clock at the last check of the list; nil before the first.
+	checked atomic.Pointer[time.Time]
 }
 
 // New makes the service. A nil router forwards nothing.

@@ -80,7 +80,7 @@ func (s *Service) listed(ctx context.Context, v route.VBucket, slave command.Sla
 	i := slices.IndexFunc(slaves, func(l fsm.ListedSlave) bool { return l.Slave == slave })
 	switch {
 	case i >= 0:
-		age := ageOf(v, slaves[i])
+		age := ageOf(slaves[i], v.Now())
 		return age != unknownAge && age < slaveRenewed, nil
 	case len(slaves) >= maxSlaves:
 		return false, route.WithOutcome(kv.Errorf(kv.Exhausted,
@@ -98,9 +98,9 @@ func (s *Service) GetReplicas(ctx context.Context, r *serverpb.GetReplicasReques
 	if err != nil {
 		return nil, err
 	}
-	resp := &serverpb.GetReplicasResponse{}
+	resp, now := &serverpb.GetReplicasResponse{}, v.Now()
 	for _, slave := range slaves {
-		if r.GetZone() != "" && slave.Zone != r.GetZone() || s.expired(v, slave) {
+		if r.GetZone() != "" && slave.Zone != r.GetZone() || s.expired(slave, now) {
 			continue
 		}
 		out := replicaOf(slave.Slave)
