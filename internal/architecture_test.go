@@ -156,7 +156,7 @@ var mayImport = map[string][]string{
 	"internal/logfile":   {},
 	"internal/tracing":   {"internal/kv"},
 	"internal/accesslog": {"internal/logfile"},
-	"internal/audit":     {"internal/auth", "internal/logfile"},
+	"internal/audit":     {"internal/auth", "internal/conns", "internal/logfile"},
 	"internal/quota":     {"internal/auth"},
 	"internal/server":    {"internal/kv", "internal/sleep", "internal/forward", "api/peerpb", "internal/certs", "internal/conns", "internal/fair", "internal/auth", "internal/access", "internal/accesslog", "internal/audit", "internal/quota", "internal/tracing"},
 	"internal/ops":       {"internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/accesslog", "internal/audit", "internal/logfile", "internal/tracing", "internal/ops/nodes", "internal/ops/keys"},

@@ -85,6 +85,7 @@ func (l *Log) Add(n Line) {
 	if l == nil {
 		return
 	}
+	n.VBucket = short(n.VBucket) // as a client has sent it: thousands of lines may wait, and hold no more than they say
 	select {
 	case l.lines <- n:
 	default:

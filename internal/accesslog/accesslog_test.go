@@ -23,6 +23,17 @@ var put = Line{
 	Peer: "192.0.2.1:40000", Principal: "ann", Via: "n2", VBucket: "7", Key: `"or\x00der"`, RequestID: "a1-7", AckLevel: "sync", RequestBytes: 37, ResponseBytes: 21,
 }
 
+// Lines that wait to be written hold no long texts of clients.
+func TestWaitingLinesAreShort(t *testing.T) {
+	l := &Log{lines: make(chan Line, 1)} // no one writes
+	n := put
+	n.VBucket = strings.Repeat("v", 1<<20)
+	l.Add(n)
+	if got := len((<-l.lines).VBucket); got > 2*maxText {
+		t.Errorf("a line holds %d bytes", got)
+	}
+}
+
 // logIn opens a log in a folder of its own, with its common log.
 func logIn(t *testing.T, change ...func(*Options)) (l *Log, path string, common *testkit.Log) {
 	t.Helper()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/dkvdb/dkv/internal/conns"
 )
 
 const (
@@ -84,12 +86,12 @@ func (b *bounded) take(now time.Time) map[netip.Addr]int {
 // hostOf returns the host of an address; the zero Addr if it names none.
 func hostOf(address string) netip.Addr {
 	if at, err := netip.ParseAddrPort(address); err == nil {
-		return at.Addr().Unmap().WithZone("")
+		return conns.HostOf(at.Addr())
 	}
 	name, _, err := net.SplitHostPort(address)
 	if err != nil {
 		name = address
 	}
 	at, _ := netip.ParseAddr(name) // the zero Addr if it is none
-	return at.Unmap()
+	return conns.HostOf(at)
 }

@@ -61,7 +61,7 @@ func TestQuietHostsAreForgotten(t *testing.T) {
 
 func TestHostOf(t *testing.T) {
 	for address, want := range map[string]string{
-		"192.0.2.1:80": "192.0.2.1", "[::ffff:192.0.2.1]:80": "192.0.2.1", "[fe80::1%eth0]:80": "fe80::1", "192.0.2.1": "192.0.2.1", "@": "invalid IP", "": "invalid IP",
+		"192.0.2.1:80": "192.0.2.1", "[::ffff:192.0.2.1]:80": "192.0.2.1", "[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::", "2001:db8:1:2::7": "2001:db8:1:2::", "[fe80::1%eth0]:80": "fe80::", "192.0.2.1": "192.0.2.1", "@": "invalid IP", "": "invalid IP",
 	} {
 		if got := fmt.Sprint(hostOf(address)); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)

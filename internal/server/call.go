@@ -115,11 +115,9 @@ func (c *calls) tap(ctx context.Context, info *tap.Info) (context.Context, error
 	if !known {
 		return k, nil
 	}
-	if a, ours := p.Addr.(addr); ours {
+	if a, ours := p.Addr.(addr); ours && ctx.Err() == nil { // gRPC ends one whose time is over at once, without a handler
 		k.conn, k.id, k.headed = a.conn, a.conn.stream, a.conn.headed
-		k.conn.mu.Lock()
-		k.conn.byStream[k.id] = k
-		k.conn.mu.Unlock()
+		k.conn.begun(k)
 	}
 	return k, nil
 }

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/tap"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -111,6 +113,37 @@ func TestUnfinishedMessagesOfAStreamEnd(t *testing.T) {
 		}
 		r.drained()
 	})
+}
+
+// Calls that end before they have a handler do not gather until the next look.
+func TestCallsWithoutAHandlerAreForgotten(t *testing.T) {
+	r := newRig(t)
+	c := &conn{calls: r.calls, byStream: make(map[uint32]*call)}
+	begin := func(ctx context.Context) {
+		c.stream += 2
+		if _, err := r.calls.tap(peer.NewContext(ctx, &peer.Peer{Addr: addr{conn: c}}), new(tap.Info)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	over, end := context.WithCancel(t.Context())
+	end()
+	for range 5 * streamsPerConnection {
+		begin(over)
+	}
+	if n := len(c.byStream); n != 0 {
+		t.Errorf("%d calls are known that were over when they came", n)
+	}
+	for range 5 * streamsPerConnection {
+		ctx, end := context.WithCancel(t.Context())
+		begin(ctx)
+		end()
+		if n := len(c.byStream); n > 2*streamsPerConnection {
+			t.Fatalf("%d calls are known", n)
+		}
+	}
+	if c.received != 0 {
+		t.Errorf("%d bytes are counted", c.received)
+	}
 }
 
 // A client cannot send the rest of a message whose beginning fills the window until that is read.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
 
+	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/tracing"
 )
 
@@ -20,13 +22,14 @@ type streamSet struct {
 
 	mu     sync.Mutex
 	byConn map[*conn]map[*call]struct{} // none is empty
+	byHost map[netip.Addr]int           // how many of them; none is 0
 	n      int                          // in all
 	// looked is when all streams were last searched for a stalled one without success.
 	looked time.Time
 }
 
 func newStreamSet(whose, limit string, most int) *streamSet {
-	return &streamSet{whose: whose, limit: limit, max: most, byConn: make(map[*conn]map[*call]struct{})}
+	return &streamSet{whose: whose, limit: limit, max: most, byConn: make(map[*conn]map[*call]struct{}), byHost: make(map[netip.Addr]int)}
 }
 
 // add adds a stream to the set. If the set is full, it removes another stream for it and
@@ -44,6 +47,7 @@ func (s *streamSet) add(k *call, now time.Time) (instead *call, added bool) {
 		s.byConn[k.conn] = make(map[*call]struct{})
 	}
 	s.byConn[k.conn][k] = struct{}{}
+	s.byHost[k.conn.hostOf()]++
 	s.n++
 	return instead, true
 }
@@ -61,6 +65,10 @@ func (s *streamSet) drop(k *call) {
 		return
 	}
 	s.n--
+	host := k.conn.hostOf()
+	if s.byHost[host]--; s.byHost[host] == 0 {
+		delete(s.byHost, host)
+	}
 	if delete(of, k); len(of) == 0 {
 		delete(s.byConn, k.conn)
 	}
@@ -85,6 +93,14 @@ func (s *streamSet) all() []*call {
 	return out
 }
 
+// hostOf returns the host of a connection; the zero Addr for a call that came by none.
+func (c *conn) hostOf() netip.Addr {
+	if c == nil {
+		return netip.Addr{}
+	}
+	return conns.HostOf(c.from)
+}
+
 const (
 	// hesitation is how long a stream's reader must have taken nothing before the stream
 	// makes room for another one.
@@ -94,9 +110,11 @@ const (
 	lookPause = 20 * time.Millisecond
 )
 
-// dispensable returns the stream that a new one replaces: the one that has stalled for
-// longest, or else the newest one of the connection with the most streams, unless it has
-// hardly more than the connection of the new one. It returns nil if there is none.
+// dispensable returns the stream that a new one replaces: the one that has stalled for longest, or
+// else the newest one of the host with the most streams, unless that has hardly more than the
+// host of the new one. Then it is one of that host, if one of its connections has more than that of
+// the new one. Of a host's connections the one with the most streams is chosen. It returns nil if
+// there is none: a host with many connections, each with few streams, keeps no other one out.
 func (s *streamSet) dispensable(next *call, now time.Time) *call {
 	if now.Sub(s.looked) >= lookPause {
 		if slowest := s.slowest(now); slowest != nil {
@@ -104,13 +122,20 @@ func (s *streamSet) dispensable(next *call, now time.Time) *call {
 		}
 		s.looked = now
 	}
+	own := next.conn.hostOf()
+	from, limit := own, s.byHost[own]+1
+	for host, n := range s.byHost {
+		if n > limit {
+			from, limit = host, n
+		}
+	}
 	var most map[*call]struct{}
-	for _, of := range s.byConn {
-		if len(of) > len(most) {
+	for c, of := range s.byConn {
+		if len(of) > len(most) && c.hostOf() == from {
 			most = of
 		}
 	}
-	if len(most) < len(s.byConn[next.conn])+2 {
+	if from == own && len(most) < len(s.byConn[next.conn])+2 {
 		return nil
 	}
 	var last *call

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +220,49 @@ func TestFullSetIsSearchedNowAndThen(t *testing.T) {
 	}
 	if instead, added := flood(lookPause); !added || instead != open[1] {
 		t.Error("the stalled stream makes no room")
+	}
+}
+
+// A host whose connections have a stream each takes no place of a host that has a few streams by one
+// connection, once it has more than that one.
+func TestHostWithManyConnectionsKeepsNoOneOut(t *testing.T) {
+	const most = 12
+	s := newStreamSet("", limitStreams, most)
+	now := time.Now()
+	many := func() *call { return &call{conn: &conn{from: netip.MustParseAddr("192.0.2.2")}, begun: now} }
+	few := &conn{from: netip.MustParseAddr("192.0.2.1")}
+	var kept []*call
+	add := func(k *call) *call {
+		now = now.Add(time.Second)
+		instead, _ := s.add(k, now)
+		return instead
+	}
+	for range 4 {
+		k := &call{conn: few, begun: now}
+		kept = append(kept, k)
+		add(k)
+	}
+	for range 3 * most {
+		add(many())
+	}
+	for i, k := range kept {
+		if _, open := s.byConn[few][k]; !open {
+			t.Errorf("stream %d of the other host was ended", i)
+		}
+	}
+	if instead := add(&call{conn: few, begun: now}); instead == nil || instead.conn == few {
+		t.Error("the host with few streams gets no other one")
+	}
+	for k := range s.byConn[few] {
+		s.remove(k)
+	}
+	for c := range s.byConn {
+		for k := range s.byConn[c] {
+			s.remove(k)
+		}
+	}
+	if s.n != 0 || len(s.byHost) != 0 {
+		t.Errorf("%d streams of %d hosts are left", s.n, len(s.byHost))
 	}
 }
 

@@ -69,6 +69,22 @@ func (c *calls) look(now time.Time, every time.Duration) {
 	}
 }
 
+// begun records a call that has no handler yet. Some never get one, as those for which gRPC finds no
+// method: they are forgotten at the next look, or here if there are more than the connection can
+// have streams and handlers.
+func (c *conn) begun(k *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.byStream) >= 2*streamsPerConnection {
+		for id, other := range c.byStream {
+			if other.arrives() && other.Err() != nil {
+				c.abandon(id, other)
+			}
+		}
+	}
+	c.byStream[k.id] = k
+}
+
 // overdue returns the calls whose requests take too long to arrive. It forgets calls that
 // ended before they had a handler.
 func (c *conn) overdue(now time.Time, within time.Duration) (out []*call) {
