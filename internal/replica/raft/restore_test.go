@@ -215,7 +215,12 @@ func TestRaftRestoreKeepsRequests(t *testing.T) {
 	}
 	send := func() (res command.Result) {
 		t.Helper()
-		c.atOwner("an increment", func(owner *node) (err error) { res, err = owner.Propose(t.Context(), request()); return err })
+		// Whatever became of it, it may be sent again: it has an id.
+		testkit.Eventually(t, "an increment", func() (done bool) {
+			var err error
+			res, err = c.owner().Propose(t.Context(), request())
+			return err == nil
+		})
 		return res
 	}
 	first := send()
