@@ -28,16 +28,21 @@ type sealable struct {
 	deaf bool
 	// set is the standing set of the log.
 	set []byte
+	// restoring: a restore is in progress, whose owner is this node if owner is set.
+	restoring, owner bool
 }
 
 func (s *sealable) Standbys() ([]byte, kv.Index) { return s.set, 1 }
 
-func (*sealable) Owner() replica.Owner                        { return replica.Owner{} }
-func (*sealable) Status() replica.Status                      { return replica.Status{} }
+func (s *sealable) Owner() replica.Owner                      { return replica.Owner{Self: s.owner} }
+func (s *sealable) Status() replica.Status                    { return replica.Status{Restoring: s.restoring} }
 func (s *sealable) Sealed() string                            { return s.by }
 func (s *sealable) SealedAt() (promotion string, at kv.Index) { return s.by, 10 }
 
 func (s *sealable) Propose(_ context.Context, c *command.Command) (command.Result, error) {
+	if s.restoring {
+		return command.Result{}, replica.ErrRestoring
+	}
 	if c.Kind.Fenced() {
 		return command.Result{}, kv.Errorf(kv.Unavailable, "not the owner")
 	}

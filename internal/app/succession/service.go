@@ -2,6 +2,7 @@ package succession
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -273,6 +274,9 @@ func sealNow(ctx context.Context, v role.VBucket, kind command.Kind, id string) 
 // seal seals a log, or ends that, and returns the index of the seal.
 func seal(ctx context.Context, v role.VBucket, kind command.Kind, id string) (kv.Index, error) {
 	result, err := v.Propose(ctx, &command.Command{Kind: kind, Expect: []byte(id)})
+	if kind == command.Seal && errors.Is(err, replica.ErrRestoring) {
+		result.Code, err = command.Restoring, nil // a rejection, after which no master is to be stopped
+	}
 	if err != nil {
 		return 0, err
 	}

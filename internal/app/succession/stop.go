@@ -110,6 +110,9 @@ func (s *Service) stop(id string, look bool) (*promotion.StoppedDatabase, error)
 		found.VBuckets, err = master.Voters()
 		return found, err
 	}
+	if _, err := master.Voters(); err != nil {
+		return nil, err // it would be stopped, and not count
+	}
 	return found, s.halt(master, id, found)
 }
 
@@ -120,7 +123,8 @@ func (s *Service) mayStop(id string) error {
 		if by := sealOf(v); by != "" && by != id {
 			return kv.Errorf(kv.Precondition, "promotion %s has sealed vBucket %s; end that with dkvctl -promote -abandon here, if its founder is gone", by, v.Name)
 		}
-		if v.Status().State == replica.Restoring {
+		// Of a log without an owner, as after a crash in the middle, the restore has ended with that.
+		if st := v.Status(); st.State == replica.Restoring || st.Restoring && v.Owner().Self {
 			return kv.Errorf(kv.Precondition, "a restore of vBucket %s is in progress; retry when it is done", v.Name)
 		}
 	}

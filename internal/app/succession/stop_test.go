@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
@@ -79,6 +80,22 @@ func TestStopFindsTheSealOfAnotherPromotion(t *testing.T) {
 	own := stoppableService(t, promotion.StoppedVBucket{Name: "default", Seals: []string{"p"}})
 	if err := stopFor(t, own, "p", false); err != nil {
 		t.Error(err)
+	}
+}
+
+// A promotion stops no masters during a restore, which rejects its seal: they are all there. What is left
+// of a restore whose owner is gone keeps none from being stopped.
+func TestRestoreKeepsMastersFromBeingStopped(t *testing.T) {
+	for _, owner := range []bool{true, false} {
+		s := stoppableService(t, promotion.StoppedVBucket{Name: "default"})
+		v := s.role.VBuckets()[0].Replica.(*sealable)
+		v.restoring, v.owner = true, owner
+		if err := stopFor(t, s, "p", false); (kv.KindOf(err) == kv.Precondition) != owner || s.stops.now.Holds() == owner {
+			t.Errorf("owner %v: %v, stopped: %v", owner, err, s.stops.now.Holds())
+		}
+		if _, err := seal(t.Context(), s.role.VBuckets()[0], command.Seal, "p"); kv.KindOf(err) != kv.Precondition {
+			t.Errorf("the seal: %v", err)
+		}
 	}
 }
 

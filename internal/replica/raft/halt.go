@@ -67,7 +67,7 @@ func (r *Replica) applied() (voters []uint64, by uint64, err error) {
 // must not exist; there is none if it lacks none.
 func (r *Replica) Halt(ctx context.Context, reason error, copyTo string) (Halted, error) {
 	s := r.applier.Load()
-	if s == nil {
+	if s == nil || s.state.Load() == nil { // not opened yet
 		why := r.state.Refusal()
 		if why == nil {
 			why = errors.New("it has not begun yet")
