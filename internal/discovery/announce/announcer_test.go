@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -143,6 +144,24 @@ func TestRefusedRows(t *testing.T) {
 		if log.Count("cannot be reached") != 0 {
 			t.Error("the registry counts as unreachable")
 		}
+	}
+}
+
+// A node that is at a limit of its own is not the registry: heartbeats go to the next one.
+func TestBusyNodeIsPassedOver(t *testing.T) {
+	f := newFakeRegistry()
+	one, other := serve(t, f), serve(t, f)
+	var log testkit.Log
+	a, set, stop := announce(t, Options{Addresses: []string{one.addr, other.addr}, Interval: time.Millisecond, Log: log.Logger(slog.LevelInfo)}, region("", leader))
+	defer stop()
+	limit := &kv.Error{Kind: kv.Exhausted, RetryAfter: time.Minute, Err: errors.New("max-requests-in-flight")}
+	for name, busy := range map[string][2]error{"first": {limit, nil}, "second": {nil, limit}} { // it began with either
+		f.set(func() { one.busy, other.busy = busy[0], busy[1] })
+		set(region(name, leader))
+		testkit.Eventually(t, "it is heard although the "+name+" node is busy", f.heard(name+" LEADER"))
+	}
+	if err := a.Refusal(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -80,13 +81,14 @@ type fakeNode struct {
 	*fakeRegistry
 	addr string
 	stop func()
+	busy error // of this node alone
 }
 
 func (n *fakeNode) UpdateStatus(_ context.Context, r *serverpb.UpdateStatusRequest) (*serverpb.Status, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.fault != nil {
-		return nil, n.fault
+	if err := cmp.Or(n.busy, n.fault); err != nil {
+		return nil, err
 	}
 	n.requests = append(n.requests, r)
 	return &serverpb.Status{}, nil

@@ -75,14 +75,17 @@ func (n *nodes) reach(ctx context.Context) (*peer.Peer, error) {
 
 var errNoNodes = kv.Errorf(kv.Invalid, "no node of the registry is configured (discovery-service-addr)")
 
-// refused reports whether a node has rejected a call, as every other one would.
+// refused reports whether a node has rejected a call, as every other one would. An error that says
+// when to retry is of a limit of that node alone, as on its requests in flight.
 func refused(err error) bool {
 	if !peer.Answered(err) {
 		return false
 	}
 	switch kv.KindOf(err) {
-	case kv.Invalid, kv.Precondition, kv.Exhausted:
+	case kv.Invalid, kv.Precondition:
 		return true
+	case kv.Exhausted:
+		return kv.RetryAfterOf(err) == 0
 	default:
 		return false
 	}

@@ -78,14 +78,17 @@ func (c *Client) ask(ctx context.Context, addr, method string, in, out proto.Mes
 	return c.pool.Call(ctx, addr, method, in, out)
 }
 
-// answered reports whether an error is an answer that every node would give.
+// answered reports whether an error is an answer that every node would give. A limit of one node, which
+// says when to retry, is none, nor is what a node says of callers: each reads an auth-file of its own.
 func answered(err error) bool {
 	if !peer.Answered(err) {
 		return false
 	}
 	switch kv.KindOf(err) {
-	case kv.Unavailable, kv.NotOwner, kv.Internal:
+	case kv.Unavailable, kv.NotOwner, kv.Internal, kv.Unauthenticated, kv.Denied:
 		return false
+	case kv.Exhausted:
+		return kv.RetryAfterOf(err) == 0
 	default:
 		return true
 	}

@@ -2,12 +2,15 @@ package witness
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -28,6 +31,50 @@ func (u *unheard) Renew(ctx context.Context, _ *peerpb.RenewRequest) (*peerpb.Re
 func (u *unheard) GetRecord(ctx context.Context, _ *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
+}
+
+// rejecting is a node of the registry that answers every caller with an error.
+type rejecting struct {
+	peerpb.UnimplementedWitnessServer
+	err error
+}
+
+func (r rejecting) GetRecord(context.Context, *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error) {
+	return nil, r.err
+}
+
+// answering is one that answers.
+type answering struct {
+	peerpb.UnimplementedWitnessServer
+}
+
+func (answering) GetRecord(context.Context, *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error) {
+	return new(peerpb.RecordResponse), nil
+}
+
+// What one node says of its own load or of callers is not what another one would say.
+func TestNextNodeIsAsked(t *testing.T) {
+	pool := peer.NewPool(peer.Options{MaxMessageSize: 1 << 20})
+	t.Cleanup(func() { _ = pool.Close() })
+	serve := func(w peerpb.WitnessServer) string {
+		return servertest.Start(t, servertest.Options{Register: func(r grpc.ServiceRegistrar) { peerpb.RegisterWitnessServer(r, w) }}).Addr
+	}
+	good := serve(answering{})
+	for _, c := range []struct {
+		err  error
+		next bool
+	}{
+		{&kv.Error{Kind: kv.Exhausted, RetryAfter: time.Second, Err: errors.New("max-requests-in-flight")}, true},
+		{kv.Errorf(kv.Denied, "the token has no role"), true},
+		{kv.Errorf(kv.Unauthenticated, "an unknown token"), true},
+		{kv.Errorf(kv.Exhausted, "the registry has 1000 records"), false},
+		{kv.Errorf(kv.Precondition, "the record is newer"), false},
+	} {
+		registry := NewClient(pool, []string{serve(rejecting{err: c.err}), good}, 0)
+		if _, err := registry.GetRecord(testkit.Within(t, testkit.Patience), new(peerpb.GetRecordRequest)); (err == nil) != c.next {
+			t.Errorf("%v: %v", c.err, err)
+		}
+	}
 }
 
 // TestUnheardLeasesAreFew: a master that hears nothing while it is heard asks one node of the registry
