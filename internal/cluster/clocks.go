@@ -176,6 +176,10 @@ func (c *Cluster) Clocks() []MemberClock {
 	return out
 }
 
+// clockPatience is how long the addition of a node waits for the clocks of a majority, as just after
+// the cluster has begun, or on a busy machine.
+const clockPatience = 2 * time.Second
+
 // sameTime returns an error if the clock of a node that is to be added is further from
 // the majority's than a member's may be.
 func (c *Cluster) sameTime(ctx context.Context, url string, hello *bootstrap.Hello) error {
@@ -183,8 +187,10 @@ func (c *Cluster) sameTime(ctx context.Context, url string, hello *bootstrap.Hel
 	if !told {
 		return nil // an older release, which does not say
 	}
-	if !c.clock.Known() {
-		c.hearClocks(ctx)
+	for until := time.Now().Add(clockPatience); !c.clock.Known(); {
+		if c.hearClocks(ctx); c.clock.Known() || time.Now().After(until) || !sleep.For(ctx, clockPatience/20) {
+			break
+		}
 	}
 	now, known := c.clock.Majority()
 	if !known {
