@@ -56,10 +56,13 @@ func TestIdentitiesAreLimited(t *testing.T) {
 	other := get("other")
 	<-begun
 	release()
-	for _, done := range []chan error{first, second, other, get("busy")} {
+	for _, done := range []chan error{first, second, other} {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+	if err := <-get("busy"); err != nil {
+		t.Errorf("once the others are done: %v", err)
 	}
 	if n := r.hits(quota.InFlight); n != 1 {
 		t.Errorf("%v hits of the limit", n)
