@@ -65,6 +65,7 @@ type fake struct {
 	fail func(method string) error
 	// onChanges is called after each GetChanges.
 	onChanges func()
+	watching
 	// breakAfter ends an iteration with an error after so many messages.
 	breakAfter int
 	versions   [2]uint32 // the cluster's, and the one that the node understands
@@ -157,6 +158,7 @@ func (f *fake) apply(trxns ...*serverpb.TrxnRecord) uint64 {
 		}
 	}
 	f.changes = append(f.changes, &serverpb.ChangeRecord{ChangeNumber: f.index, Clock: 1000 * f.index, Trxns: trxns})
+	f.news.Raise()
 	return f.index
 }
 

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
@@ -20,14 +22,17 @@ import (
 // watchBatch is how many changes are asked for at once.
 const watchBatch = 1000
 
-// watcher follows the change stream of one vBucket. Change numbers are the same on
-// every node, so that it can continue at another address when one is lost.
+// watcher follows the changes of one vBucket. Change numbers are the same on every node,
+// so that it can continue at another address when one is lost.
 type watcher struct {
 	*session
 	prefix  []byte
 	next    uint64 // the number to ask for
 	history string // the history that next belongs to; empty before the first answer
 	left    uint64 // how many changes may still be printed, if limit > 0
+	// polls reports that changes are asked for again and again: the nodes do not send them
+	// by themselves, or not to this caller.
+	polls bool
 }
 
 func runWatch(ctx context.Context, s *session, args []string) error {
@@ -86,18 +91,101 @@ func (w *watcher) pickVBucket(node *serverpb.NodeStatusResponse) (*serverpb.VBuc
 // at once while more changes are known to exist.
 func (w *watcher) follow(ctx context.Context) error {
 	for {
-		behind, err := w.poll(ctx)
-		if err != nil || w.Limit > 0 && w.left == 0 {
+		behind, err := w.step(ctx)
+		if err != nil || w.done() {
 			return err
 		}
 		if behind {
 			continue
 		}
-		if err := w.out.W.Flush(); err != nil {
-			return fmt.Errorf("cannot write the result: %w", err)
-		}
 		if err := pause(ctx, w.session.Poll); err != nil {
 			return err
+		}
+	}
+}
+
+// done reports whether as many changes are printed as were asked for.
+func (w *watcher) done() bool { return w.Limit > 0 && w.left == 0 }
+
+// step prints changes for as long as a node sends them, or those of one answer. behind reports
+// whether there are more. Nodes of the earlier system send none, and callers with the role
+// replication alone may only ask for those of all keys.
+func (w *watcher) step(ctx context.Context) (behind bool, err error) {
+	if w.polls {
+		return w.poll(ctx)
+	}
+	sent := w.stream(ctx)
+	if code := codeOf(sent); code != codes.Unimplemented && code != codes.PermissionDenied {
+		return false, w.explainRange(sent)
+	}
+	behind, err = w.poll(ctx)
+	if w.polls = err == nil; codeOf(err) == codes.PermissionDenied && codeOf(sent) == codes.PermissionDenied {
+		return false, sent // the role watch is what is missing
+	}
+	return behind, err
+}
+
+// codeOf returns the code with which a node has rejected a request; OK if none has.
+func codeOf(err error) codes.Code {
+	var re *nodes.RequestError
+	if errors.As(err, &re) {
+		return re.Code
+	}
+	return codes.OK
+}
+
+// stream prints the changes that a node sends until its stream ends. It has no error once
+// something has come: the next stream shows whether it can go on, and where.
+func (w *watcher) stream(ctx context.Context) error {
+	return w.CallStream(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
+		err := w.receive(ctx, conn, w.next, progress)
+		if status.Code(err) == codes.FailedPrecondition {
+			// The node may lag: then what comes next there is before what this watch waits for.
+			err = w.receive(ctx, conn, 0, progress)
+		}
+		return err
+	})
+}
+
+// receive prints what a stream brings that begins at a number, or with the node's next change
+// if from is 0. It skips what was printed before.
+func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, from uint64, progress func()) error {
+	r := &serverpb.WatchChangesRequest{KeyPrefix: w.prefix, FromChangeNumber: from, VBucket: w.VBucket}
+	if from > 0 {
+		r.HistoryId = w.history
+	}
+	s, err := serverpb.NewDKVReplicationClient(conn).WatchChanges(ctx, r)
+	if err != nil {
+		return err
+	}
+	for begun := false; ; begun = true {
+		resp, err := s.Recv()
+		switch {
+		case err != nil && begun:
+			return nil
+		case errors.Is(err, io.EOF):
+			return status.Error(codes.Unavailable, "the node has ended the stream")
+		case err != nil:
+			return err
+		}
+		if w.history == "" {
+			w.history = resp.GetHistoryId()
+		}
+		switch other := resp.GetHistoryId() != w.history; {
+		case other && begun:
+			return nil
+		case other:
+			return nodes.Elsewhere(w.replaced()) // which may lag as well
+		}
+		progress()
+		if from == 0 && !begun && resp.GetMasterChangeNumber() >= w.next {
+			return nil // the node has caught up, and the stream may have begun behind next
+		}
+		if err := w.take(resp); err != nil {
+			return nodes.Local(err)
+		}
+		if w.done() {
+			return nil
 		}
 	}
 }
@@ -113,28 +201,44 @@ func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
 		return false, w.explainRange(err)
 	}
 	if w.history != "" && res.GetHistoryId() != w.history {
-		return false, fmt.Errorf("the database was replaced: change numbers from %d on belong to another history; watch again", w.next)
+		return false, w.replaced()
 	}
 	w.history = res.GetHistoryId()
-	for _, change := range res.GetChanges() {
+	if err := w.take(res); err != nil {
+		return false, err
+	}
+	return w.next <= res.GetMasterChangeNumber(), nil
+}
+
+// take prints the changes of an answer, and moves behind what it says.
+func (w *watcher) take(resp *serverpb.GetChangesResponse) error {
+	for _, change := range resp.GetChanges() {
+		if change.GetChangeNumber() < w.next {
+			continue
+		}
 		if err := w.print(change); err != nil {
-			return false, err
+			return err
 		}
 		w.next = change.GetChangeNumber() + 1
-		if w.Limit > 0 && w.left == 0 {
-			return false, nil
+		if w.done() {
+			break
 		}
 	}
-	newest := res.GetMasterChangeNumber()
-	if len(res.GetChanges()) == 0 && newest >= w.next {
-		w.next = newest + 1 // the entries up to newest changed nothing
+	if len(resp.GetChanges()) == 0 {
+		w.next = max(w.next, resp.GetMasterChangeNumber()+1) // the entries up to there changed nothing
 	}
-	return w.next <= newest, nil
+	if err := w.out.W.Flush(); err != nil {
+		return fmt.Errorf("cannot write the result: %w", err)
+	}
+	return nil
+}
+
+func (w *watcher) replaced() error {
+	return fmt.Errorf("the database was replaced: change numbers from %d on belong to another history; watch again", w.next)
 }
 
 func (w *watcher) explainRange(err error) error {
-	var re *nodes.RequestError
-	if errors.As(err, &re) && re.Code == codes.OutOfRange {
+	if codeOf(err) == codes.OutOfRange {
 		return fmt.Errorf("change %d is not retained: %w; -from 0 begins at the oldest that is", w.next, err)
 	}
 	return err

@@ -8,10 +8,12 @@ import (
 	"sync"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // changed is a fake with five changes, of which the third is a batch.
@@ -28,7 +30,13 @@ func changed(t *testing.T) *fake {
 }
 
 func TestWatchFromTheBeginning(t *testing.T) {
+	t.Run("of a node that sends changes", func(t *testing.T) { watchFromTheBeginning(t, true) })
+	t.Run("of the earlier system", func(t *testing.T) { watchFromTheBeginning(t, false) })
+}
+
+func watchFromTheBeginning(t *testing.T, sends bool) {
 	f := changed(t)
+	f.sends = sends
 	tests := []struct {
 		args []string
 		want string
@@ -47,6 +55,9 @@ func TestWatchFromTheBeginning(t *testing.T) {
 	expect(t, dkvctl(t, f.addr, "-watch", "-from", "0", "-limit", "1"), outcome{stdout: "4 del a1\n"})
 	expect(t, dkvctl(t, f.addr, "-watch", "-from", "2"),
 		outcome{code: 1, stderr: "change 2 is not retained: OutOfRange: the oldest retained change is 4; -from 0 begins"})
+	if asked := f.calls("GetChanges"); (asked == 0) != sends {
+		t.Errorf("it asked for changes %d times", asked)
+	}
 	expect(t, dkvctl(t, f.addr, "-watch", "-vBucket", "other"), outcome{code: 1, stderr: `does not hold vBucket "other": it holds default`})
 }
 
@@ -133,4 +144,196 @@ func TestWatchStopsAtAnotherHistory(t *testing.T) {
 		f.mu.Unlock()
 	}
 	expect(t, dkvctl(t, f.addr, "-watch", "-poll", "1ms"), outcome{code: 1, stderr: "the database was replaced"})
+}
+
+// watching is what makes a fake serve WatchChanges.
+type watching struct {
+	sends   bool // else it is of the earlier system
+	watched []*serverpb.WatchChangesRequest
+	// onSent is called after each message, and ends the stream by its error.
+	onSent func(*serverpb.GetChangesResponse) error
+	news   signal.Signal // of each change
+}
+
+// WatchChanges sends changes as a node does, two in a message at most.
+func (f *fake) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
+	f.mu.Lock()
+	f.watched = append(f.watched, r)
+	sends, next, newest, oldest := f.sends, r.GetFromChangeNumber(), f.index, f.oldest
+	f.mu.Unlock()
+	if next == 0 {
+		next = newest + 1
+	}
+	switch {
+	case !sends:
+		return status.Error(codes.Unimplemented, "unknown method WatchChanges")
+	case next > newest+1:
+		return status.Errorf(codes.FailedPrecondition, "the newest change here is %d", newest)
+	case next < oldest:
+		return status.Errorf(codes.OutOfRange, "the oldest retained change is %d", oldest)
+	}
+	for history := r.GetHistoryId(); ; {
+		changed := f.news.Changed()
+		f.mu.Lock()
+		res, onSent := f.stretch(next, r.GetKeyPrefix()), f.onSent
+		newest = f.index
+		f.mu.Unlock()
+		if history == "" {
+			history = res.HistoryId
+		}
+		if res.HistoryId != history {
+			return status.Errorf(codes.FailedPrecondition, "the history here is %s", res.HistoryId)
+		}
+		if err := stream.Send(res); err != nil {
+			return err
+		}
+		if onSent != nil {
+			if err := onSent(res); err != nil {
+				return err
+			}
+		}
+		if next = res.MasterChangeNumber + 1; next <= newest {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-stream.Context().Done():
+			return nil
+		}
+	}
+}
+
+// stretch returns what follows of the changes of some keys. It needs f.mu.
+func (f *fake) stretch(next uint64, prefix []byte) *serverpb.GetChangesResponse {
+	res := &serverpb.GetChangesResponse{HistoryId: f.history, MasterChangeNumber: f.index}
+	read := 0
+	for _, c := range f.changes {
+		if c.ChangeNumber < next {
+			continue
+		}
+		if read++; read > 2 {
+			break
+		}
+		res.MasterChangeNumber = c.ChangeNumber
+		own := &serverpb.ChangeRecord{ChangeNumber: c.ChangeNumber, Clock: c.Clock}
+		for _, x := range c.Trxns {
+			if bytes.HasPrefix(x.Key, prefix) {
+				own.Trxns = append(own.Trxns, x)
+			}
+		}
+		if len(own.Trxns) > 0 {
+			res.Changes = append(res.Changes, own)
+		}
+	}
+	return res
+}
+
+// The role watch, for one prefix, is enough. Who has the role replication instead may watch too.
+func TestWatchNeedsOneRole(t *testing.T) {
+	f := changed(t)
+	f.sends = true
+	var denied []string
+	f.fail = func(method string) error {
+		if slices.Contains(denied, method) {
+			return status.Error(codes.PermissionDenied, "reports may not call "+method)
+		}
+		return nil
+	}
+	args := []string{"-watch", "b*", "-from", "2", "-limit", "2"}
+	denied = []string{"GetChanges"}
+	expect(t, dkvctl(t, f.addr, args...), outcome{stdout: "2 put b1 => y\n3 put b2 => q\n"})
+	f.mu.Lock()
+	asked := string(f.watched[0].GetKeyPrefix())
+	f.mu.Unlock()
+	if asked != "b" {
+		t.Errorf("it asked for the keys that begin with %q", asked)
+	}
+	denied = []string{"WatchChanges"}
+	expect(t, dkvctl(t, f.addr, args...), outcome{stdout: "2 put b1 => y\n3 put b2 => q\n"})
+	denied = []string{"GetChanges", "WatchChanges"}
+	expect(t, dkvctl(t, f.addr, args...), outcome{code: 1, stderr: "PermissionDenied: reports may not call WatchChanges"})
+}
+
+// A watch that was cut off goes on at a node that lags, with what that has not had before.
+func TestWatchGoesOnAtANodeThatLags(t *testing.T) {
+	first, second := changed(t), changed(t)
+	first.sends, second.sends = true, true
+	later := slices.Clone(second.changes[3:])
+	second.changes, second.index = second.changes[:3], 3
+	first.onSent = func(res *serverpb.GetChangesResponse) error {
+		if res.GetMasterChangeNumber() < 5 {
+			return nil
+		}
+		first.mu.Lock()
+		defer first.mu.Unlock()
+		first.fail = func(string) error { return status.Error(codes.Unavailable, "going down") }
+		return first.fail("")
+	}
+	second.onSent = func(res *serverpb.GetChangesResponse) error {
+		if res.GetMasterChangeNumber() == 3 {
+			second.mu.Lock()
+			for _, c := range later {
+				second.apply(c.Trxns...)
+			}
+			second.mu.Unlock()
+			second.put("new", "1")
+		}
+		return nil
+	}
+	want := "1 put a1 => x\n2 put b1 => y\n3 put a2 => p\n3 put b2 => q\n4 del a1\n5 put a3 => \xff\n6 put new => 1\n"
+	expect(t, dkvctl(t, first.addr+","+second.addr, "-watch", "-from", "1", "-limit", "7", "-poll", "1ms"), outcome{stdout: want})
+	second.mu.Lock()
+	defer second.mu.Unlock()
+	var froms []uint64
+	for _, r := range second.watched {
+		froms = append(froms, r.GetFromChangeNumber())
+	}
+	if want := []uint64{6, 0}; !slices.Equal(froms, want) {
+		t.Errorf("it asked the node that lags from %d on, want %d", froms, want)
+	}
+}
+
+// A node with another history is left for one that has the watch's; without one the watch ends.
+func TestWatchLeavesAnotherHistory(t *testing.T) {
+	first, second := changed(t), changed(t)
+	first.sends, second.sends = true, true
+	first.onSent = func(*serverpb.GetChangesResponse) error {
+		first.mu.Lock()
+		defer first.mu.Unlock()
+		first.history = "h2"
+		first.news.Raise()
+		return nil
+	}
+	second.put("new", "1")
+	both := first.addr + "," + second.addr
+	expect(t, dkvctl(t, both, "-watch", "-from", "4", "-limit", "3", "-poll", "1ms"), outcome{stdout: "4 del a1\n5 put a3 => \xff\n6 put new => 1\n"})
+	for f, history := range map[*fake]string{first: "h1", second: "h3"} {
+		f.mu.Lock()
+		f.history = history
+		f.mu.Unlock()
+	}
+	expect(t, dkvctl(t, both, "-watch", "-poll", "1ms"), outcome{code: 1, stderr: "the database was replaced"})
+}
+
+func TestWatchOfANodeThatSendsIsInterrupted(t *testing.T) {
+	f := changed(t)
+	f.sends = true
+	ctx, interrupt := context.WithCancel(t.Context())
+	f.onSent = func(res *serverpb.GetChangesResponse) error {
+		if res.GetMasterChangeNumber() == 5 {
+			f.put("new", "1")
+		}
+		return nil
+	}
+	out := writerFunc(func(p []byte) (int, error) {
+		if string(p) != "6 put new => 1\n" {
+			t.Errorf("it printed %q", p)
+		}
+		interrupt()
+		return len(p), nil
+	})
+	code := Main(ctx, []string{"-a", f.addr, "-watch"}, func(string) (string, bool) { return "", false }, strings.NewReader(""), out, &bytes.Buffer{})
+	if code != exitOK {
+		t.Errorf("code %d", code)
+	}
 }

@@ -185,6 +185,10 @@ func mayTryNext(err error, e Effect) bool {
 	if errors.As(err, &unreachable) {
 		return true
 	}
+	var elsewhere *elsewhereError
+	if errors.As(err, &elsewhere) {
+		return true
+	}
 	var re *RequestError
 	if !errors.As(err, &re) || re.Code != codes.Unavailable && !re.Elsewhere {
 		return false
@@ -220,3 +224,12 @@ func CheckStatus(st *serverpb.Status) error { return admin.Check(st, nil) }
 // Local marks an error inside a request that no server is to blame for, such as a
 // failed write to stdout: no other address is asked.
 func Local(err error) error { return &localError{err} }
+
+// elsewhereError is what Elsewhere returns.
+type elsewhereError struct{ err error }
+
+func (e *elsewhereError) Error() string { return e.err.Error() }
+func (e *elsewhereError) Unwrap() error { return e.err }
+
+// Elsewhere marks an error inside a request that had no effect: the next address may serve it.
+func Elsewhere(err error) error { return &elsewhereError{err} }

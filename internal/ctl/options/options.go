@@ -158,7 +158,7 @@ func dataOptions() []*Option {
 			summary: "begin at this change number; 0 or 1 is the oldest retained one (default: new changes only)", set: unsigned(func(o *Options) *uint64 { return &o.From })},
 		{Name: "frames", aliases: []string{"n"}, value: "N", commands: []string{"top"}, summary: "print N frames as text, or with -o json, and end",
 			set: count(func(o *Options) *int { return &o.Frames })},
-		{Name: "poll", value: "DURATION", commands: []string{"watch", "top"}, summary: "how often to ask for new changes (default 200ms), or for a frame (1s)",
+		{Name: "poll", value: "DURATION", commands: []string{"watch", "top"}, summary: "the pause before a watch that was cut off goes on, and between two questions to a node that does not send changes by itself (default 200ms); or how often to ask for a frame (1s)",
 			set: positive(func(o *Options) *time.Duration { return &o.Poll })},
 		{Name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader", "snapshot", "resync"}, summary: "only this vBucket",
 			set: text(func(o *Options) *string { return &o.VBucket })},
