@@ -205,6 +205,7 @@ func (a *app) registerMetrics() {
 		metrics.NewNode(metrics.Options{
 			Database:    database,
 			Condition:   func() []condition.VBucket { return a.condition().VBuckets },
+			Stored:      a.stored,
 			Usage:       a.node.Guard.Usage,
 			Memory:      int64(config.ThisHost().Memory()),
 			Followers:   a.services.Replication.Followers,
@@ -218,6 +219,16 @@ func (a *app) registerMetrics() {
 	if a.node.Config.Role != config.RoleDiscovery {
 		a.metrics.MustRegister(a.succession.Metrics())
 	}
+}
+
+// stored returns what the vBuckets take.
+func (a *app) stored() []replica.Usage {
+	vBuckets := a.role.VBuckets()
+	out := make([]replica.Usage, 0, len(vBuckets))
+	for _, v := range vBuckets {
+		out = append(out, v.Usage())
+	}
+	return out
 }
 
 // readiness judges at next to no cost whether the node can serve.

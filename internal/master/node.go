@@ -119,7 +119,8 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	resp.ClusterVersion, resp.Understands = n.Versions()
 	for _, v := range n.keyspace.All() {
 		s := v.Status()
-		n.addMemory(resp, &s.Storage)
+		u := v.Usage()
+		n.addMemory(resp, &u.Storage)
 		status := n.vBucketStatus(s)
 		if n.standing != nil && status.GetIsLeader() {
 			status.Standing = n.standing(v.Name)

@@ -62,8 +62,12 @@ type Replica interface {
 	// Owner is the node that serves mutations and linearizable reads; both are a
 	// kv.NotOwner at every other one. It is cheap, and may be out of date.
 	Owner() Owner
-	// Status reports the replica's condition without waiting for anything.
+	// Status reports the replica's condition without waiting for anything. It costs next to
+	// nothing.
 	Status() Status
+	// Usage reports what the state takes. The engine is asked for that, which costs many times as
+	// much as Status.
+	Usage() Usage
 }
 
 // Owner is the node that owns a vBucket's log.
@@ -204,13 +208,25 @@ type Status struct {
 	Corruption     error
 	Identity       fsm.Identity
 	ChangelogFloor kv.Index
-	ChangelogBytes uint64
 	ExpiredTotal   uint64
 	// Requests counts the requests with ids whose results the state remembers, and what
 	// became of them since the state was opened.
 	Requests fsm.RequestStats
 	Engine   string
-	Storage  storage.Stats
+}
+
+// Usage is what a state takes, and what its engine has done.
+type Usage struct {
+	// ChangelogBytes is the size of the retained changes; 0 if it cannot be read.
+	ChangelogBytes uint64
+	Storage        storage.Stats
+}
+
+// Size is about how many bytes the state takes on the disk, without the changes that are
+// retained, which a snapshot leaves out; 0 if the engine does not report sizes.
+func (u *Usage) Size() uint64 {
+	all := u.Storage.DiskBytes + u.Storage.MemtableBytes
+	return all - min(all, u.ChangelogBytes)
 }
 
 // Link is how changes reach a copy.

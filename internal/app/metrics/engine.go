@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/histogram"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -38,12 +39,11 @@ func (e *engine) describe(ch chan<- *prometheus.Desc) {
 }
 
 // collect sends the metrics of all vBuckets.
-func (e *engine) collect(ch chan<- prometheus.Metric, vBuckets []condition.VBucket) {
+func (e *engine) collect(ch chan<- prometheus.Metric, vBuckets []condition.VBucket, stored []replica.Usage) {
 	var syncs histogram.Counts
 	for i := range vBuckets {
-		v := &vBuckets[i]
-		e.collectOne(ch, v.Name, &v.Replica.Storage)
-		syncs.Add(&v.Replica.Storage.Counted.Syncs)
+		e.collectOne(ch, vBuckets[i].Name, &stored[i].Storage)
+		syncs.Add(&stored[i].Storage.Counted.Syncs)
 	}
 	ch <- Histogram(e.syncs, &syncs)
 }

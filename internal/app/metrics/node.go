@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
@@ -23,7 +24,9 @@ type Options struct {
 	Database string
 	// Condition judges the node's vBuckets.
 	Condition func() []condition.VBucket
-	Usage     func() diskspace.Usage
+	// Stored is what each of them takes, in the same order.
+	Stored func() []replica.Usage
+	Usage  func() diskspace.Usage
 	// Memory is what the process may use, in bytes; 0 is unknown.
 	Memory int64
 	// Followers counts the slaves that have asked this node for changes of a vBucket.
@@ -42,6 +45,7 @@ type Options struct {
 // sample is what is read of a vBucket, once for all its metrics.
 type sample struct {
 	*condition.VBucket
+	stored *replica.Usage
 	slaves int
 }
 
@@ -78,7 +82,7 @@ func vBucketTable(database string) *Table[sample] {
 	t.Add("dkv_applied_index", "The last applied index of the vBucket's log.", Gauge, func(s sample) float64 { return float64(s.Replica.Applied) })
 	t.Add("dkv_log_clock_seconds", "The clock of the vBucket's log, in seconds since 1970.", Gauge, func(s sample) float64 { return float64(s.Replica.Clock.UnixMilli()) / 1000 })
 	t.Add("dkv_changelog_first_index", "The oldest change that is retained.", Gauge, func(s sample) float64 { return float64(s.Replica.ChangelogFloor) })
-	t.Add("dkv_changelog_bytes", "The size of the retained changes.", Gauge, func(s sample) float64 { return float64(s.Replica.ChangelogBytes) })
+	t.Add("dkv_changelog_bytes", "The size of the retained changes.", Gauge, func(s sample) float64 { return float64(s.stored.ChangelogBytes) })
 	t.Add("dkv_expired_keys_total", "Keys that expiry has removed.", Counter, func(s sample) float64 { return float64(s.Replica.ExpiredTotal) })
 	t.Add("dkv_requests_remembered", "Results of requests with an id that are remembered for retries.", Gauge, func(s sample) float64 { return float64(s.Replica.Requests.Entries) })
 	t.Add("dkv_requests_clients", "Clients whose requests are remembered, or what was forgotten of them.", Gauge, func(s sample) float64 { return float64(s.Replica.Requests.Sessions) })
@@ -88,15 +92,15 @@ func vBucketTable(database string) *Table[sample] {
 	t.Add("dkv_requests_too_late_total", "Retries refused since their result may have been forgotten.", Counter, func(s sample) float64 { return float64(s.Replica.Requests.TooLate) })
 	t.Add("dkv_writes_refused", "1 while mutations are refused; 0 on a slave, which never accepts any.", Gauge, func(s sample) float64 { return Flag(s.Rejection() != "") })
 	t.Add("dkv_storage_corrupt", "1 once a read has met damaged data.", Gauge, func(s sample) float64 { return Flag(s.Replica.Corruption != nil) })
-	t.Add("dkv_storage_memtable_bytes", "Memory of writes not yet in sorted files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.MemtableBytes) })
-	t.Add("dkv_storage_sst_files", "Sorted files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.SSTFiles) })
-	t.Add("dkv_storage_disk_bytes", "Size of the live files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.DiskBytes) })
-	t.Add("dkv_storage_keys_estimate", "Estimated number of keys.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.EstimatedKeys) })
-	t.Add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.PendingCompactionBytes) })
-	t.Add("dkv_storage_cache_hits_total", "Blocks that were found in the cache.", Counter, func(s sample) float64 { return float64(s.Replica.Storage.Counted.CacheHits) })
-	t.Add("dkv_storage_cache_misses_total", "Blocks that were looked up in the cache and had to be read.", Counter, func(s sample) float64 { return float64(s.Replica.Storage.Counted.CacheMisses) })
-	t.Add("dkv_storage_write_stall_seconds_total", "For how long writers were slowed down or stopped until memtables were flushed or files compacted.", Counter, func(s sample) float64 { return s.Replica.Storage.Counted.StallTime.Seconds() })
-	t.Add("dkv_storage_write_stopped", "1 while writers are stopped until memtables are flushed or files compacted.", Gauge, func(s sample) float64 { return Flag(s.Replica.Storage.WriteStopped) })
+	t.Add("dkv_storage_memtable_bytes", "Memory of writes not yet in sorted files.", Gauge, func(s sample) float64 { return float64(s.stored.Storage.MemtableBytes) })
+	t.Add("dkv_storage_sst_files", "Sorted files.", Gauge, func(s sample) float64 { return float64(s.stored.Storage.SSTFiles) })
+	t.Add("dkv_storage_disk_bytes", "Size of the live files.", Gauge, func(s sample) float64 { return float64(s.stored.Storage.DiskBytes) })
+	t.Add("dkv_storage_keys_estimate", "Estimated number of keys.", Gauge, func(s sample) float64 { return float64(s.stored.Storage.EstimatedKeys) })
+	t.Add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", Gauge, func(s sample) float64 { return float64(s.stored.Storage.PendingCompactionBytes) })
+	t.Add("dkv_storage_cache_hits_total", "Blocks that were found in the cache.", Counter, func(s sample) float64 { return float64(s.stored.Storage.Counted.CacheHits) })
+	t.Add("dkv_storage_cache_misses_total", "Blocks that were looked up in the cache and had to be read.", Counter, func(s sample) float64 { return float64(s.stored.Storage.Counted.CacheMisses) })
+	t.Add("dkv_storage_write_stall_seconds_total", "For how long writers were slowed down or stopped until memtables were flushed or files compacted.", Counter, func(s sample) float64 { return s.stored.Storage.Counted.StallTime.Seconds() })
+	t.Add("dkv_storage_write_stopped", "1 while writers are stopped until memtables are flushed or files compacted.", Gauge, func(s sample) float64 { return Flag(s.stored.Storage.WriteStopped) })
 	t.Add("dkv_replication_slaves", "Slaves that have asked this node for changes lately.", Gauge, func(s sample) float64 { return float64(s.slaves) })
 	return t
 }
@@ -137,14 +141,15 @@ func (n *Node) Describe(ch chan<- *prometheus.Desc) {
 func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	shared := sharedSample{insecure: n.options.Insecure, disk: n.options.Usage(), memory: n.options.Memory}
 	vBuckets := n.options.Condition()
+	stored := n.options.Stored()
 	for i := range vBuckets {
-		v := &vBuckets[i]
-		n.vBuckets.Collect(ch, sample{v, n.options.Followers(v.Name)}, v.Name)
+		v, u := &vBuckets[i], &stored[i]
+		n.vBuckets.Collect(ch, sample{v, u, n.options.Followers(v.Name)}, v.Name)
 		ch <- prometheus.MustNewConstMetric(n.mode, Gauge, 1, v.Name, string(v.Replica.Mode))
-		shared.addCache(v.Replica.Storage.CacheBytes, n.options.SharesCache)
+		shared.addCache(u.Storage.CacheBytes, n.options.SharesCache)
 	}
 	ch <- prometheus.MustNewConstMetric(n.role, Gauge, 1, n.options.Role)
-	n.engine.collect(ch, vBuckets)
+	n.engine.collect(ch, vBuckets, stored)
 	n.shared.Collect(ch, shared)
 	n.options.Source.Collect(ch, vBuckets)
 }

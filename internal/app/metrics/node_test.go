@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
@@ -13,13 +14,13 @@ import (
 // A cache that the engines of all vBuckets share counts once; caches of their own add up.
 func TestCachesOfEnginesAreNotCountedTwice(t *testing.T) {
 	vBuckets := []condition.VBucket{{Name: "0"}, {Name: "1"}}
-	vBuckets[0].Replica.Storage = storage.Stats{CacheBytes: 40}
-	vBuckets[1].Replica.Storage = storage.Stats{CacheBytes: 30}
+	stored := []replica.Usage{{Storage: storage.Stats{CacheBytes: 40}}, {Storage: storage.Stats{CacheBytes: 30}}}
 	for shared, want := range map[bool]float64{true: 40, false: 70} {
 		r := prometheus.NewRegistry()
 		r.MustRegister(NewNode(Options{
 			Database:    "default",
 			Condition:   func() []condition.VBucket { return vBuckets },
+			Stored:      func() []replica.Usage { return stored },
 			Usage:       func() diskspace.Usage { return diskspace.Usage{} },
 			Followers:   func(string) int { return 0 },
 			SharesCache: shared,

@@ -124,7 +124,8 @@ func (s *Service) snapshot(ctx context.Context, v route.VBucket, r *serverpb.Str
 		view.Close()
 		return nil, err
 	}
-	return s.snapshots.begin(v.Name, view, sizeOf(v.Status()))
+	u := v.Usage()
+	return s.snapshots.begin(v.Name, view, u.Size())
 }
 
 // withheld returns why a replica's state may not be copied now; nil if it may.
@@ -149,10 +150,4 @@ func complete(view replica.View) error {
 	default:
 		return nil
 	}
-}
-
-// sizeOf estimates the bytes of a state's snapshot; 0 if the engine does not report sizes.
-func sizeOf(s replica.Status) uint64 {
-	all := s.Storage.DiskBytes + s.Storage.MemtableBytes
-	return all - min(all, s.ChangelogBytes)
 }

@@ -51,9 +51,8 @@ func (f *Replica) Fits(bytes uint64) error { return f.opts.Guard.Fits(bytes) }
 // Size is about how many bytes the state takes on the disk, without the changes that are
 // retained, which a snapshot leaves out.
 func (f *Replica) Size() uint64 {
-	s := f.state.Status()
-	all := s.Storage.DiskBytes + s.Storage.MemtableBytes
-	return all - min(all, s.ChangelogBytes)
+	u := f.state.Usage()
+	return u.Size()
 }
 
 // Apply brings the state, which must be at index after (else ErrMoved), to index upTo: by

@@ -77,6 +77,9 @@ func (c *Store) Shown(ctx context.Context) (kv.Index, error) {
 	return c.machine.Load().LastEffect(), nil
 }
 
+// Usage is replica.Replica's.
+func (s Shared) Usage() replica.Usage { return s.state.Usage() }
+
 // Standbys returns the record of the nodes that the log's owner waits for, and the index of
 // its last change; see fsm.Machine.Standbys.
 func (s Shared) Standbys() (record []byte, changed kv.Index) {

@@ -101,12 +101,10 @@ func (c *Store) Status() replica.Status {
 		Requests:       m.Requests(),
 		Corruption:     m.Corruption(),
 		Engine:         m.EngineKind(),
-		Storage:        m.Stats(),
 	}
 	c.mu.Lock()
 	s.Unreadable = c.unreadable
 	c.mu.Unlock()
-	s.ChangelogBytes, _ = m.ChangelogBytes() // a figure for a graph; 0 if it cannot be read
 	switch {
 	case st.Refusal != nil:
 		s.ReadOnly = st.Refusal.Error()
@@ -116,4 +114,12 @@ func (c *Store) Status() replica.Status {
 		s.ReadOnly = c.opts.Guard.Shortage()
 	}
 	return s
+}
+
+// Usage reports what the state takes.
+func (c *Store) Usage() replica.Usage {
+	m := c.machine.Load()
+	u := replica.Usage{Storage: m.Stats()}
+	u.ChangelogBytes, _ = m.ChangelogBytes() // a figure for a graph
+	return u
 }

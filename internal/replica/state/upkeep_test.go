@@ -35,14 +35,14 @@ func TestExpiredKeysLeaveTheStore(t *testing.T) {
 		r.WantValue("k0", "v")
 		time.Sleep(time.Millisecond)
 		r.WantValue("k0", "") // hidden at once
-		if got := r.Status().Storage.EstimatedKeys; got != n+1 {
+		if got := r.Usage().Storage.EstimatedKeys; got != n+1 {
 			t.Fatalf("%d keys are stored", got)
 		}
 		time.Sleep(state.ExpireInterval)
 		synctest.Wait()
-		s := r.Status()
-		if s.Storage.EstimatedKeys != 1 || s.ExpiredTotal != n || s.Applied != n+1+2 {
-			t.Errorf("%d keys are stored, %d expired, index %d", s.Storage.EstimatedKeys, s.ExpiredTotal, s.Applied)
+		s, stored := r.Status(), r.Usage().Storage.EstimatedKeys
+		if stored != 1 || s.ExpiredTotal != n || s.Applied != n+1+2 {
+			t.Errorf("%d keys are stored, %d expired, index %d", stored, s.ExpiredTotal, s.Applied)
 		}
 		changes, err := r.Changes(t.Context(), n+2, 0, 1<<20)
 		if err != nil || len(changes.Changes) != 2 {
