@@ -28,14 +28,14 @@ type database struct {
 	// barred are the clusters that the database was taken from, with the time until which
 	// they may not register.
 	barred map[string]time.Time
-	// record is its record; nil if it has none.
+	// record is its record, as in table.records; nil if it has none.
 	record *peerpb.Record
 }
 
 func (t *table) databaseAt(name string) *database {
 	d := t.databases[name]
 	if d == nil {
-		d = &database{name: name, groups: make(map[string]*group)}
+		d = &database{name: name, groups: make(map[string]*group), record: t.records[name]}
 		t.databases[name] = d
 	}
 	return d
@@ -248,9 +248,9 @@ func (t *table) vacate(d *database) {
 	t.releaseDatabase(d)
 }
 
-// releaseDatabase deletes a database of which nothing is left.
+// releaseDatabase deletes a database of which nothing is left but its record.
 func (t *table) releaseDatabase(d *database) {
-	if len(d.groups) == 0 && !d.layout.known() && !d.recorded.known() && len(d.barred) == 0 && d.record == nil {
+	if len(d.groups) == 0 && !d.layout.known() && !d.recorded.known() && len(d.barred) == 0 {
 		delete(t.databases, d.name)
 	}
 }

@@ -17,8 +17,8 @@ type Limits struct {
 	// Nodes bounds the rows of one vBucket, a quarter of them reserved for masters.
 	// Raise it for more slaves than that.
 	Nodes int
-	// Databases bounds the names of databases. Each of them may have
-	// Rows/4/Databases rows, however many the others have.
+	// Databases bounds the databases that have rows, and the records. Each database may
+	// have Rows/4/Databases rows, however many the others have.
 	Databases int
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -109,6 +110,32 @@ func TestEachDatabaseFindsRoom(t *testing.T) {
 	l.refused(region("db10/0/m:1/dc1", leader), "rows of 10 databases")
 	if l.weight > 400 {
 		t.Errorf("all rows weigh %d", l.weight)
+	}
+}
+
+// TestRecordsTakeNoRoom: records are kept for ever, beside as many databases with rows.
+func TestRecordsTakeNoRoom(t *testing.T) {
+	l := newLimited(t, Limits{Databases: 3})
+	record := func(name string) {
+		for i := range 3 {
+			l.follow(&peerpb.Record{Database: fmt.Sprint(name, i), Version: 1, Era: 1}, l.now)
+		}
+	}
+	record("gone")
+	for i := range 3 {
+		l.must(region(fmt.Sprintf("db%d/0/m:1/dc1", i), leader))
+	}
+	l.refused(region("db3/0/m:1/dc1", leader), "rows of 3 databases")
+	l.pass(2 * time.Hour)
+	if len(l.databases) != 0 {
+		t.Errorf("%d databases without rows", len(l.databases))
+	}
+	record("later")
+	for i := range 3 {
+		l.must(region(fmt.Sprintf("gone%d/0/m:1/dc1", i), leader))
+	}
+	if got := fmt.Sprint(text(l.query(filter{}))); strings.Contains(got, "LEADER") {
+		t.Errorf("shown as leaders although the records are of another era: %s", got)
 	}
 }
 

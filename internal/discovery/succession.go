@@ -178,12 +178,16 @@ func (t *table) releaseGroup(g *group) {
 }
 
 // follow has the record of a database decide which of its histories lead. Records are kept
-// when all rows are gone.
+// when all rows are gone, and take no database's room then.
 func (t *table) follow(r *peerpb.Record, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := t.databaseAt(r.GetDatabase())
-	if d.record != nil && d.record.GetVersion() >= r.GetVersion() {
+	if known := t.records[r.GetDatabase()]; known != nil && known.GetVersion() >= r.GetVersion() {
+		return
+	}
+	t.records[r.GetDatabase()] = r
+	d := t.databases[r.GetDatabase()]
+	if d == nil {
 		return
 	}
 	d.record = r

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/signal"
 )
@@ -110,6 +111,8 @@ type table struct {
 	mu        sync.Mutex
 	rows      map[rowKey]*row
 	databases map[string]*database
+	// records are the records of databases, also of those that have no rows.
+	records map[string]*peerpb.Record
 	// weight is the sum of all rows' weights.
 	weight int
 	// queues are the rows of each age in the order of their last heartbeats, the
@@ -139,6 +142,7 @@ func newTable(t times, limits Limits) *table {
 		limits:    limits,
 		rows:      make(map[rowKey]*row),
 		databases: make(map[string]*database),
+		records:   make(map[string]*peerpb.Record),
 		watchers:  make(map[string]map[*watcher]struct{}),
 		unstored:  make(map[*row]struct{}),
 		refusals:  make(map[string]uint64),
