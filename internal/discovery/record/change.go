@@ -10,7 +10,6 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/standby"
 )
 
 func contains(all []string, one string) bool { return slices.Contains(all, one) }
@@ -51,11 +50,6 @@ func (b *Book) Change(ctx context.Context, r *peerpb.ChangeRecordRequest) (*peer
 	next, err := b.swap(ctx, t, s, want, max(s.longest, leaseOf(want)))
 	if err != nil {
 		return nil, err
-	}
-	if leaseOf(want) > s.lease() || enters(s.record, want) {
-		// These masters are there, and may have the first such lease yet to come: until then no
-		// standby may take it that they have stopped.
-		t.until = max(t.until, b.clock.Now()+standby.Outlasts(next.lease()))
 	}
 	return next.record, nil
 }

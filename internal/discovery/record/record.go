@@ -79,7 +79,8 @@ func New(opts Options) *Book {
 	return b
 }
 
-// term is what this node knows of a record that is not stored.
+// term is what this node knows of a record that is not stored. Only the holder of the turn
+// changes it, under Book.mu, and it alone reads it without.
 type term struct {
 	users int
 	// turn is held by the request that is served.
@@ -117,17 +118,29 @@ func (b *Book) enter(ctx context.Context, database string) (*term, func(), error
 	}
 }
 
-// read returns what is stored of a database; nil if it has no record.
-func (b *Book) read(ctx context.Context, t *term, database string) (*stored, error) {
+// note changes what is known of a record.
+func (b *Book) note(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+}
+
+// find returns what is stored of a database; nil if it has no record.
+func (b *Book) find(ctx context.Context, database string) (*stored, error) {
 	raw, err := b.log.Read(ctx, keyOf(database))
-	if err != nil {
+	if err != nil || raw == nil {
 		return nil, err
 	}
-	if raw == nil {
-		t.number = 0
-		return nil, nil
-	}
 	return decode(database, raw)
+}
+
+// read is find for the holder of the turn.
+func (b *Book) read(ctx context.Context, t *term, database string) (*stored, error) {
+	s, err := b.find(ctx, database)
+	if s == nil && err == nil {
+		b.note(func() { t.number = 0 })
+	}
+	return s, err
 }
 
 // swap replaces what is stored, under the next number: it is this node's from then on. What
@@ -146,22 +159,30 @@ func (b *Book) swap(ctx context.Context, t *term, s *stored, next *peerpb.Record
 	if err != nil {
 		return nil, err
 	}
-	t.number = 0
+	b.note(func() { t.number = 0 })
 	switch swapped, err := b.log.Swap(ctx, keyOf(next.GetDatabase()), former, raw); {
 	case err != nil:
 		return nil, err
 	case !swapped:
 		return nil, kv.Errorf(kv.Unavailable, "the record of database %q is being changed by another node of the registry: ask again", next.GetDatabase())
 	}
-	t.number = to.number
-	switch {
-	case !mine || s == nil:
-		// Another node may have granted a lease until just now.
-		t.steady = b.clock.Now()
-		t.until = max(t.until, t.steady+standby.Outlasts(longest))
-	case to.lease() < s.lease():
-		t.steady = b.clock.Now()
-	}
+	b.note(func() {
+		now := b.clock.Now()
+		t.number = to.number
+		switch {
+		case !mine || s == nil:
+			// Another node may have granted a lease until just now.
+			t.steady = now
+			t.until = max(t.until, now+standby.Outlasts(longest))
+		case to.lease() > s.lease() || enters(s.record, next):
+			// These masters are there, and may have the first such lease yet to come: until then no
+			// standby may take it that they have stopped.
+			t.until = max(t.until, now+standby.Outlasts(to.lease()))
+		}
+		if s != nil && to.lease() < s.lease() {
+			t.steady = now
+		}
+	})
 	b.changed(next)
 	return to, nil
 }
@@ -169,10 +190,8 @@ func (b *Book) swap(ctx context.Context, t *term, s *stored, next *peerpb.Record
 // take makes sure that only this node grants leases of a record, and knows until when they
 // run.
 func (b *Book) take(ctx context.Context, t *term, s *stored) (*stored, error) {
-	now := b.clock.Now()
-	shorter := s.longest > s.lease() && t.number == s.number && now-t.steady > standby.Outlasts(s.longest)
 	switch {
-	case shorter:
+	case b.shorter(t, s):
 		return b.swap(ctx, t, s, s.record, s.lease())
 	case t.number == s.number:
 		return s, nil
@@ -181,22 +200,56 @@ func (b *Book) take(ctx context.Context, t *term, s *stored) (*stored, error) {
 	}
 }
 
+// shorter reports whether all leases have ended that were longer than the record's.
+func (b *Book) shorter(t *term, s *stored) bool {
+	return s.longest > s.lease() && t.number == s.number && b.clock.Now()-t.steady > standby.Outlasts(s.longest)
+}
+
 // Get returns the record of a database, nil for none, and for how long a lease may still
-// run.
+// run. It waits for no turn unless the record has to be taken: masters must have their leases in
+// time however many others ask.
 func (b *Book) Get(ctx context.Context, database string) (*peerpb.Record, time.Duration, error) {
+	for {
+		s, err := b.find(ctx, database)
+		if err != nil || s == nil {
+			return nil, 0, err
+		}
+		if left, known := b.left(database, s); known {
+			return s.record, left, nil
+		}
+		if err := b.takeFor(ctx, database, s); err != nil {
+			return nil, 0, err
+		}
+	}
+}
+
+// left returns for how long a lease may still run, if this node knows that of a record.
+func (b *Book) left(database string, s *stored) (left time.Duration, known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.terms[database]
+	if t == nil || t.number != s.number {
+		return 0, s.longest == 0
+	}
+	return max(t.until-b.clock.Now(), 0), !b.shorter(t, s)
+}
+
+// takeFor takes a record for a reader: otherwise no one would know when the last lease has
+// ended. What was read is out of date if another request has taken it meanwhile.
+func (b *Book) takeFor(ctx context.Context, database string, read *stored) error {
 	t, leave, err := b.enter(ctx, database)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
 	defer leave()
+	if t.number >= read.number && !b.shorter(t, read) {
+		return nil
+	}
 	s, err := b.read(ctx, t, database)
 	if err == nil && s != nil && s.longest > 0 {
-		s, err = b.take(ctx, t, s) // otherwise no one would know when the last lease has ended
+		_, err = b.take(ctx, t, s)
 	}
-	if err != nil || s == nil {
-		return nil, 0, err
-	}
-	return s.record, max(t.until-b.clock.Now(), 0), nil
+	return err
 }
 
 // Renew grants a lease to a master of the record's era and deployment. It returns the
@@ -222,7 +275,7 @@ func (b *Book) Renew(ctx context.Context, r *peerpb.RenewRequest) (*peerpb.Recor
 	if err != nil {
 		return nil, false, err
 	}
-	t.until = max(t.until, b.clock.Now()+standby.Outlasts(s.lease()))
+	b.note(func() { t.until = max(t.until, b.clock.Now()+standby.Outlasts(s.lease())) })
 	return s.record, true, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -25,11 +26,20 @@ type shelf struct {
 	swaps  int
 	// lost makes the next Swap end in an error, and returns what may do it later.
 	lost func(swap func())
+	// slow makes the next Read wait until it is closed.
+	slow chan struct{}
 }
 
 func newShelf() *shelf { return &shelf{values: make(map[string]string)} }
 
 func (s *shelf) Read(_ context.Context, key []byte) ([]byte, error) {
+	s.mu.Lock()
+	slow := s.slow
+	s.slow = nil
+	s.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v, there := s.values[string(key)]; there {
@@ -248,6 +258,41 @@ func TestNextOwner(t *testing.T) {
 	a.claims(claim(2), "may hold a lease")
 	one.now += standby.Outlasts(lasting)
 	a.claims(claim(2), "")
+}
+
+// TestReadersInTheWay: masters have their leases also while others read the record.
+func TestReadersInTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, clock := newShelf(), new(hand)
+		d := newDesk(t, log, clock)
+		d.stands()
+		slow := make(chan struct{})
+		log.slow = slow
+		var readers sync.WaitGroup
+		read := func(from *desk) {
+			if r, left, err := from.Get(t.Context(), "db"); err != nil || r.GetVersion() != 2 || left != standby.Outlasts(lasting) {
+				t.Errorf("%v, %v, %v", r, left, err)
+			}
+		}
+		readers.Go(func() { read(d) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, granted, err := d.Renew(ctx, &peerpb.RenewRequest{Database: "db", Era: 2, Deployment: "masters"}); err != nil || !granted {
+			t.Errorf("granted %v, %v", granted, err)
+		}
+		close(slow)
+		readers.Wait()
+		// Of those who ask the next owner at the same time one takes the record, for all.
+		before, next := log.swaps, newDesk(t, log, clock)
+		for range 10 {
+			readers.Go(func() { read(next) })
+		}
+		readers.Wait()
+		if n := log.swaps - before; n != 1 {
+			t.Errorf("the record was taken %d times", n)
+		}
+	})
 }
 
 // TestClaimUnderWay: a claim of unknown outcome is void once a lease is granted after it.
