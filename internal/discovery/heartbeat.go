@@ -163,6 +163,7 @@ func (t *table) applyHeard(c *change, now time.Time) {
 		t.revive(r, now, c.stamp)
 		r.fresh, r.reported, r.info = false, reportedBy(c.info), withStatus(c.info, seen)
 	})
+	t.unstage(r.key)
 	t.weigh(r)
 	g.hear(r, now)
 	t.settle(g, now, dc, r.info.GetDcID())

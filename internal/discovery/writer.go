@@ -91,6 +91,17 @@ func (t *table) stage(c change) *batch {
 	return t.open
 }
 
+// unstage drops the age of a row that waits to be stored: a heartbeat was stored meanwhile,
+// and the age would bring the row's former content back.
+func (t *table) unstage(key rowKey) {
+	if t.open == nil {
+		return
+	}
+	if c, there := t.open.changes[key]; there && (c.kind == aged || c.kind == lapsed) {
+		delete(t.open.changes, key)
+	}
+}
+
 // take returns the open batch and closes it to changes; nil for none.
 func (t *table) take() *batch {
 	t.mu.Lock()

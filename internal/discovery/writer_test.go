@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -41,6 +42,39 @@ func TestHeartbeatIsNotUndone(t *testing.T) {
 	tab.apply(&c, now)
 	if got := tab.query(filter{}); len(got) != 1 || tab.queues[silent].Len() != 0 || tab.queues[live].Len() != 1 {
 		t.Errorf("rows %q", text(got))
+	}
+}
+
+// TestAgeWhileAHeartbeatIsStored has a row age, or time out, while its heartbeat is being stored:
+// that counts, and not what the row was before.
+func TestAgeWhileAHeartbeatIsStored(t *testing.T) {
+	for _, silence := range []time.Duration{20 * time.Second, time.Minute} {
+		tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
+		now := time.Now()
+		row := region("db/0/a:1/dc1", leader, term(2))
+		tab.say(now, region("db/0/a:1/dc1", secondary, term(1)))
+		tab.heartbeat(now, 0, row)
+		changes := tab.due()
+		now = now.Add(silence)
+		tab.looked = now // time passed for all
+		tab.expire(now)
+		var stored *serverpb.RegionInfo
+		for ; len(changes) > 0; changes = changes[1:] {
+			m, err := changes[0].mutation()
+			if err == nil && changes[0].key == keyOf(row) {
+				stored, err = decodeRow(m.Key, m.Value)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			tab.apply(&changes[0], now)
+			if len(changes) == 1 && tab.open != nil {
+				changes = append(changes, tab.due()...)
+			}
+		}
+		if stored.GetStatus() != leader || stored.GetTerm() != 2 || stored.GetSilentQuarters() != 0 {
+			t.Errorf("after %v: stored %v", silence, stored)
+		}
 	}
 }
 
