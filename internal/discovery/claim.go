@@ -21,6 +21,8 @@ type database struct {
 	weight int
 	// layout is the holder's layout, recorded the layout that is stored.
 	layout, recorded layout
+	// unstored reports whether the layout could not be stored, which is tried again.
+	unstored bool
 	// claims counts the vBuckets that a cluster holds.
 	claims int
 	// held is when a node that names the holder, or its layout, was last heard.
@@ -185,7 +187,22 @@ func (t *table) claim(in *serverpb.RegionInfo, now time.Time) {
 	}
 	if id := in.GetClusterID(); id != "" && g.cluster == "" {
 		g.hold(id)
-		d.held = now
+		g.unproven, d.held = true, now
+	}
+}
+
+// unclaim takes a vBucket and its database back from a cluster of which no row could be stored.
+func (t *table) unclaim(g *group) {
+	if len(g.rows) > 0 {
+		return
+	}
+	if g.unproven {
+		g.hold("")
+		t.releaseGroup(g)
+	}
+	if d := g.database; len(d.groups) == 0 && !d.recorded.known() {
+		d.layout = layout{}
+		t.releaseDatabase(d)
 	}
 }
 
@@ -197,7 +214,7 @@ func (g *group) hold(cluster string) {
 	if cluster != "" {
 		g.database.claims++
 	}
-	g.cluster, g.disputed = cluster, time.Time{}
+	g.cluster, g.unproven, g.disputed = cluster, false, time.Time{}
 }
 
 // layoutKey is where the layout of a database is stored: as the row of no vBucket.
@@ -219,6 +236,12 @@ func (t *table) applyLayout(c *change) {
 	if c.kind == cutUp {
 		d.recorded = storedLayout(c.info)
 	}
+	t.stageLayout(d)
+	t.releaseDatabase(d)
+}
+
+// stageLayout stores the layout of a database unless it is stored.
+func (t *table) stageLayout(d *database) {
 	switch {
 	case d.layout == d.recorded:
 	case d.layout.known():
@@ -226,7 +249,6 @@ func (t *table) applyLayout(c *change) {
 	default: // the database was released while the layout was stored
 		t.stage(change{kind: uncut, key: layoutKey(d.name)})
 	}
-	t.releaseDatabase(d)
 }
 
 // vacate leaves a database without a holder.

@@ -289,3 +289,48 @@ func TestLayoutIsKept(t *testing.T) {
 		}
 	})
 }
+
+// TestClaimThatCouldNotBeStored leaves a database to others, which are cut otherwise.
+func TestClaimThatCouldNotBeStored(t *testing.T) {
+	simulate(t, func(t *testing.T, l *log, r *Registry) {
+		l.fail(kv.Errorf(kv.Exhausted, "the disk is full"))
+		for _, row := range []*serverpb.RegionInfo{
+			region("db/default/x:1/dc1", leader, cluster("theirs"), vBuckets(1)),
+			region("other/default/x:1/dc1", slave, vBuckets(1)),
+		} {
+			if _, err := r.UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{RegionInfo: row}); kv.KindOf(err) != kv.Exhausted {
+				t.Fatal(err)
+			}
+		}
+		l.fail(nil)
+		r.send(t, region("db/0/a:1/dc1", leader, cluster("ours"), vBuckets(2)))
+		r.send(t, region("other/0/a:1/dc1", leader, cluster("ours"), vBuckets(2)))
+		r.wantRows(t, "db/0/a:1/dc1 LEADER", "other/0/a:1/dc1 LEADER")
+	})
+}
+
+// TestLayoutIsStoredLater has the store fail when a layout is first known, and when its
+// database is released.
+func TestLayoutIsStoredLater(t *testing.T) {
+	simulate(t, func(t *testing.T, l *log, r *Registry) {
+		row := region("db/0/a:1/dc1", slave, cluster("ours"), vBuckets(2))
+		r.send(t, region("db/0/old:1/dc1", slave))
+		l.fail(kv.Errorf(kv.Exhausted, "the disk is full"))
+		if _, err := r.UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{RegionInfo: row}); kv.KindOf(err) != kv.Exhausted {
+			t.Fatal(err)
+		}
+		l.fail(nil)
+		r.send(t, row)
+		after(3 * time.Second)
+		if n := l.keys(t); n != 3 {
+			t.Errorf("%d keys are stored, not two rows and the layout", n)
+		}
+		l.fail(kv.Errorf(kv.Exhausted, "the disk is full"))
+		after(6 * time.Minute)
+		l.fail(nil)
+		after(3 * time.Second)
+		if n := l.keys(t); n != 0 || len(r.current.Load().table.databases) != 0 {
+			t.Errorf("%d keys are stored of a database that was released", n)
+		}
+	})
+}

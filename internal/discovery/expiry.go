@@ -169,12 +169,16 @@ func (t *table) purge(now time.Time) {
 }
 
 // lookAt releases a database if its holder has been silent for as long as rows are kept,
-// and forgets clusters that are no longer barred from it.
+// forgets clusters that are no longer barred from it, and stores its layout if that failed.
 func (t *table) lookAt(d *database, now time.Time) {
 	for cluster, until := range d.barred {
 		if !now.Before(until) {
 			delete(d.barred, cluster)
 		}
+	}
+	if d.unstored {
+		d.unstored = false
+		t.stageLayout(d)
 	}
 	if d.isHeld() && now.Sub(d.held) >= t.times.ttl {
 		t.vacate(d)

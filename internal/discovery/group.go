@@ -14,6 +14,8 @@ type group struct {
 	rows     []*row // by node address
 	// cluster is the id of the cluster that holds the vBucket; empty while none does.
 	cluster string
+	// unproven reports whether no row of that cluster has been stored yet.
+	unproven bool
 	// alive counts the rows that are not silent.
 	alive int
 	// anonymous counts the masters without a cluster id.

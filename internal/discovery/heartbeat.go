@@ -153,6 +153,9 @@ func (t *table) applyHeard(c *change, now time.Time) {
 		return
 	}
 	g, dc := r.group, r.info.GetDcID()
+	if c.info.GetClusterID() != "" {
+		g.unproven = false
+	}
 	if r.visible() && dc != c.info.GetDcID() {
 		r.info = withStatus(r.info, serverpb.RegionStatus_INACTIVE)
 		t.publish(r) // gone, for watchers of the former data centre

@@ -219,11 +219,20 @@ func (t *table) giveBack(changes []change) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range changes {
-		r := t.rows[changes[i].key]
+		key := changes[i].key
+		d, r := t.databases[key.database], t.rows[key]
 		switch kind := changes[i].kind; {
+		case d == nil:
+		case kind == cutUp || kind == uncut:
+			d.unstored = true
+		case kind == leads:
+			if g := d.groups[key.vBucket]; g != nil {
+				g.awaited = false
+			}
 		case r == nil:
 		case r.fresh && kind == heard:
 			t.remove(r)
+			t.unclaim(r.group)
 		case (kind == heard || kind == purged) && r.silent() && r.queued == nil && !r.fresh:
 			r.queued = t.queues[silent].PushFront(r)
 		case kind == aged || kind == lapsed:
