@@ -11,7 +11,7 @@ import (
 func (t *table) settle(g *group, now time.Time, dcs ...string) {
 	former := g.leader
 	g.succeed(now, t.times)
-	g.elect()
+	g.elect(now)
 	t.stageLeading(g)
 	for _, dc := range dcs {
 		was, is := g.choosePrimary(dc)
@@ -50,21 +50,34 @@ func (g *group) statusOf(r *row) serverpb.RegionStatus {
 }
 
 // elect chooses the leader among the nodes of the leading history that say that they lead:
-// the one with the highest term. Of equal terms the current leader stays, otherwise the
-// least address counts. There is none while the database's record does not admit them.
-func (g *group) elect() {
+// the one with the highest term. Of equal terms, which only nodes without Raft have, the
+// current leader stays while it sends heartbeats, otherwise the least address of those that do
+// counts. There is none while the database's record does not admit them.
+func (g *group) elect(now time.Time) {
 	var best *row
 	if b := g.origins[g.leading]; b != nil && g.admits(g.leading) {
-		best = b.claims.top()
+		best = b.foremost(now)
 	}
 	g.contested = g.claimants > 1 || g.claimants == 1 && best == nil
 	switch present := g.leader; {
 	case g.claimants == 0: // it stays, as the last one
 	case best != nil && present != nil && present.claims() && originOf(present.info) == g.leading &&
-		present.info.GetTerm() == best.info.GetTerm():
+		present.info.GetTerm() == best.info.GetTerm() && (!present.late(now) || best.late(now)):
 	default:
 		g.leader = best
 	}
+}
+
+// foremost returns the row with the highest term that claims to lead; nil for none. Of equal terms
+// it is the least address of those whose nodes send heartbeats.
+func (b *branch) foremost(now time.Time) *row {
+	best := b.claims.top()
+	for _, r := range b.claims.rows {
+		if r.info.GetTerm() == best.info.GetTerm() && !r.late(now) && (best.late(now) || lesserAddress(r, best)) {
+			best = r
+		}
+	}
+	return best
 }
 
 // choosePrimary keeps the primary follower of a data centre while it lives, and chooses

@@ -88,6 +88,39 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// TestLeaderAtAnotherAddress: a standalone master that was killed and is back under another
+// address is the leader as soon as the row of the former address misses heartbeats.
+func TestLeaderAtAnotherAddress(t *testing.T) {
+	for _, former := range []string{"a", "c"} {
+		tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
+		now := time.Now()
+		say := func(node string) {
+			now = now.Add(time.Second)
+			tab.heartbeat(now, 0, region("db/0/"+node+":1/dc1", leader, cluster("ours"), history("h")))
+			tab.mu.Lock()
+			defer tab.mu.Unlock()
+			tab.storeAll(now)
+		}
+		leads := func(node string) {
+			t.Helper()
+			tab.groups(filter{}, func(g *group) {
+				if g.leader.key.node != node+":1" || g.leader.info.GetStatus() != leader {
+					t.Errorf("%s leads, want %s", g.leader.key.node, node)
+				}
+			})
+		}
+		say(former)
+		say("b")
+		leads(former)
+		for range 3 {
+			say("b")
+		}
+		leads("b")
+		say(former) // had only hung
+		leads("b")
+	}
+}
+
 // step is one thing that may happen to a registry. storing is what is being stored.
 func step(t *rapid.T, tab *table, now *time.Time, storing *[]change) {
 	switch rapid.SampledFrom([]int{0, 1, 1, 1, 1, 2, 2, 2}).Draw(t, "what") {
