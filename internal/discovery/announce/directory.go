@@ -43,6 +43,8 @@ type Directory struct {
 	// new slice.
 	rows []*serverpb.RegionInfo
 	live bool
+	// followed reports whether rows have been live in this run.
+	followed bool
 	// changed is raised when rows or live have changed.
 	changed signal.Signal
 }
@@ -106,6 +108,13 @@ func (d *Directory) Live() bool {
 	return d.live
 }
 
+// hasFollowed reports whether the rows have been live in this run.
+func (d *Directory) hasFollowed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.followed
+}
+
 // announceChange wakes those that wait for a change, and the writer of the cache.
 func (d *Directory) announceChange() {
 	d.changed.Raise()
@@ -118,6 +127,7 @@ func (d *Directory) replace(rows []*serverpb.RegionInfo, live bool) {
 	defer d.mu.Unlock()
 	same := d.live == live && slices.EqualFunc(d.rows, rows, sameRow)
 	d.rows, d.live = rows, live
+	d.followed = d.followed || live
 	if !same {
 		d.announceChange()
 	}

@@ -124,6 +124,26 @@ func TestRegistryWithoutOwner(t *testing.T) {
 	testkit.Eventually(t, "it is live", d.Live)
 }
 
+// TestRowsOfANodeLeftAlone has a registry lose its owner, where a node of it knows only what was
+// long ago: the rows that were followed stay, in the file too.
+func TestRowsOfANodeLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry")
+	f := newFakeRegistry(region("0", leader))
+	n := serve(t, f)
+	d, stop := newDirectory(t, DirectoryOptions{Addresses: []string{n.addr}, CachePath: path})
+	d.until(t, "0 LEADER")
+	f.set(func() { f.ownerless, f.rows = true, []*serverpb.RegionInfo{region("1", leader)} })
+	f.push(nil)
+	testkit.Eventually(t, "watches were tried again", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.watched > 3 })
+	if got := text(d.Rows()); !slices.Equal(got, []string{"0 LEADER"}) || d.Live() {
+		t.Errorf("rows %q, live %v", got, d.Live())
+	}
+	stop()
+	if got := text(OpenDirectory(DirectoryOptions{CachePath: path}).Rows()); !slices.Equal(got, []string{"0 LEADER"}) {
+		t.Errorf("rows %q in the file", got)
+	}
+}
+
 func TestCache(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry")
 	f := newFakeRegistry(region("0", leader), region("1", slave))

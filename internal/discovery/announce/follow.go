@@ -105,9 +105,13 @@ var errSilent = errors.New("the registry has sent nothing for too long")
 
 // poll asks the registry for its rows. why is the error that a watch ended with. If the
 // registry does not offer watches, poll asks at intervals and returns nil when it is time
-// to try a watch again. Otherwise it asks once, so that the rows are as new as they can be
-// until a watch succeeds.
+// to try a watch again. Otherwise it asks once, unless rows have been followed: a node without an
+// owner answers with its own copy, which may be older than those.
 func (d *Directory) poll(ctx context.Context, why error) error {
+	polls := kv.KindOf(why) == kv.Unimplemented
+	if !polls && d.hasFollowed() {
+		return why
+	}
 	for n := 0; ; n++ {
 		resp := new(serverpb.GetClusterInfoResponse)
 		err := d.nodes.try(ctx, minCallTimeout, func(ctx context.Context, p *peer.Peer) error {
@@ -117,7 +121,6 @@ func (d *Directory) poll(ctx context.Context, why error) error {
 			return errors.Join(why, err)
 		}
 		rows := overlay(nil, deltasOf(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()}))
-		polls := kv.KindOf(why) == kv.Unimplemented
 		d.replace(rows, polls)
 		if !polls {
 			return why
