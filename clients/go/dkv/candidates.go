@@ -72,6 +72,9 @@ func (l *learner) setMembers(all []candidate) (news bool) {
 	defer l.mu.Unlock()
 	before := maps.Clone(l.known)
 	clear(l.known)
+	if len(all) > maxKnown {
+		mastersFirst(all)
+	}
 	for _, c := range all {
 		if len(l.known) < maxKnown && l.usable(c.addr) {
 			l.known[c.addr] = c
@@ -86,6 +89,20 @@ func (l *learner) setMembers(all []candidate) (news bool) {
 	l.choose(time.Now())
 	l.rebuild()
 	return !maps.Equal(before, l.known)
+}
+
+// mastersFirst orders candidates so that slaves, however many, keep no master from being known.
+func mastersFirst(all []candidate) {
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		switch {
+		case a.slave == b.slave:
+			return 0
+		case b.slave:
+			return -1
+		default:
+			return 1
+		}
+	})
 }
 
 // choose starts to probe as many nodes as there are free places. The caller holds l.mu.

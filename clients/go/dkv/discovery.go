@@ -192,8 +192,8 @@ func (l *learner) candidates(rows registryRows) ([]candidate, error) {
 	return slices.Collect(maps.Values(found)), nil
 }
 
-// maxRows bounds the rows that a client keeps of a registry, and maxName the length of
-// the names in them.
+// maxRows bounds the rows that a client keeps of a registry: beyond as many those of slaves are
+// dropped, and as many again may be masters'. maxName bounds the length of the names in them.
 const (
 	maxRows = 1 << 16
 	maxName = 512
@@ -217,8 +217,12 @@ func (rows registryRows) apply(c *serverpb.ClusterInfoChange, database string) {
 	}
 	for _, r := range c.GetRows() {
 		key := keyOfRow(r)
+		most := maxRows
+		if r.GetStatus() != serverpb.RegionStatus_ACTIVE_SLAVE {
+			most = 2 * maxRows
+		}
 		usable := dialable(key.address) && len(r.GetDcID()) <= maxName && len(key.vBucket) <= maxName && len(key.database) <= maxName && len(r.GetClusterID()) <= maxName
-		if _, there := rows[key]; usable && (there || len(rows) < maxRows) && (database == "" || key.database == database) {
+		if _, there := rows[key]; usable && (there || len(rows) < most) && (database == "" || key.database == database) {
 			rows[key] = &serverpb.RegionInfo{DcID: r.GetDcID(), Status: r.GetStatus(), ClusterID: r.GetClusterID(), Term: r.GetTerm()}
 		}
 	}

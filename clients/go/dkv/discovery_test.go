@@ -3,6 +3,7 @@ package dkv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -256,5 +257,41 @@ func TestRegistryRows(t *testing.T) {
 	rows.apply(&serverpb.ClusterInfoChange{Gone: []*serverpb.RegionInfo{moved}}, "")
 	if got := members(); len(got) != 1 || got["a:1"] != "dc" {
 		t.Errorf("after it went: %v", got)
+	}
+}
+
+// However many slaves a registry lists, and before the masters, these are known.
+func TestMastersAmongManySlaves(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nothing is probed
+	l := newLearner(&Client{ctx: ctx})
+	list := func(name string, n int, s serverpb.RegionStatus) *serverpb.ClusterInfoChange {
+		out := new(serverpb.ClusterInfoChange)
+		for i := range n {
+			out.Rows = append(out.Rows, &serverpb.RegionInfo{NodeAddress: fmt.Sprintf("%s%d:1", name, i), VBucket: "0", Status: s})
+		}
+		return out
+	}
+	rows := make(registryRows)
+	rows.apply(list("slave", maxRows+1, serverpb.RegionStatus_ACTIVE_SLAVE), "")
+	rows.apply(list("master", 3, serverpb.RegionStatus_SECONDARY_FOLLOWER), "")
+	if len(rows) != maxRows+3 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for range 3 {
+		l.setMembers(must[[]candidate](t)(l.candidates(rows)))
+		masters := 0
+		for _, c := range l.known {
+			if !c.slave {
+				masters++
+			}
+		}
+		if masters != 3 || len(l.known) != maxKnown {
+			t.Fatalf("%d masters are known, among %d nodes", masters, len(l.known))
+		}
+	}
+	rows.apply(list("other", 2*maxRows, serverpb.RegionStatus_SECONDARY_FOLLOWER), "")
+	if len(rows) != 2*maxRows {
+		t.Errorf("%d rows", len(rows))
 	}
 }

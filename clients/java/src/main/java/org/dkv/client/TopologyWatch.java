@@ -155,7 +155,7 @@ final class TopologyWatch implements AutoCloseable {
 
     /** Follows one registry until the stream ends. */
     private void watch(String address) {
-        Rows rows = new Rows();
+        Rows rows = new Rows(Rows.MAX_ROWS);
         boolean begun = false;
         try (ServerStream<Admin.GetClusterInfoRequest, Admin.ClusterInfoChange> changes = new ServerStream<>(
                 connections.get(address).calls(), DKVDiscoveryGrpc.getWatchClusterInfoMethod(), request)) {
@@ -226,15 +226,22 @@ final class TopologyWatch implements AutoCloseable {
     }
 
     /** The rows of one stream so far. */
-    private static final class Rows {
-        /** The most rows; more than any database has. Further ones are dropped. */
-        private static final int MAX_ROWS = 1 << 16;
+    static final class Rows {
+        /** The most rows, which is more than a registry accepts of a database unless its own limits were raised. */
+        static final int MAX_ROWS = 1 << 18;
         private final Map<List<String>, Admin.RegionInfo> byKey = new HashMap<>();
+        private final int max;
+
+        /** @param max beyond how many rows those of slaves are dropped; as many again may be masters' */
+        Rows(int max) {
+            this.max = max;
+        }
 
         void apply(Admin.ClusterInfoChange change) {
             change.getGoneList().forEach(row -> byKey.remove(key(row)));
             for (Admin.RegionInfo row : change.getRowsList()) {
-                if (byKey.size() < MAX_ROWS || byKey.containsKey(key(row))) {
+                boolean master = row.getStatus() != Admin.RegionStatus.ACTIVE_SLAVE;
+                if (byKey.size() < (master ? 2 * max : max) || byKey.containsKey(key(row))) {
                     byKey.put(key(row), row);
                 }
             }

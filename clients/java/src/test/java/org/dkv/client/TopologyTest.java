@@ -13,6 +13,7 @@ import com.google.protobuf.ByteString;
 import dkv.serverpb.Admin;
 import java.util.List;
 import java.util.Set;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 class TopologyTest {
@@ -86,6 +87,41 @@ class TopologyTest {
         assertEquals(List.of("b", "a"), t.owners(List.of("0", "1")));
         assertEquals(Set.of("a", "b"), Set.copyOf(t.replicas(List.of("0", "1"))));
         assertEquals("c", t.replicas(List.of("1")).get(0));
+    }
+
+    /** A registry lists them in the order of their vBuckets, and a node has a row for each. */
+    @Test
+    void theLastVBucketOfALargeDatabaseHasNodesToo() {
+        Admin.ClusterInfoChange.Builder all = Admin.ClusterInfoChange.newBuilder();
+        IntStream.range(0, 1024).mapToObj(Integer::toString).sorted().forEach(vBucket -> {
+            all.addRows(row("x", vBucket, "leader:1", LEADER));
+            for (int i = 0; i < 64; i++) {
+                all.addRows(row("x", vBucket, "slave" + i + ":1", ACTIVE_SLAVE));
+            }
+        });
+        TopologyWatch.Rows rows = new TopologyWatch.Rows(TopologyWatch.Rows.MAX_ROWS);
+        rows.apply(all.build());
+        Topology t = Topology.of(rows.all(), new Binding("db"), null);
+        assertEquals(List.of("leader:1"), t.owners("999"));
+        assertEquals(65, t.replicas(t.vBuckets()).size());
+    }
+
+    @Test
+    void slavesLeaveRoomForMasters() {
+        TopologyWatch.Rows rows = new TopologyWatch.Rows(3);
+        Admin.ClusterInfoChange.Builder all = Admin.ClusterInfoChange.newBuilder();
+        for (int i = 0; i < 10; i++) {
+            all.addRows(row("x", "v", "slave" + i + ":1", ACTIVE_SLAVE));
+        }
+        rows.apply(all.addRows(row("x", "v", "leader:1", LEADER)).build());
+        assertEquals(List.of("leader:1"), Topology.of(rows.all(), new Binding("db"), null).owners("v"));
+        assertEquals(4, rows.all().size());
+        all.clear();
+        for (int i = 0; i < 10; i++) {
+            all.addRows(row("x", "v", "master" + i + ":1", SECONDARY_FOLLOWER));
+        }
+        rows.apply(all.build());
+        assertEquals(6, rows.all().size());
     }
 
     @Test
