@@ -11,8 +11,8 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * The cluster that a client is bound to for its whole life: the first one that a registry lists, by the ids of its
- * vBuckets and by its layout. Rows of another cluster are left out, and so are rows that cannot be used: a registry may
+ * The cluster that a client is bound to for its whole life, by the ids of its vBuckets and by its layout: the first one
+ * whose rows it admits. Rows of another cluster are left out, and so are rows that cannot be used: a registry may
  * hold anything. Not safe for use by several threads.
  */
 final class Binding {
@@ -26,6 +26,13 @@ final class Binding {
 
     Binding(String database) {
         this.database = database;
+    }
+
+    /** Makes a copy, of what is decided so far. */
+    Binding(Binding from) {
+        this.database = from.database;
+        this.layout = from.layout;
+        this.clusters.putAll(from.clusters);
     }
 
     /** Returns the error about another cluster in the last rows; null if there was none. */

@@ -148,6 +148,7 @@ final class Caller {
                         }
                         T response = attempt.on(connection, options(probe), mayBeApplied);
                         connection.answered();
+                        route.served();
                         metrics.ended(rpc.name(), Status.Code.OK, System.nanoTime() - start);
                         return response;
                     } catch (StatusRuntimeException e) {

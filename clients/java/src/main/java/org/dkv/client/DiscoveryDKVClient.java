@@ -110,6 +110,11 @@ public final class DiscoveryDKVClient extends RoutedClient {
         }
 
         @Override
+        public void served() {
+            watch.served(seen);
+        }
+
+        @Override
         public int size() {
             return way().size();
         }

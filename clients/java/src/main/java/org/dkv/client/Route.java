@@ -13,6 +13,9 @@ interface Route {
         return false;
     }
 
+    /** Records that a node has served the request. */
+    default void served() {}
+
     /** Returns the number of different addresses. */
     int size();
 }

@@ -45,7 +45,13 @@ final class TopologyWatch implements AutoCloseable {
     private final Ring registries;
     private final Admin.GetClusterInfoRequest request;
     private final String dcId;
-    private final Binding binding;
+    private volatile Binding binding;
+    /**
+     * The topology in use while it is only what a registry without a majority knew last, and the binding that it would
+     * lead to; null otherwise.
+     */
+    private volatile Topology unproven;
+    private Binding ofUnproven;
     /** Registries whose failure has been logged. */
     private final Set<String> unusable = new HashSet<>();
     private final Thread thread;
@@ -102,16 +108,46 @@ final class TopologyWatch implements AutoCloseable {
         }
     }
 
-    private void take(Collection<Admin.RegionInfo> rows) {
+    private synchronized void take(Collection<Admin.RegionInfo> rows) {
         rejection = null;
         String before = binding.stranger();
         Topology next = Topology.of(rows, binding, dcId);
         String met = binding.stranger();
         if (!next.isEmpty() || met != null) { // else it says more about the registry, such as that no node reaches it
             topology = next;
+            unproven = null;
         }
         if (met != null && !met.equals(before)) {
             LOG.warning(met);
+        }
+    }
+
+    /**
+     * Takes the rows of a registry that may have been alone for long: its cluster may be given up, and another one have
+     * its name. So they bind the client only once a node of them has served a request.
+     */
+    private synchronized void takeUnproven(Collection<Admin.RegionInfo> rows) {
+        rejection = null;
+        Binding copy = new Binding(binding);
+        Topology next = Topology.of(rows, copy, dcId);
+        if (!next.isEmpty()) {
+            ofUnproven = copy;
+            unproven = next;
+            topology = next;
+        }
+    }
+
+    /** Records that a node of a topology has served a request. */
+    void served(Topology by) {
+        if (by != null && by == unproven) {
+            prove(by);
+        }
+    }
+
+    private synchronized void prove(Topology by) {
+        if (by == unproven) {
+            binding = ofUnproven;
+            unproven = null;
         }
     }
 
@@ -193,25 +229,25 @@ final class TopologyWatch implements AutoCloseable {
     /** Polls a registry until it fails. */
     private void poll(String address) {
         do {
-            lookUp(address, POLL_TIMEOUT_MILLIS);
+            take(lookUp(address, POLL_TIMEOUT_MILLIS));
         } while (sleep(POLL_MILLIS) && !connections.isClosed());
     }
 
     /** Asks a registry that cannot be watched, maybe for lack of a majority: it may know the nodes all the same. */
     private void lookUpOnce(String address) {
         try {
-            lookUp(address, START_MILLIS);
+            takeUnproven(lookUp(address, START_MILLIS));
         } catch (StatusRuntimeException e) {
             LOG.fine("registry " + address + " tells no nodes either: " + e); // the watch's error counts
         }
     }
 
     /** Asks a registry for its rows. */
-    private void lookUp(String address, long timeoutMillis) {
+    private List<Admin.RegionInfo> lookUp(String address, long timeoutMillis) {
         Admin.GetClusterInfoResponse all = ClientCalls.blockingUnaryCall(
                 connections.get(address).calls(), DKVDiscoveryGrpc.getGetClusterInfoMethod(),
                 CallOptions.DEFAULT.withDeadlineAfter(timeoutMillis, TimeUnit.MILLISECONDS), request);
-        take(all.getRegionInfosList());
+        return all.getRegionInfosList();
     }
 
     /** Ends the thread; the caller closes the connections. */

@@ -42,6 +42,10 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
         ownerless = true;
     }
 
+    synchronized void hasOwner() {
+        ownerless = false;
+    }
+
     /** Sends a sign of life, as registries do every two seconds, and nothing from then on. */
     synchronized void showsLife() {
         watchers.forEach(w -> w.onNext(Admin.ClusterInfoChange.getDefaultInstance()));
