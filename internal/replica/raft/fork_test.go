@@ -1,9 +1,12 @@
 package raft
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/era"
@@ -11,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm/offline"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -158,5 +162,78 @@ func TestAMemberOfAPromotedLogGetsItsState(t *testing.T) {
 		if received := n.Stats().SnapshotsReceived; received != 0 {
 			t.Errorf("node %d, which followed the log, got %d snapshots", n.id, received)
 		}
+	}
+}
+
+// The changes of a promoted log have their requests from the first one on, for the slaves that
+// follow it and may be promoted next, however early its clients repeat them.
+func TestFirstChangesOfAPromotedLogHaveTheirRequests(t *testing.T) {
+	const clients = 8
+	c := newCluster(t, 3, beginsPromoted(t))
+	increment := func(client int) error {
+		_, err := c.owner().Propose(t.Context(), incrementBy(uint64(client+1)))
+		return err
+	}
+	owner := c.owner()
+	var all sync.WaitGroup
+	for client := range clients {
+		all.Go(func() {
+			// What fails is repeated below.
+			_, _ = owner.Propose(t.Context(), incrementBy(uint64(client+1)))
+		})
+	}
+	all.Wait()
+	for client := range clients {
+		testkit.Eventually(t, "an increment", func() bool { return increment(client) == nil })
+	}
+	index := c.put("end", "1")
+	for _, n := range c.nodes {
+		n.wantAt(index, "end", "1")
+		changes, err := n.Changes(t.Context(), era.Gap+3, 0, 1<<20)
+		if err != nil || len(changes.Changes) <= clients {
+			t.Fatalf("member %d has the changes %+v, %v", n.id, changes.Changes, err)
+		}
+		for _, change := range changes.Changes[:clients] {
+			if change.Request == nil {
+				t.Errorf("member %d has change %d without its request", n.id, change.Index)
+			}
+		}
+	}
+}
+
+// A mutation in front of which the format cannot be written in time is certainly not applied, and
+// once when it is sent again.
+func TestMutationBehindAFormatThatIsLate(t *testing.T) {
+	c := newCluster(t, 1, beginsPromoted(t))
+	owner := c.owner()
+	release := owner.holdWrites()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := owner.Propose(ctx, incrementBy(1))
+	if err == nil {
+		t.Fatal("it was acknowledged without the disk")
+	}
+	// By now the owner may have written the format by itself, on a slow machine.
+	if owner.state.Machine().Format() < command.NewestFormat {
+		replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	}
+	release()
+	testkit.Eventually(t, "the increment", func() bool {
+		res, err := c.owner().Propose(t.Context(), incrementBy(1))
+		return err == nil && res.Counter == 1
+	})
+}
+
+// beginsPromoted has all nodes begin with the state that a promotion has left.
+func beginsPromoted(t *testing.T) func(*cluster) {
+	state := promotedState(t, fsm.Identity{Cluster: "c", History: "old"}, "v")
+	return beginsWith(func(uint64) storage.Engine { return state })
+}
+
+// incrementBy is a client's first request.
+func incrementBy(client uint64) *command.Command {
+	return &command.Command{
+		Kind: command.Increment, Delta: 1, Request: kv.RequestID{Client: client, Sequence: 1},
+		Mutations: []kv.Mutation{{Key: []byte("n")}},
 	}
 }

@@ -62,13 +62,15 @@ func (r *Replica) inTurn(ctx context.Context, c *command.Command, limit time.Tim
 	return res, err
 }
 
-// inEpoch proposes a command that has room in the log, in each epoch until one takes it. If it
-// is given up while the log has it, left is the request.
+// inEpoch proposes a command that has room in the log, in each epoch until one takes it, and
+// before it what the log must have first. If it is given up while the log has either, left is
+// the request.
 func (r *Replica) inEpoch(ctx context.Context, c *command.Command, limit time.Time) (res command.Result, left *dragonboat.RequestState, err error) {
 	trace := kv.TraceOf(ctx)
 	for {
+		next := r.nextFor(c)
 		begin := trace.Start()
-		epoch, err := r.epoch(ctx, limit)
+		epoch, err := r.epoch(ctx, next, limit)
 		if err != nil {
 			return command.Result{}, nil, err
 		}
@@ -76,9 +78,9 @@ func (r *Replica) inEpoch(ctx context.Context, c *command.Command, limit time.Ti
 			return command.Result{}, nil, err
 		}
 		taken := trace.Start()
-		c.Fence = epoch
-		r.state.Stamp(c, r.state.Clock(r.state.Machine()))
-		res, left, err := r.appendOrLeave(ctx, c, time.Until(limit))
+		next.Fence = epoch
+		r.state.Stamp(next, r.state.Clock(r.state.Machine()))
+		res, left, err := r.appendOrLeave(ctx, next, time.Until(limit))
 		trace.Add(kv.LeaseWait, begin, taken)
 		if err == nil {
 			r.moments.trace(trace, taken, res.Index-r.state.Machine().Base())
@@ -86,6 +88,9 @@ func (r *Replica) inEpoch(ctx context.Context, c *command.Command, limit time.Ti
 			trace.Since(kv.Commit, taken)
 		}
 		switch {
+		case err != nil && next != c:
+			// Whatever became of the format, the command itself was not proposed.
+			return command.Result{}, left, kv.Errorf(kv.KindOf(err), "the format of the log, which comes before this mutation, is not written: %w; the mutation itself was not applied, retry", err)
 		case err != nil:
 			return command.Result{}, left, err
 		case res.Code == command.Fenced:
@@ -99,9 +104,23 @@ func (r *Replica) inEpoch(ctx context.Context, c *command.Command, limit time.Ti
 			return command.Result{}, nil, replica.ErrRestoring
 		case res.Code == command.Paused:
 			return command.Result{}, nil, replica.ErrPaused
+		case next != c:
+			continue
 		}
 		return res, nil, nil
 	}
+}
+
+// nextFor returns what is proposed next so that c can be: c itself, or the format that was agreed
+// on when the log was begun, if the log does not say it yet and c has an id. A change is recorded
+// with its request from a format on, and what was recorded without it stays so: after a promotion
+// a repeat would be applied again. Several callers may propose the format at once; only one of
+// these has an effect.
+func (r *Replica) nextFor(c *command.Command) *command.Command {
+	if c.Request.IsZero() || r.state.Machine().Format() >= r.raft.Agreed {
+		return c
+	}
+	return &command.Command{Kind: command.SetFormat, Delta: int64(r.raft.Agreed)}
 }
 
 // owns waits until this replica owns the log, at most until limit, and returns the epoch. Only
@@ -116,10 +135,11 @@ func (r *Replica) owns(ctx context.Context, limit time.Time) (kv.Index, error) {
 	return epoch, ownership(err)
 }
 
-// epoch returns the epoch to propose a mutation in, once the log can take one.
-func (r *Replica) epoch(ctx context.Context, limit time.Time) (kv.Index, error) {
+// epoch returns the epoch to propose a command in, once the log can take it. A format has no
+// time.
+func (r *Replica) epoch(ctx context.Context, c *command.Command, limit time.Time) (kv.Index, error) {
 	epoch, err := r.owns(ctx, limit)
-	if err != nil || r.state.Machine().Clock() != 0 {
+	if err != nil || c.Kind == command.SetFormat || r.state.Machine().Clock() != 0 {
 		return epoch, err
 	}
 	ctx, cancel := context.WithDeadline(ctx, limit)
