@@ -122,7 +122,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		m.state.Epoch.Earlier = 0
 	}
 	if c.Kind.MovesClock() {
-		m.state.Clock = max(m.state.Clock, c.Clock)
+		m.moveClock(max(m.state.Clock, c.Clock), e.Index)
 	}
 	if !c.Request.IsZero() {
 		if answer, known := m.requests.Lookup(c, e.Index, m.state.Clock); known {

@@ -146,3 +146,47 @@ func TestLastEffect(t *testing.T) {
 		t.Errorf("%d after changes that were replicated, want %d", got, at+2)
 	}
 }
+
+// While keys expire, readers see of an entry without a change that it has moved the log's clock
+// into another second. After a restart each entry may have.
+func TestLastEffectFollowsTheClock(t *testing.T) {
+	x := newFixture(t)
+	step := func(what string, later kv.Clock, c command.Command, counts bool) {
+		t.Helper()
+		x.clock += later
+		want := x.m.LastEffect()
+		x.apply(c)
+		if counts {
+			want = x.m.Applied()
+		}
+		if got := x.m.LastEffect(); got != want {
+			t.Errorf("%s: %d, want %d", what, got, want)
+		}
+	}
+	step("a change", 0, write(put("a", "1")), true)
+	step("a tick while no key expires", clockOf(5), tick(), false)
+	step("a key that expires", 0, write(putUntil("t", "1", 100)), true)
+	step("a tick within the second", 999, tick(), false)
+	step("a tick into the next one", 1, tick(), true)
+	step("a tick of an earlier clock", 0, command.Command{Kind: command.Tick, Clock: start}, false)
+	step("a mutation without an effect", clockOf(1), cas("no", put("a", "2")), true)
+	step("the same again", 0, cas("no", put("a", "2")), false)
+	step("an expiry of nothing", clockOf(1), expire(1), true)
+	step("a pause", clockOf(1), pause(true), false)
+	step("a mutation that is rejected", 0, write(put("a", "2")), true)
+	step("the end of the pause", clockOf(1), pause(false), false)
+	step("a clock that is set back", 0, setClock(start), true)
+	step("a pause", 0, pause(true), false)
+	x.restart()
+	if got := x.m.LastEffect(); got != x.m.Applied() {
+		t.Errorf("%d after a restart at %d", got, x.m.Applied())
+	}
+	x.apply(pause(false))
+	step("the key is deleted", 0, write(del("t")), true)
+	step("a tick while no key expires any more", clockOf(1), tick(), false)
+	last := x.m.LastEffect()
+	x.restart()
+	if got := x.m.LastEffect(); got != last {
+		t.Errorf("%d after a restart while no key expires, want %d", got, last)
+	}
+}

@@ -57,8 +57,17 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 // continues under a new id, as after a repeated BeginEpoch: what its owner proposed by the
 // earlier clock may still arrive, and would move the clock again.
 func (m *Machine) setClock(to kv.Clock, index kv.Index) {
-	m.state.Clock = to
+	m.moveClock(to, index)
 	if m.state.Epoch.ID != 0 {
 		m.state.Epoch.ID = index
 	}
+}
+
+// moveClock moves the log's clock by an entry. If keys may have expired by that, or be visible
+// again, it counts like a change: readers see it.
+func (m *Machine) moveClock(to kv.Clock, by kv.Index) {
+	if m.state.Expiring > 0 && to.Second() != m.state.Clock.Second() {
+		m.effect = by
+	}
+	m.state.Clock = to
 }

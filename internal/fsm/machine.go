@@ -27,7 +27,7 @@ type Machine struct {
 	requests *requests.Table
 	staged   staged
 	scratch  scratch
-	// effect is the index of the newest change, or above it if that is not known.
+	// effect is what LastEffect returns once the batch is written.
 	effect kv.Index
 
 	// staging is held by a staged write and by a trim: between the batches of a staged write
@@ -110,7 +110,7 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	m.floor.Store(floor)
-	if m.effect, err = newestEffect(m.engine, floor); err != nil {
+	if m.effect, err = newestEffect(m.engine, &m.state, floor); err != nil {
 		return err
 	}
 	if m.requests, err = requests.Load(m.engine, m.bounds); err != nil {

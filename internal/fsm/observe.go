@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -11,13 +12,19 @@ import (
 // be called at any time.
 func (m *Machine) Applied() kv.Index { return m.applied.Load() }
 
-// LastEffect returns the index of the newest change at or below Applied. Right after the
-// machine was opened it may be higher, but not lower: if retention has dropped the newest
-// change, it is the last index that the changelog no longer holds. It costs one atomic load.
+// LastEffect returns the index of the newest entry, at or below Applied, of which readers see
+// anything: of the newest change, or of the last entry that was applied here and moved the log's
+// clock so far that keys may have expired. Right after the machine was opened it may be higher, but
+// not lower. It costs one atomic load.
 func (m *Machine) LastEffect() kv.Index { return m.lastEffect.Load() }
 
-// newestEffect returns the index of the newest change, or what it is at most.
-func newestEffect(r storage.Reader, floor kv.Index) (kv.Index, error) {
+// newestEffect returns what LastEffect is at most in a state that is opened. While keys expire,
+// the last entry may have moved the clock. If retention has dropped the newest change, it is at
+// most the last index that the changelog no longer holds.
+func newestEffect(r storage.Reader, s *layout.State, floor kv.Index) (kv.Index, error) {
+	if s.Expiring > 0 {
+		return s.Applied, nil
+	}
 	index, found, err := changelog.Newest(r)
 	if err != nil || found {
 		return index, err

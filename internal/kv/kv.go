@@ -89,11 +89,12 @@ func ClockOf(t time.Time) Clock {
 // Time converts back to a wall-clock time.
 func (c Clock) Time() time.Time { return time.UnixMilli(int64(c)) }
 
+// Second returns the second of the Unix epoch that c is in.
+func (c Clock) Second() uint64 { return uint64(c) / 1000 }
+
 // Expired reports whether a key with the given expiry (in epoch seconds, 0 is never) has
 // expired at c. A key expires at the first instant of its second.
-func (c Clock) Expired(expireTS uint64) bool {
-	return expireTS != 0 && uint64(c)/1000 >= expireTS
-}
+func (c Clock) Expired(expireTS uint64) bool { return expireTS != 0 && c.Second() >= expireTS }
 
 // ReadLevel is the consistency that a read asks for.
 type ReadLevel uint8

@@ -98,7 +98,7 @@ type Gate interface {
 }
 
 // Shown is the index that a read awaits at a Gate when it has its answer: that of the newest
-// change that it may have seen.
+// entry of which it may have seen anything.
 const Shown = ^kv.Index(0)
 
 // View is a state pinned at one index, read as of one moment.

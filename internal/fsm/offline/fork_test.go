@@ -43,6 +43,10 @@ func fork(t *testing.T, engine storage.Engine, to Branch) {
 func TestFork(t *testing.T) {
 	x, to := ended(t)
 	old := x.m
+	last, err := old.LastDigest()
+	if err != nil || last == 0 {
+		t.Fatal(last, err)
+	}
 	data, records := fsmtest.Dump(t, x.engine, storage.Data), len(fsmtest.Dump(t, x.engine, storage.Changelog))
 	fork(t, x.engine, to)
 	x.restart()
@@ -53,8 +57,11 @@ func TestFork(t *testing.T) {
 		t.Errorf("lineage %+v", l)
 	}
 	base := to.End + era.Gap
-	if x.m.Applied() != base || x.m.Base() != base || x.m.LastEffect() != old.LastEffect() || x.m.ChangelogFloor() != 1 {
-		t.Errorf("at %d, base %d, newest change %d, floor %d", x.m.Applied(), x.m.Base(), x.m.LastEffect(), x.m.ChangelogFloor())
+	if now, err := x.m.LastDigest(); now != last || err != nil {
+		t.Errorf("the newest change has the digest %x, had %x, %v", now, last, err)
+	}
+	if x.m.Applied() != base || x.m.Base() != base || x.m.ChangelogFloor() != 1 {
+		t.Errorf("at %d, base %d, floor %d", x.m.Applied(), x.m.Base(), x.m.ChangelogFloor())
 	}
 	if x.m.Clock() != to.Clock || x.m.ExpiredTotal() != 3 || x.m.Paused() || x.m.Epoch() != (command.Epoch{}) {
 		t.Errorf("clock %d, expired %d, paused %v, epoch %+v", x.m.Clock(), x.m.ExpiredTotal(), x.m.Paused(), x.m.Epoch())

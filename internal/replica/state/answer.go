@@ -62,8 +62,8 @@ func (c *Store) AwaitShown(ctx context.Context) error {
 	return err
 }
 
-// Shown returns the index of the newest change that a read which has ended may have seen. A
-// batch that is being written may be seen before it is counted, so its end is awaited.
+// Shown returns the index of the newest entry of which a read that has ended may have seen
+// anything. A batch that is being written may be seen before it is counted, so its end is awaited.
 func (c *Store) Shown(ctx context.Context) (kv.Index, error) {
 	m := c.machine.Load()
 	if at := m.Applied(); !m.StandsAt(at) {
@@ -90,11 +90,13 @@ func (s Shared) Standbys() (record []byte, changed kv.Index) {
 // ever.
 func (s Shared) Tenure() uint64 { return s.state.machine.Load().Epoch().Term }
 
-// LastEffect is the index of the newest change; see fsm.Machine.LastEffect.
+// LastEffect is the index of the newest entry of which readers see anything; see
+// fsm.Machine.LastEffect.
 func (s Shared) LastEffect() kv.Index { return s.state.machine.Load().LastEffect() }
 
 // History is the id of the history that indexes belong to.
 func (s Shared) History() string { return s.state.machine.Load().Identity().History }
 
-// Shown returns the index of the newest change that a read which has ended may have seen.
+// Shown returns the index of the newest entry of which a read that has ended may have seen
+// anything.
 func (s Shared) Shown(ctx context.Context) (kv.Index, error) { return s.state.Shown(ctx) }

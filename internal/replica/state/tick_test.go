@@ -35,6 +35,32 @@ func TestExpiredStaysExpiredOverARestart(t *testing.T) {
 	}
 }
 
+// A slave that has confirmed all changes may have an earlier clock, by which the key is there. So
+// what is told of an expired key waits for the entry that has moved the log's clock.
+func TestWhatHasExpiredIsShownByTheEntryThatMovedTheClock(t *testing.T) {
+	for name, found := range replicatest.Readings {
+		t.Run(name, func(t *testing.T) {
+			var ahead atomic.Int64
+			r := replicatest.RunNode(t, replicatest.AheadBy(&ahead))
+			put := r.MustPropose(replicatest.PutUntil("lock", "held", time.Now().Add(time.Minute))).Index
+			pause := r.MustPropose(&command.Command{Kind: command.SetPaused, Flag: true}).Index
+			if held, err := found(r, "lock"); err != nil || !held {
+				t.Fatal(held, err)
+			}
+			if shown, err := r.Shown(t.Context()); err != nil || shown != put {
+				t.Errorf("with the clock of the change at %d, %d is shown, %v", put, shown, err)
+			}
+			ahead.Store(int64(2 * time.Minute))
+			if held, err := found(r, "lock"); err != nil || held {
+				t.Fatal(held, err)
+			}
+			if shown, err := r.Shown(t.Context()); err != nil || shown <= pause {
+				t.Errorf("behind the changes and the pause at %d, %d is shown, %v", pause, shown, err)
+			}
+		})
+	}
+}
+
 // Readers that meet an expiry at once share a tick, and those that meet none cause
 // none.
 func TestReadersShareATick(t *testing.T) {

@@ -95,8 +95,8 @@ func (l *Log) awaitStandbys(ctx context.Context, index kv.Index, want kv.Ack) (k
 	}
 }
 
-// target is the index that slaves must have confirmed before an answer up to an index. An
-// entry without an effect reaches them late, and there is nothing of it to lose.
+// target is the index that slaves must have confirmed before an answer up to an index. Of an
+// entry of which readers see nothing there is nothing to lose.
 func (l *Log) target(ctx context.Context, index kv.Index) (kv.Index, error) {
 	if index == replica.Shown {
 		return l.state.Shown(ctx)

@@ -20,9 +20,10 @@ type State interface {
 	// Standbys returns the record of the standing set, and the index of its last change; 0
 	// for none.
 	Standbys() (record []byte, changed kv.Index)
-	// LastEffect is the index of the newest change.
+	// LastEffect is the index of the newest entry of which readers see anything.
 	LastEffect() kv.Index
-	// Shown is the index of the newest change that a read which has ended may have seen.
+	// Shown is the index of the newest entry of which a read that has ended may have seen
+	// anything.
 	Shown(context.Context) (kv.Index, error)
 	// History is the id of the history that indexes belong to.
 	History() string
@@ -131,7 +132,7 @@ func (l *Log) Down() []string {
 	return l.set.Down
 }
 
-// LastEffect is the index of the newest change.
+// LastEffect is the index of the newest entry of which readers see anything.
 func (l *Log) LastEffect() kv.Index { return l.state.LastEffect() }
 
 // History is the id of the history that the log's indexes belong to.
