@@ -158,13 +158,13 @@ func httpStatus(err error) int {
 		return http.StatusUnauthorized
 	case kv.Denied:
 		return http.StatusForbidden
-	case kv.Precondition:
+	case kv.Precondition, kv.TooLate, kv.OtherCluster, kv.Lost:
 		return http.StatusConflict
 	case kv.Exhausted:
 		return http.StatusInsufficientStorage
 	case kv.Unimplemented:
 		return http.StatusNotImplemented
-	case kv.Unavailable, kv.NotOwner:
+	case kv.Unavailable, kv.NotOwner, kv.NotConfirmed:
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

@@ -23,7 +23,9 @@ import (
 func TestHTTPStatus(t *testing.T) {
 	for kind, want := range map[kv.Kind]int{
 		kv.Invalid: 400, kv.NotFound: 404, kv.Precondition: 409, kv.Exhausted: 507,
-		kv.Unimplemented: 501, kv.Unavailable: 503, kv.Internal: 500, kv.Corrupt: 500, kv.OutOfRange: 500,
+		kv.TooLate: 409, kv.OtherCluster: 409, kv.Lost: 409,
+		kv.Unimplemented: 501, kv.Unavailable: 503, kv.NotOwner: 503, kv.NotConfirmed: 503,
+		kv.Internal: 500, kv.Corrupt: 500, kv.OutOfRange: 500,
 	} {
 		if got := httpStatus(kv.Errorf(kind, "x")); got != want {
 			t.Errorf("kind %d is %d, not %d", kind, got, want)
