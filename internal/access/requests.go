@@ -14,6 +14,28 @@ import (
 // keyed is a request with one key.
 type keyed interface{ GetKey() []byte }
 
+// FirstKey returns the key that a request is about, the first of several, or the prefix of its
+// keys. It reports whether the request is about keys at all.
+func FirstKey(req any) (key []byte, has bool) {
+	switch of := req.(type) {
+	case keyed:
+		key = of.GetKey()
+	case *serverpb.MultiGetRequest:
+		if keys := of.GetKeys(); len(keys) > 0 {
+			key = keys[0]
+		}
+	case *serverpb.MultiPutRequest:
+		if puts := of.GetPutRequest(); len(puts) > 0 {
+			key = puts[0].GetKey()
+		}
+	case interface{ GetKeyPrefix() []byte }:
+		key = of.GetKeyPrefix()
+	default:
+		return nil, false
+	}
+	return key, true
+}
+
 func ofKey(d demand, req any) bool {
 	r, ok := req.(keyed)
 	return ok && d.key(r.GetKey())

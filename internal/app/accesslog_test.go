@@ -40,6 +40,14 @@ func TestAccessLogHasEveryRequest(t *testing.T) {
 			}
 		}, `op=Get code=InvalidArgument `, "ack_level|request_id"},
 		{func() {
+			_, err := client.MultiPut(t.Context(), &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{
+				{Key: []byte("order/2"), Value: []byte("secret")}, {Key: []byte("order/3")},
+			}})
+			if err != nil {
+				t.Error(err)
+			}
+		}, `op=MultiPut code=OK .* vbucket=default key="\\"order/2\\"" `, "read_level|request_id"},
+		{func() {
 			stream, err := client.Iterate(t.Context(), &serverpb.IterateRequest{KeyPrefix: []byte("order/")})
 			for err == nil {
 				_, err = stream.Recv()

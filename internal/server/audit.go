@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -45,17 +46,8 @@ func (c *calls) endAudit(ctx context.Context, m *method, entry *audit.Entry, req
 // keyPrefix describes the key that a request is about, or the first of them, by its first
 // bytes; "" if it has none.
 func keyPrefix(req any) string {
-	var key []byte
-	switch of := req.(type) {
-	case interface{ GetKey() []byte }:
-		key = of.GetKey()
-	case interface{ GetKeys() [][]byte }:
-		if keys := of.GetKeys(); len(keys) > 0 {
-			key = keys[0]
-		}
-	case interface{ GetKeyPrefix() []byte }:
-		key = of.GetKeyPrefix()
-	default:
+	key, has := access.FirstKey(req)
+	if !has {
 		return ""
 	}
 	if len(key) > loggedKey {

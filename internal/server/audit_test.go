@@ -50,6 +50,7 @@ func TestRejectedCallsAreAudited(t *testing.T) {
 	r.service.put = func(context.Context, *serverpb.PutRequest) (*serverpb.PutResponse, error) {
 		return nil, status.Error(codes.Unauthenticated, "no token")
 	}
+	r.service.multiPut = func(context.Context, *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) { return nil, denied }
 	r.service.iterate = func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
 		return denied
 	}
@@ -60,6 +61,12 @@ func TestRejectedCallsAreAudited(t *testing.T) {
 		},
 		func() error {
 			_, err := r.Put(t.Context(), &serverpb.PutRequest{Key: []byte("k"), Value: []byte("the secret")})
+			return err
+		},
+		func() error {
+			_, err := r.MultiPut(t.Context(), &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{
+				{Key: []byte("first"), Value: []byte("the secret")}, {Key: []byte("second")},
+			}})
 			return err
 		},
 		func() error {
@@ -83,6 +90,7 @@ func TestRejectedCallsAreAudited(t *testing.T) {
 	for _, want := range []string{
 		`"op":"Get","what":"\"account/12345678\"...","code":"PermissionDenied","error":"no grant"}`,
 		`"op":"Put","what":"\"k\"","code":"Unauthenticated","error":"no token"}`,
+		`"op":"MultiPut","what":"\"first\"","code":"PermissionDenied","error":"no grant"}`,
 		`"op":"Iterate","what":"\"p\"","code":"PermissionDenied","error":"no grant"}`,
 	} {
 		if !strings.Contains(content, want) {

@@ -28,10 +28,11 @@ type service struct {
 	serverpb.UnimplementedDKVServer
 	serverpb.UnimplementedDKVNodeServer
 	serverpb.UnimplementedDKVDiscoveryNodeServer
-	get     func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error)
-	put     func(context.Context, *serverpb.PutRequest) (*serverpb.PutResponse, error)
-	inject  func(*serverpb.InjectFaultRequest)
-	iterate func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error
+	get      func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error)
+	put      func(context.Context, *serverpb.PutRequest) (*serverpb.PutResponse, error)
+	multiPut func(context.Context, *serverpb.MultiPutRequest) (*serverpb.PutResponse, error)
+	inject   func(*serverpb.InjectFaultRequest)
+	iterate  func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error
 }
 
 func (s *service) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResponse, error) {
@@ -46,6 +47,13 @@ func (s *service) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.Pu
 		return s.UnimplementedDKVServer.Put(ctx, r)
 	}
 	return s.put(ctx, r)
+}
+
+func (s *service) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) {
+	if s.multiPut == nil {
+		return s.UnimplementedDKVServer.MultiPut(ctx, r)
+	}
+	return s.multiPut(ctx, r)
 }
 
 func (s *service) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
