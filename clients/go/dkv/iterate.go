@@ -103,12 +103,17 @@ func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequ
 	}
 }
 
-// iterationNode returns the node for an iteration: if there are several vBuckets, a
-// master, which holds all of them.
+// iterationNode returns the node for an iteration: if there are several vBuckets, one that
+// holds all of them, which is a master unless the iteration is sequential.
 func (a *attempts) iterationNode(avoid *node, err error) *node {
 	t := a.client.topology.Load()
 	a.toLeader = a.toLeader || err != nil && stale(err)
 	if len(t.vBuckets) > 1 {
+		if a.request.sequential && !a.toLeader {
+			if n := t.forReadOfAll(avoid); n != nil && n != avoid {
+				return n
+			}
+		}
 		if n := cheapest(t.masters, t.near, avoid); n != nil {
 			return n
 		}

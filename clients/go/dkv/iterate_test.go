@@ -63,6 +63,62 @@ func TestIterate(t *testing.T) {
 	}
 }
 
+// A sequential iteration stays in the data centre if a node there holds all vBuckets, and goes
+// to a master if that one's state is too old.
+func TestIterateInOwnDC(t *testing.T) {
+	cl := newCluster(t, 2, 2)
+	cl.nodes[0].dc, cl.nodes[1].dc = "far", "far"
+	slave := startNode(t, cl, "")
+	slave.slave = true
+	at := replicaAt(t, slave.addr)
+	at.Zone = "here"
+	cl.replicas = []*serverpb.Replica{at}
+	c := ready(t, cl.addrs(), WithDC("here"))
+	testkit.Eventually(t, "the replica there is known", func() bool {
+		c.learner.probeSoon()
+		v := c.topology.Load().vBuckets
+		return v[0].near == 1 && v[1].near == 1
+	})
+	var masters, slaves atomic.Int64
+	var old atomic.Bool
+	for _, n := range cl.nodes {
+		n.fail(func(_ context.Context, method string) error {
+			if method == iterateMethod {
+				masters.Add(1)
+			}
+			return nil
+		}, nil)
+	}
+	slave.fail(func(_ context.Context, method string) error {
+		if method != iterateMethod {
+			return nil
+		}
+		slaves.Add(1)
+		if old.Load() {
+			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the state is too old")
+		}
+		return nil
+	}, nil)
+	ctx := testkit.Within(t, enough)
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	for _, one := range []struct {
+		opts                  []ReadOption
+		old                   bool
+		atMasters, atTheSlave int64
+	}{
+		{nil, false, 1, 0},
+		{[]ReadOption{Sequential}, false, 0, 1},
+		{[]ReadOption{Sequential, MaxAge(time.Second)}, true, 1, 1},
+	} {
+		masters.Store(0)
+		slaves.Store(0)
+		old.Store(one.old)
+		if got, err := walked(ctx, c, Range{}, one.opts...); got != "k" || err != nil || masters.Load() != one.atMasters || slaves.Load() != one.atTheSlave {
+			t.Errorf("%v: %q, %v; %d iterations at masters, %d at the slave", one.opts, got, err, masters.Load(), slaves.Load())
+		}
+	}
+}
+
 // A failure before the first pair is retried at another node.
 func TestIterateAgain(t *testing.T) {
 	cl := newCluster(t, 3, 1)

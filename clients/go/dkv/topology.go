@@ -75,6 +75,24 @@ func (t *topology) forRead(v int, avoid *node) *node {
 	return t.forWrite(v, avoid)
 }
 
+// forReadOfAll returns the node for a sequential read of all vBuckets: of the replicas of each of
+// them the one that is expected to answer first, or nil if there is none.
+func (t *topology) forReadOfAll(avoid *node) *node {
+	first := &t.vBuckets[0]
+	var nodes []*node
+	near := 0
+	for i, n := range first.replicas {
+		if slices.ContainsFunc(t.vBuckets[1:], func(b vBucket) bool { return !slices.Contains(b.replicas, n) }) {
+			continue
+		}
+		nodes = append(nodes, n)
+		if i < first.near {
+			near++
+		}
+	}
+	return cheapest(nodes, near, avoid)
+}
+
 // cheapest returns the node of the least cost among the first near ones, or else among the
 // rest. It returns one that is to be avoided or cannot be reached only if there is no
 // other, and nil if there are no nodes.

@@ -79,6 +79,25 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// Only a node that serves all vBuckets is asked for all of them.
+func TestForReadOfAll(t *testing.T) {
+	master := told("a", "", false, leads("0", 1), leads("1", 1))
+	all, one := told("b", "here", true, serves("0", "a"), serves("1", "a")), told("c", "here", true, serves("0", "a"), part{name: "1"})
+	for _, c := range []struct {
+		reports []*report
+		want    string
+	}{
+		{[]*report{master, all, one}, "b"},
+		{[]*report{master, one}, "a"},
+		{[]*report{one}, ""},
+	} {
+		n := build(c.reports, nil, "here", nil).forReadOfAll(nil)
+		if n == nil && c.want != "" || n != nil && n.addr != c.want {
+			t.Errorf("%v, want %q", n, c.want)
+		}
+	}
+}
+
 // A node that is reached under two addresses counts once, under its own.
 func TestDistinct(t *testing.T) {
 	own, alias := told("a", "", false, leads("x", 1)), told("alias", "", false, leads("x", 1))
