@@ -304,17 +304,12 @@ const StandaloneID = "1"
 // of no cluster, and lists itself as a slave.
 func (n *Node) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
 	const id = 1
+	// NodeUrl is a gRPC address here, as in the earlier system: the node speaks no Raft.
+	self := &modelspb.NodeInfo{NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_LEADER,
+		Address: n.info.Address, HttpAddress: n.info.HTTPAddress, NodeName: n.info.Name, DcID: n.info.DC}
+	list := &serverpb.ListNodesResponse{Status: &serverpb.Status{}, Leader: id, Nodes: map[uint64]*modelspb.NodeInfo{id: self}}
 	if n.router.HasCopies() {
-		return &serverpb.ListNodesResponse{Status: &serverpb.Status{}, Nodes: map[uint64]*modelspb.NodeInfo{
-			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_SLAVE, NonVoting: true,
-				Address: n.info.Address, HttpAddress: n.info.HTTPAddress, NodeName: n.info.Name, DcID: n.info.DC},
-		}}, nil
+		list.Leader, self.Status, self.NonVoting = 0, modelspb.NodeInfo_SLAVE, true
 	}
-	return &serverpb.ListNodesResponse{
-		Status: &serverpb.Status{},
-		Leader: id,
-		Nodes: map[uint64]*modelspb.NodeInfo{
-			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_LEADER},
-		},
-	}, nil
+	return list, nil
 }

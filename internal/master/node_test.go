@@ -59,7 +59,8 @@ func TestMembership(t *testing.T) {
 	if err != nil || nodes.GetLeader() != 1 || len(nodes.GetNodes()) != 1 {
 		t.Fatalf("%v, %v", nodes, err)
 	}
-	if n := nodes.GetNodes()[1]; n.GetNodeUrl() != "http://10.0.0.1:8080" || n.GetNodeId() != 1 || n.GetStatus() != modelspb.NodeInfo_LEADER {
+	if n := nodes.GetNodes()[1]; n.GetNodeUrl() != "http://10.0.0.1:8080" || n.GetNodeId() != 1 || n.GetStatus() != modelspb.NodeInfo_LEADER ||
+		n.GetAddress() != "10.0.0.1:8080" || n.GetHttpAddress() != "10.0.0.1:8081" || n.GetNodeName() != "node-1" || n.GetDcID() != "dc1" || n.GetNonVoting() {
 		t.Errorf("%v", n)
 	}
 	for _, err := range changesOf(t.Context(), r.Cluster) {
