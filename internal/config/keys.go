@@ -109,7 +109,7 @@ func storageKeys() []key {
 func limitKeys() []key {
 	return []key{
 		{name: "max-key-size", def: "1KiB", field: func(c *Config) value { return sizeValue{&c.Limits.KeySize, 1, MiB} },
-			doc: "The longest key that may be written."},
+			doc: "The longest key that may be written. Longer ones that are there can be read and, up to 63KiB, deleted."},
 		{name: "max-value-size", def: "4MiB", field: func(c *Config) value { return sizeValue{&c.Limits.ValueSize, 1, GiB} },
 			doc: "The largest value that may be written. Raise it together with max-batch-size and max-message-size, up to what masters take."},
 		{name: "max-batch-size", def: "8MiB", field: func(c *Config) value { return sizeValue{&c.Limits.BatchSize, 1, GiB} },

@@ -2,7 +2,6 @@ package master
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -51,7 +50,7 @@ func (s *KV) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResp
 
 // Delete implements DKV.
 func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.DeleteResponse, error) {
-	return mutate(ctx, s, deleteCall, r, s.limits.checkKey(r.Key), &command.Command{
+	return mutate(ctx, s, deleteCall, r, s.limits.checkDelete(r.Key), &command.Command{
 		Kind:      command.Write,
 		Mutations: []kv.Mutation{{Key: r.Key, Delete: true}},
 	}, func(res command.Result) *serverpb.DeleteResponse {
@@ -63,9 +62,7 @@ func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.D
 func (s *KV) CompareAndSet(ctx context.Context, r *serverpb.CompareAndSetRequest) (*serverpb.CompareAndSetResponse, error) {
 	fits := s.limits.checkPair(r.Key, r.NewValue)
 	if fits == nil {
-		if err := s.limits.checkPair(r.Key, r.OldValue); err != nil {
-			fits = fmt.Errorf("oldValue: %w", err)
-		}
+		fits = s.limits.checkExpected(r.OldValue)
 	}
 	return mutate(ctx, s, compareAndSetCall, r, fits, &command.Command{
 		Kind:      command.CompareAndSet,
@@ -93,7 +90,7 @@ func (s *KV) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResp
 	if err != nil {
 		return nil, err
 	}
-	if err := s.limits.checkKey(r.Key); err != nil {
+	if err := checkRead(r.Key); err != nil {
 		return nil, err
 	}
 	v := s.keyspace.Of(r.Key)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -92,6 +93,7 @@ func TestLimits(t *testing.T) {
 	ctx := t.Context()
 	long, big := []byte(strings.Repeat("k", 65)), make([]byte, 1025)
 	key := []byte("k")
+	never, tooMuch := make([]byte, longestKey+1), make([]byte, 4097)
 	const (
 		empty   = "key is empty"
 		tooLong = "key has 65 bytes, the limit is 64 (max-key-size)"
@@ -127,17 +129,22 @@ func TestLimits(t *testing.T) {
 		"put, long key":            {put(long, nil), tooLong},
 		"put, big value":           {put(key, big), tooBig},
 		"delete, no key":           {del(nil), empty},
-		"delete, long key":         {del(long), tooLong},
+		"delete, long key":         {del(long), ""},
+		"delete, too long":         {del(never), "key has 1048577 bytes, the limit is 64 (max-key-size)"},
+		"delete, too much":         {del(tooMuch), "the request has 4097 bytes of keys and values, the limit is 4096 (max-batch-size); split it"},
 		"get, no key":              {get(nil), empty},
-		"get, long key":            {get(long), tooLong},
+		"get, long key":            {get(long), ""},
+		"get, too long":            {get(never), "key has 1048577 bytes, and no key has more than 1048576"},
 		"increment, no key":        {inc(nil), empty},
 		"increment, long key":      {inc(long), tooLong},
 		"multi-get of nothing":     {mget(), ""},
 		"multi-get, no key":        {mget(key, nil), "key 2 of 2: " + empty},
-		"multi-get, long key":      {mget(long), "key 1 of 1: " + tooLong},
+		"multi-get, long key":      {mget(long), ""},
+		"multi-get, too long":      {mget(key, never), "key 2 of 2: key has 1048577 bytes, and no key has more than 1048576"},
 		"cas, no key":              {cas(nil, nil, nil), empty},
 		"cas, big new value":       {cas(key, nil, big), tooBig},
-		"cas, big old value":       {cas(key, big, nil), "oldValue: " + tooBig},
+		"cas, big old value":       {cas(key, big, nil), ""},
+		"cas, too big old value":   {cas(key, tooMuch, nil), "oldValue has 4097 bytes, the limit is 4096 (max-batch-size)"},
 		"multi-put of nothing":     {mput(), ""},
 		"multi-put, big value":     {mput(nil, big), `put 2 of 2: value of key "1" has 1025 bytes, the limit is 1024 (max-value-size)`},
 		"multi-put":                {mput(full, full, full, full[:1020]), ""},
@@ -154,6 +161,34 @@ func TestLimits(t *testing.T) {
 			}
 			mastertest.WantStatus(t, c.err, codes.InvalidArgument, c.want)
 		})
+	}
+}
+
+// TestWhatLowerLimitsLeave: keys and values that were written when they might be longer are read,
+// replaced by what may be written, and deleted.
+func TestWhatLowerLimitsLeave(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	key, value := []byte(strings.Repeat("k", 64)), []byte(strings.Repeat("v", 1024))
+	r.MustPut(string(key), string(value))
+	r.MustPut("k", string(value))
+	s := NewKV(r.Keyspace, Limits{Key: 8, Value: 100, Batch: 4096, Response: 8192}, nil)
+	if got, err := s.Get(ctx, &serverpb.GetRequest{Key: key}); err != nil || string(got.GetValue()) != string(value) {
+		t.Errorf("get: %v, %v", got, err)
+	}
+	if got, err := s.MultiGet(ctx, &serverpb.MultiGetRequest{Keys: [][]byte{key}}); err != nil || len(got.GetKeyValues()) != 1 {
+		t.Errorf("multi-get: %v, %v", got, err)
+	}
+	if got, err := s.CompareAndSet(ctx, &serverpb.CompareAndSetRequest{Key: []byte("k"), OldValue: value, NewValue: []byte("small")}); err != nil || !got.GetUpdated() {
+		t.Errorf("compare-and-set: %v, %v", got, err)
+	}
+	if _, err := s.Delete(ctx, &serverpb.DeleteRequest{Key: key}); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	r.WantAbsent(string(key))
+	r.WantValue("k", "small")
+	if _, err := s.Put(ctx, &serverpb.PutRequest{Key: key}); kv.KindOf(err) != kv.Invalid {
+		t.Errorf("put: %v", err)
 	}
 }
 

@@ -27,15 +27,57 @@ func (l Limits) Memory(_ string, req any) int64 {
 	return 0
 }
 
+const (
+	// longestKey is the greatest max-key-size that may be configured: what is longer was never
+	// written.
+	longestKey = 1 << 20
+	// longestDelete is the longest key that every engine can delete. A longer one is deleted only
+	// if it may be written too: a slave with Badger could not apply the change.
+	longestDelete = 63 << 10
+)
+
+var errNoKey = kv.Errorf(kv.Invalid, "key is empty")
+
+// checkKey checks a key that is to be written.
 func (l Limits) checkKey(key []byte) error {
 	switch {
 	case len(key) == 0:
-		return kv.Errorf(kv.Invalid, "key is empty")
+		return errNoKey
 	case len(key) > l.Key:
 		return kv.Errorf(kv.Invalid, "key has %d bytes, the limit is %d (max-key-size)", len(key), l.Key)
 	default:
 		return nil
 	}
+}
+
+// checkRead rejects what cannot be a key. One that is there may be longer than what may be
+// written now: max-key-size may be lowered, and is each node's own.
+func checkRead(key []byte) error {
+	switch {
+	case len(key) == 0:
+		return errNoKey
+	case len(key) > longestKey:
+		return kv.Errorf(kv.Invalid, "key has %d bytes, and no key has more than %d", len(key), longestKey)
+	default:
+		return nil
+	}
+}
+
+// checkDelete checks a key that is to be deleted, which may be longer than what may be written now.
+func (l Limits) checkDelete(key []byte) error {
+	if len(key) <= l.Key || len(key) > longestDelete {
+		return l.checkKey(key)
+	}
+	return l.checkBatch([]kv.Mutation{{Key: key, Delete: true}})
+}
+
+// checkExpected checks the value that a compare-and-set expects, which may be larger than what
+// may be written now.
+func (l Limits) checkExpected(value []byte) error {
+	if len(value) > l.Batch {
+		return kv.Errorf(kv.Invalid, "oldValue has %d bytes, the limit is %d (max-batch-size)", len(value), l.Batch)
+	}
+	return nil
 }
 
 func (l Limits) checkPair(key, value []byte) error {

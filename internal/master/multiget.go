@@ -16,7 +16,7 @@ func (s *KV) MultiGet(ctx context.Context, r *serverpb.MultiGetRequest) (*server
 	}
 	keys := r.GetKeys()
 	for i, key := range keys {
-		if err := s.limits.checkKey(key); err != nil {
+		if err := checkRead(key); err != nil {
 			return nil, fmt.Errorf("key %d of %d: %w", i+1, len(keys), err)
 		}
 	}
