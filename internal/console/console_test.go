@@ -1,11 +1,14 @@
 package console
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // get asks a handler for a path.
@@ -57,6 +60,15 @@ func TestPolicyAllowsNothingWithinThePage(t *testing.T) {
 	for _, never := range []string{"unsafe", "*", "http:", "https:", "data:"} {
 		if strings.Contains(Policy, never) {
 			t.Errorf("the policy has %q", never)
+		}
+	}
+}
+
+// TestEveryAckLevelCanBeChosen: the page of keys has a text for each level that a write may ask for.
+func TestEveryAckLevelCanBeChosen(t *testing.T) {
+	for _, level := range []kv.Ack{kv.AckAsync, kv.AckSemiSync, kv.AckSync, kv.AckAll} {
+		if want := fmt.Sprintf(`  %s: "%s: `, level, level); !strings.Contains(string(assets["views/keys.js"].content), want) {
+			t.Errorf("there is no %s", want)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (p *pairs) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingS
 
 func (p *pairs) Put(_ context.Context, r *serverpb.PutRequest) (*serverpb.PutResponse, error) {
 	p.got = r
-	return &serverpb.PutResponse{Index: 8, Acked: serverpb.AckLevel_ACK_SYNC}, p.fails
+	return &serverpb.PutResponse{Index: 8, Acked: max(serverpb.AckLevel_ACK_SYNC, r.GetAck())}, p.fails
 }
 
 func (p *pairs) CompareAndSet(_ context.Context, r *serverpb.CompareAndSetRequest) (*serverpb.CompareAndSetResponse, error) {
@@ -110,7 +110,9 @@ func TestKeysOverHTTP(t *testing.T) {
 		{"POST", "/data/put", `{"key":"a1","value":"v"}`, "writer", 200, `"updated":true,"vbucket":"5","index":8,"acked":"sync"`},
 		{"POST", "/data/put", `{"key":"a1","value":"v"}`, "reader", 403, "the role write"},
 		{"POST", "/data/put", `{"key":"b1","value":"v"}`, "writer", 403, "the role write"},
-		{"POST", "/data/put", `{"key":"a1","ack":"most"}`, "writer", 400, "ack is async, semi_sync or sync, not"},
+		{"POST", "/data/put", `{"key":"a1","ack":"all"}`, "writer", 200, `"acked":"all"`},
+		{"POST", "/data/put", `{"key":"a1","ack":"most"}`, "writer", 400, "ack is async, semi_sync, sync or all, not"},
+		{"POST", "/data/put", `{"key":"a1","ack":"default"}`, "writer", 400, "ack is async, semi_sync, sync or all, not"},
 		{"POST", "/data/put", `{`, "writer", 400, "the body must be"},
 		{"POST", "/data/put", `{"key":"a1","ttl":10}`, "writer", 400, `unknown field \"ttl\"`},
 		{"POST", "/data/put", `{"key":"a1"}{"key":"a2"}`, "writer", 400, "one document"},

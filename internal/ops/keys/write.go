@@ -32,7 +32,7 @@ type Written struct {
 	VBucket string `json:"vbucket"`
 	Index   uint64 `json:"index"`
 	History string `json:"history,omitempty"`
-	// Acked is the level that was reached: async, semi_sync or sync.
+	// Acked is the level that was reached: async, semi_sync, sync or all.
 	Acked string `json:"acked"`
 }
 
@@ -51,11 +51,10 @@ func (s *Service) read(r *http.Request) (*change, error) {
 			return nil, err
 		}
 	}
-	level, known := serverpb.AckLevel_value["ACK_"+strings.ToUpper(c.Ack)]
-	if c.Ack != "" && !known {
-		return nil, kv.Errorf(kv.Invalid, "ack is async, semi_sync or sync, not %.40q", c.Ack)
+	c.ack = serverpb.AckLevel(serverpb.AckLevel_value["ACK_"+strings.ToUpper(c.Ack)])
+	if c.Ack != "" && c.ack == serverpb.AckLevel_ACK_DEFAULT {
+		return nil, kv.Errorf(kv.Invalid, "ack is async, semi_sync, sync or all, not %.40q", c.Ack)
 	}
-	c.ack = serverpb.AckLevel(level)
 	c.service, err = s.options.KV()
 	return c, err
 }

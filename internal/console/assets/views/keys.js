@@ -193,6 +193,7 @@ const levels = {
   async: "async: a majority of the masters has it",
   semi_sync: "semi_sync: each standby has received it too",
   sync: "sync: each standby has applied it and synced it to disk",
+  all: "all: every master with a vote and every listed slave has applied it too",
 };
 
 function written(w) {
