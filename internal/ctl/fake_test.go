@@ -57,6 +57,7 @@ type fake struct {
 	timing  [3]string                   // the node's, the cluster's, and the next one
 	leader  string                      // the address of the leader
 	members *serverpb.ListNodesResponse // nil: a standalone node
+	slaves  []*serverpb.Replica         // that it lists; nil: it does not know that call
 	seen    []string                    // methods, in order
 	reads   []serverpb.ReadConsistency
 	meta    metadata.MD // of the last request
@@ -387,7 +388,7 @@ func (f *fake) ReleaseDatabase(_ context.Context, r *serverpb.ReleaseDatabaseReq
 func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Fault: f.fault, Version: "test", ClusterId: f.cluster,
+	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Address: f.addr, Fault: f.fault, Version: "test", ClusterId: f.cluster,
 		Timing: f.timing[0], ClusterTiming: f.timing[1], NextTiming: f.timing[2],
 		MemtableBytes: f.memory[0], CacheBytes: f.memory[1], Tasks: f.tasks,
 		ClusterVersion: f.versions[0], Understands: f.versions[1], VBuckets: f.vBuckets()}, nil

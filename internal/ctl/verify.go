@@ -100,7 +100,7 @@ func explainVerify(err error, named, asked []string) error {
 }
 
 // replicas returns the addresses of the nodes to compare: those of -a if it names
-// several, otherwise all members and slaves of its node's cluster.
+// several, otherwise all members and slaves of the cluster that its node is of or follows.
 func (s *session) replicas(ctx context.Context) ([]string, error) {
 	if len(s.Addrs) > 1 {
 		return s.Addrs, nil
@@ -110,14 +110,53 @@ func (s *session) replicas(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	if node.GetRole() == "slave" {
-		return s.Addrs, nil // its list of others may be as old as its snapshot
+		return s.replicasBesides(ctx, node)
 	}
+	return s.membersAndSlaves(ctx, node)
+}
+
+// membersAndSlaves returns what the node of -a lists.
+func (s *session) membersAndSlaves(ctx context.Context, node *serverpb.NodeStatusResponse) ([]string, error) {
 	members, err := s.memberAddresses(ctx, node)
 	if err != nil {
 		return nil, err
 	}
 	slaves, err := s.slaveAddresses(ctx)
 	return append(members, slaves...), err
+}
+
+// replicasBesides returns the slave of -a, and what its leader lists: its own list of others may
+// be as old as its snapshot.
+func (s *session) replicasBesides(ctx context.Context, slave *serverpb.NodeStatusResponse) ([]string, error) {
+	const instead = "name a master, or several nodes to compare, by -a"
+	i := slices.IndexFunc(slave.GetVBuckets(), func(v *serverpb.VBucketStatus) bool { return v.GetLeader() != "" })
+	if i < 0 {
+		return nil, fmt.Errorf("%s is a slave that knows no leader now: %s", s.Addrs[0], instead)
+	}
+	at := slave.GetVBuckets()[i].GetLeader()
+	if err := s.MayAsk(at); err != nil {
+		return nil, err
+	}
+	leader := s.to(at)
+	defer leader.Close()
+	node, err := leader.getNodeStatus(ctx)
+	if err == nil && node.GetRole() == "slave" {
+		err = errors.New("it is a slave too")
+	}
+	var listed []string
+	if err == nil {
+		listed, err = leader.membersAndSlaves(ctx, node)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is a slave, and the nodes of its leader %s are not known: %w; %s", s.Addrs[0], at, err, instead)
+	}
+	addrs := slices.Clone(s.Addrs)
+	for _, addr := range listed {
+		if addr != s.Addrs[0] && addr != slave.GetAddress() {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs, nil
 }
 
 // slaveAddresses returns the slaves that the node of -a lists.

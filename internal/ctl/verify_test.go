@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 )
 
@@ -58,6 +61,59 @@ func TestVerifyNeedsAllMembers(t *testing.T) {
 		return nil
 	}
 	expect(t, dkvctl(t, fakes[0].addr, "-verify"), outcome{code: 1, stderr: "the members of the cluster are not known: "})
+}
+
+func (f *fake) GetReplicas(ctx context.Context, r *serverpb.GetReplicasRequest) (*serverpb.GetReplicasResponse, error) {
+	if f.slaves == nil {
+		return f.UnimplementedDKVReplicationServer.GetReplicas(ctx, r)
+	}
+	return &serverpb.GetReplicasResponse{Replicas: f.slaves}, nil
+}
+
+// startSlave runs a fake that follows the first of a cluster's, which lists it.
+func startSlave(t *testing.T, fakes []*fake) *fake {
+	t.Helper()
+	f := startFake(t)
+	f.id, f.role, f.cluster, f.leader = "", "slave", "c1", fakes[0].addr
+	f.put("k", "v")
+	f.put("k", "w")
+	host, port, _ := net.SplitHostPort(f.addr)
+	number, _ := strconv.Atoi(port)
+	fakes[0].slaves = append(fakes[0].slaves, &serverpb.Replica{Hostname: host, Port: uint32(number)})
+	return f
+}
+
+// One address of a slave is enough, too: it is compared with what its leader lists.
+func TestVerifyFromASlave(t *testing.T) {
+	fakes := startMasters(t, 2)
+	slave := startSlave(t, fakes)
+	startSlave(t, fakes)
+	_, port, _ := net.SplitHostPort(slave.addr)
+	for _, addr := range []string{slave.addr, "localhost:" + port} {
+		if got := dkvctl(t, addr, "-verify"); got.code != exitOK || !strings.HasSuffix(got.stdout, "equal: 4 nodes at index 2\n") || strings.Count(got.stdout, "index=2") != 4 {
+			t.Errorf("%+v", got)
+		}
+	}
+	slave.pairs["k"].Value = []byte("else")
+	if got := dkvctl(t, slave.addr, "-verify"); got.code != exitFailed || !strings.Contains(got.stderr, "different at the same index: "+slave.addr) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A slave that is compared with nothing is no success.
+func TestVerifyFromASlaveWithoutAMaster(t *testing.T) {
+	fakes := startMasters(t, 1)
+	slave := startSlave(t, fakes)
+	const instead = "name a master, or several nodes to compare, by -a\n"
+	slave.leader = ""
+	expect(t, dkvctl(t, slave.addr, "-verify"), outcome{code: exitFailed, stderr: slave.addr + " is a slave that knows no leader now: " + instead})
+	slave.leader = closedPort(t)
+	got := dkvctl(t, slave.addr, "-verify")
+	if want := slave.addr + " is a slave, and the nodes of its leader " + slave.leader + " are not known: cannot reach " + slave.leader; got.code != exitFailed || !strings.HasPrefix(got.stderr, want) || !strings.HasSuffix(got.stderr, instead) {
+		t.Errorf("%+v", got)
+	}
+	slave.leader = slave.addr
+	expect(t, dkvctl(t, slave.addr, "-verify"), outcome{code: exitFailed, stderr: "it is a slave too; " + instead})
 }
 
 // verifierOf compares the contents of fakes without waiting.
