@@ -210,7 +210,13 @@ func (s *session) printStatus(rows []nodeRow) error {
 	if err := output.WriteColumns(s.out.W, cells); err != nil {
 		return err
 	}
-	return s.out.Line(fmt.Sprintf("%d alive, %d total", live, len(rows)) + unfinished(rows))
+	if note := unfinished(rows); note != "" {
+		if err := s.out.Line(note); err != nil {
+			return err
+		}
+	}
+	// It is the last line for scripts of the earlier system's tool, too.
+	return s.out.Line(fmt.Sprintf("%d alive, %d total", live, len(rows)))
 }
 
 // version returns the cell of a verbose row for the version that its cluster uses.
@@ -233,10 +239,10 @@ func (r nodeRow) memory() []string {
 // memorySize writes a number of bytes as one word.
 func memorySize(n uint64) string { return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20)) }
 
-// unfinished says that an upgrade is in progress, if it is.
+// unfinished says that an upgrade is in progress; "" if none is.
 func unfinished(rows []nodeRow) string {
 	if u := versionsOf(rows); u.cluster != 0 && u.cluster < u.target {
-		return fmt.Sprintf("; cluster-version %d is being upgraded to %d: dkvctl -upgrade", u.cluster, u.target)
+		return fmt.Sprintf("cluster-version %d is being upgraded to %d: dkvctl -upgrade", u.cluster, u.target)
 	}
 	return ""
 }
