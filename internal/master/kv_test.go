@@ -73,7 +73,7 @@ func TestMultiPutIsAtomic(t *testing.T) {
 		return req
 	}
 	_, err := r.MultiPut(t.Context(), put("a", "b", ""))
-	mastertest.WantStatus(t, err, codes.InvalidArgument, "put 3 of 3: key is empty")
+	mastertest.WantStatus(t, err, codes.InvalidArgument, "put 3 of 3: key is empty (not applied)")
 	r.WantAbsent("a")
 	// The last one of a key wins.
 	req := put("a", "b", "a")
@@ -98,6 +98,7 @@ func TestLimits(t *testing.T) {
 		empty   = "key is empty"
 		tooLong = "key has 65 bytes, the limit is 64 (max-key-size)"
 		tooBig  = `value of key "k" has 1025 bytes, the limit is 1024 (max-value-size)`
+		not     = " (not applied)" // of what would change something
 	)
 	put := func(k, v []byte) error {
 		_, err := r.Put(ctx, &serverpb.PutRequest{Key: k, Value: v})
@@ -125,30 +126,30 @@ func TestLimits(t *testing.T) {
 		want string // "" is success
 	}{
 		"put":                      {put(long[:64], full), ""},
-		"put, no key":              {put(nil, key), empty},
-		"put, long key":            {put(long, nil), tooLong},
-		"put, big value":           {put(key, big), tooBig},
-		"delete, no key":           {del(nil), empty},
+		"put, no key":              {put(nil, key), empty + not},
+		"put, long key":            {put(long, nil), tooLong + not},
+		"put, big value":           {put(key, big), tooBig + not},
+		"delete, no key":           {del(nil), empty + not},
 		"delete, long key":         {del(long), ""},
-		"delete, too long":         {del(never), "key has 1048577 bytes, the limit is 64 (max-key-size)"},
-		"delete, too much":         {del(tooMuch), "the request has 4097 bytes of keys and values, the limit is 4096 (max-batch-size); split it"},
+		"delete, too long":         {del(never), "key has 1048577 bytes, the limit is 64 (max-key-size)" + not},
+		"delete, too much":         {del(tooMuch), "the request has 4097 bytes of keys and values, the limit is 4096 (max-batch-size); split it" + not},
 		"get, no key":              {get(nil), empty},
 		"get, long key":            {get(long), ""},
 		"get, too long":            {get(never), "key has 1048577 bytes, and no key has more than 1048576"},
-		"increment, no key":        {inc(nil), empty},
-		"increment, long key":      {inc(long), tooLong},
+		"increment, no key":        {inc(nil), empty + not},
+		"increment, long key":      {inc(long), tooLong + not},
 		"multi-get of nothing":     {mget(), ""},
 		"multi-get, no key":        {mget(key, nil), "key 2 of 2: " + empty},
 		"multi-get, long key":      {mget(long), ""},
 		"multi-get, too long":      {mget(key, never), "key 2 of 2: key has 1048577 bytes, and no key has more than 1048576"},
-		"cas, no key":              {cas(nil, nil, nil), empty},
-		"cas, big new value":       {cas(key, nil, big), tooBig},
+		"cas, no key":              {cas(nil, nil, nil), empty + not},
+		"cas, big new value":       {cas(key, nil, big), tooBig + not},
 		"cas, big old value":       {cas(key, big, nil), ""},
-		"cas, too big old value":   {cas(key, tooMuch, nil), "oldValue has 4097 bytes, the limit is 4096 (max-batch-size)"},
+		"cas, too big old value":   {cas(key, tooMuch, nil), "oldValue has 4097 bytes, the limit is 4096 (max-batch-size)" + not},
 		"multi-put of nothing":     {mput(), ""},
-		"multi-put, big value":     {mput(nil, big), `put 2 of 2: value of key "1" has 1025 bytes, the limit is 1024 (max-value-size)`},
+		"multi-put, big value":     {mput(nil, big), `put 2 of 2: value of key "1" has 1025 bytes, the limit is 1024 (max-value-size)` + not},
 		"multi-put":                {mput(full, full, full, full[:1020]), ""},
-		"multi-put, too much":      {mput(full, full, full, full), "the request has 4100 bytes of keys and values, the limit is 4096 (max-batch-size); split it"},
+		"multi-put, too much":      {mput(full, full, full, full), "the request has 4100 bytes of keys and values, the limit is 4096 (max-batch-size); split it" + not},
 		"unknown level":            {second(r.Get(ctx, &serverpb.GetRequest{Key: key, ReadConsistency: 7})), "readConsistency 7 is unknown; use SEQUENTIAL (0) or LINEARIZABLE (1)"},
 		"unknown level, multi-get": {second(r.MultiGet(ctx, &serverpb.MultiGetRequest{ReadConsistency: -1})), "readConsistency -1 is unknown; use SEQUENTIAL (0) or LINEARIZABLE (1)"},
 	} {

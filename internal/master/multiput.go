@@ -17,14 +17,14 @@ import (
 func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) {
 	id, err := requestID(r.GetRequestId())
 	if err != nil {
-		return nil, err
+		return nil, route.WithOutcome(err)
 	}
 	if len(r.GetPutRequest()) == 0 { // clients of the earlier system take that for a success
 		return &serverpb.PutResponse{Status: &serverpb.Status{}}, nil
 	}
 	ms, err := s.mutations(r.GetPutRequest())
 	if err != nil {
-		return nil, err
+		return nil, route.WithOutcome(err)
 	}
 	if err := checkCluster(s.keyspace.Of(ms[0].Key), r.GetCluster()); err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 	}
 	v, err := s.target(ms)
 	if err != nil {
-		return nil, err
+		return nil, route.WithOutcome(err)
 	}
 	return s.multiPut(ctx, v, r, id, ms)
 }
@@ -45,7 +45,7 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 func (s *KV) multiPut(ctx context.Context, v route.VBucket, r *serverpb.MultiPutRequest, id kv.RequestID, ms []kv.Mutation) (*serverpb.PutResponse, error) {
 	ack, err := ackOf(r.GetAck())
 	if err != nil {
-		return nil, err
+		return nil, route.WithOutcome(err)
 	}
 	cmd := &command.Command{Kind: command.Write, Request: id, Mutations: ms, Ack: ack}
 	return proposeAtOwner(ctx, s.router, v, multiPutCall, r, cmd, func(res command.Result) *serverpb.PutResponse {

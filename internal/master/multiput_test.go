@@ -30,7 +30,7 @@ func TestMultiPutAcrossVBuckets(t *testing.T) {
 		_, err := s.MultiPut(context.Background(), req)
 		return err
 	}
-	const want = `keys "a" and "abc" are in different vBuckets, d and b; a multi-put is atomic within one only; split it, or set maySplit (dkvctl: -split), which gives atomicity up between vBuckets`
+	const want = `keys "a" and "abc" are in different vBuckets, d and b; a multi-put is atomic within one only; split it, or set maySplit (dkvctl: -split), which gives atomicity up between vBuckets (not applied)`
 	if err := put("a", "abc"); kv.KindOf(err) != kv.Invalid || err.Error() != want {
 		t.Errorf("%v", err)
 	}

@@ -32,14 +32,17 @@ func TestRequestIDs(t *testing.T) {
 				second(r.CompareAndSet(t.Context(), &serverpb.CompareAndSetRequest{Key: key, RequestId: c.id})),
 				second(r.Increment(t.Context(), &serverpb.IncrementRequest{Key: key, RequestId: c.id})),
 			} {
-				mastertest.WantStatus(t, err, codes.InvalidArgument, c.want)
+				mastertest.WantStatus(t, err, codes.InvalidArgument, c.want+" (not applied)")
 			}
 		})
 	}
 	_, err := r.MultiPut(t.Context(), &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{
 		{Key: []byte("a")}, {Key: []byte("b"), RequestId: &serverpb.RequestID{ClientId: 1, Sequence: 1}},
 	}})
-	mastertest.WantStatus(t, err, codes.InvalidArgument, "put 2 of 2 has a requestId; it belongs to the whole request")
+	mastertest.WantStatus(t, err, codes.InvalidArgument, "put 2 of 2 has a requestId; it belongs to the whole request (not applied)")
+	const level = "the request asks for ack level 9, which this release does not know (not applied)"
+	mastertest.WantStatus(t, second(r.Put(t.Context(), &serverpb.PutRequest{Key: []byte("k"), Ack: 9})), codes.InvalidArgument, level)
+	mastertest.WantStatus(t, second(r.MultiPut(t.Context(), &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{{Key: []byte("k")}}, Ack: 9})), codes.InvalidArgument, level)
 }
 
 // TestRetry repeats requests that carry an id: each is applied once, and

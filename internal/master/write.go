@@ -29,11 +29,11 @@ func ackOf(level serverpb.AckLevel) (kv.Ack, error) {
 // exceeds a limit, if it does; answer makes the response of the result.
 func mutate[Resp any](ctx context.Context, s *KV, c route.Call, r mutation, fits error, cmd *command.Command, answer func(command.Result) *Resp) (*Resp, error) {
 	id, err := requestID(r.GetRequestId())
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = fits
 	}
-	if fits != nil {
-		return nil, fits
+	if err != nil {
+		return nil, route.WithOutcome(err)
 	}
 	v := s.keyspace.Of(cmd.Mutations[0].Key)
 	if err := checkCluster(v, r.GetCluster()); err != nil {
@@ -41,7 +41,7 @@ func mutate[Resp any](ctx context.Context, s *KV, c route.Call, r mutation, fits
 	}
 	cmd.Request = id
 	if cmd.Ack, err = ackOf(r.GetAck()); err != nil {
-		return nil, err
+		return nil, route.WithOutcome(err)
 	}
 	return proposeAtOwner(ctx, s.router, v, c, r, cmd, answer)
 }
