@@ -47,6 +47,21 @@ func TestMetricsOfEnginesAndLogs(t *testing.T) {
 	}
 }
 
+// TestMetricsOfForwardedReads: a slave counts the linearizable reads that it has sent to the leader.
+func TestMetricsOfForwardedReads(t *testing.T) {
+	master, _ := serve(t)
+	grpc, at := serve(t, "--role", "slave", "--disable-discovery-client", "--repl-master-addr", master)
+	const forwarded = `dkv_lease_reads_total{database="default",path="forward",vbucket=""} `
+	client := serverpb.NewDKVClient(connect(t, grpc))
+	testkit.Eventually(t, "the leader answers", func() bool {
+		_, err := client.Get(t.Context(), &serverpb.GetRequest{Key: []byte("k"), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		return err == nil
+	})
+	if text := get(t, "http://"+at+"/metrics"); !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(forwarded) + `[1-9]`).MatchString(text) {
+		t.Errorf("it does not have\n%s1", forwarded)
+	}
+}
+
 // TestMetricsAreSentToStatsd: a node sends its metrics to statsd-addr by itself.
 func TestMetricsAreSentToStatsd(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")

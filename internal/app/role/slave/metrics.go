@@ -5,6 +5,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/metrics"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/slave"
 )
 
@@ -13,7 +14,9 @@ type source struct {
 	*metrics.Table[sample]
 	// links are about the link to the node that is followed.
 	links  *metrics.Table[sample]
+	reads  *prometheus.Desc
 	copies []*replicated
+	router *route.Router
 }
 
 // sample is what is read of a vBucket, once for all its metrics.
@@ -40,13 +43,15 @@ func (s *Slave) Metrics() metrics.Source {
 	links.Add("dkv_replication_link_lag_seconds", "For how long the copy may have been behind the node that it follows; what that is behind itself is not in it.", metrics.Gauge, func(s sample) float64 { return s.pulled.Link.Age.Seconds() })
 	links.Add("dkv_replication_link_lag_changes", "By how many changes the copy is behind the node that it follows.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.Link.Lag) })
 	links.Add("dkv_replication_path_nodes", "By way of how many nodes changes reach the copy: 1 if it follows one that keeps the log, more if it follows slaves.", metrics.Gauge, func(s sample) float64 { return float64(len(s.pulled.Path)) })
-	return &source{t, links, s.copies}
+	reads := prometheus.NewDesc("dkv_lease_reads_total", "Linearizable reads by how they were answered.", []string{"vbucket", "path"}, metrics.Constant(s.node.Layout.Database))
+	return &source{t, links, reads, s.copies, s.router}
 }
 
 // Describe implements metrics.Source.
 func (s *source) Describe(ch chan<- *prometheus.Desc) {
 	s.Table.Describe(ch)
 	s.links.Describe(ch)
+	ch <- s.reads
 }
 
 // Collect implements metrics.Source.
@@ -59,4 +64,6 @@ func (s *source) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBuck
 			s.links.Collect(ch, pulled, v.Name, pulled.pulled.Master)
 		}
 	}
+	// A forwarded read may be about several vBuckets.
+	ch <- prometheus.MustNewConstMetric(s.reads, metrics.Counter, float64(s.router.Forwards().Reads), "", "forward")
 }
