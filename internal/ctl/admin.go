@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -42,9 +43,13 @@ func (s *session) changeShown(ctx context.Context, w work, request adminCall) er
 	return s.out.OK(0)
 }
 
+// runBackup asks the nodes whose state is old after all others: a master that a promotion has
+// replaced makes backups too, of what it had before.
 func runBackup(ctx context.Context, s *session, args []string) error {
+	sorted := s.to(s.newestFirst(ctx)...)
+	defer sorted.Close()
 	var said string
-	err := s.changeShown(ctx, backupWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	err := sorted.changeShown(ctx, backupWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		res, err := serverpb.NewDKVBackupRestoreClient(conn).Backup(ctx, &serverpb.BackupRequest{BackupPath: args[0]})
 		said = res.GetMessage()
 		return admin.Check(res, err)
@@ -53,6 +58,33 @@ func runBackup(ctx context.Context, s *session, args []string) error {
 		fmt.Fprintln(s.stderr, oneLine("warning: "+said))
 	}
 	return err
+}
+
+// oldState is the age of a state from which a node warns of it in the answer to -backup.
+const oldState = time.Minute
+
+// newestFirst returns the addresses with those of the nodes at the end that say that their state is
+// old. The others stay in order, with those that do not say.
+func (s *session) newestFirst(ctx context.Context) []string {
+	if len(s.Addrs) < 2 {
+		return s.Addrs
+	}
+	old := eachAddress(s, s.Addrs, func(one *session, _ string) bool {
+		one.Timeout = min(s.Timeout, options.DefaultTimeout)
+		res, err := one.getNodeStatus(ctx)
+		return err == nil && slices.ContainsFunc(res.GetVBuckets(), func(v *serverpb.VBucketStatus) bool {
+			return time.Duration(v.GetLagMillis())*time.Millisecond >= oldState
+		})
+	})
+	var first, last []string
+	for i, addr := range s.Addrs {
+		if old[i] {
+			last = append(last, addr)
+		} else {
+			first = append(first, addr)
+		}
+	}
+	return append(first, last...)
 }
 
 func runRestore(ctx context.Context, s *session, args []string) error {

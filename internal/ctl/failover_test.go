@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -119,6 +120,21 @@ func TestWhenTheNextAddressIsAsked(t *testing.T) {
 				t.Errorf("the first address was asked %d times", first.calls(tt.method))
 			}
 		})
+	}
+}
+
+// TestBackupOfTheNewestState: a master that a promotion has replaced makes backups too, which are all
+// of the state of that day. It is asked only if no other node makes one.
+func TestBackupOfTheNewestState(t *testing.T) {
+	replaced, newest := startFake(t), startFake(t)
+	replaced.of = []*serverpb.VBucketStatus{{VBucket: "default", Mode: "local", State: "failed", LagMillis: uint64((24 * time.Hour).Milliseconds())}}
+	expect(t, dkvctl(t, replaced.addr+","+newest.addr, "-backup", "monday"), outcome{stdout: "OK\n"})
+	if n, m := replaced.calls("Backup"), newest.calls("Backup"); n != 0 || m != 1 {
+		t.Errorf("%d backups at the master that was replaced, %d at the other node", n, m)
+	}
+	expect(t, dkvctl(t, replaced.addr+","+closedPort(t), "-backup", "monday"), outcome{stdout: "OK\n"})
+	if n := replaced.calls("Backup"); n != 1 {
+		t.Errorf("%d backups at the only node that answers", n)
 	}
 }
 
