@@ -20,13 +20,14 @@ func backupChecks() []Check {
 
 const backupOld = 7 * 24 * time.Hour
 
-// backupAge looks for the newest backup of each database on any of its nodes.
+// backupAge looks for the newest backup of each database on any of its nodes, but masters that were
+// replaced: the backups that they make are new, and what is in them is not.
 func backupAge(p *patient) []Finding {
 	newest := make(map[string]time.Time)
 	of := make(map[string]*observe.Node)
 	var order []string
 	for _, n := range p.reported() {
-		if n.Role() == observe.Discovery {
+		if n.Role() == observe.Discovery || replaced(n) {
 			continue
 		}
 		database := n.Status.GetDatabase()

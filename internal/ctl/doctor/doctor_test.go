@@ -238,6 +238,34 @@ func TestSlaveThatPolls(t *testing.T) {
 	}
 }
 
+// TestReplacedMaster: its backups are not the newest of the database, its log is no one's to follow,
+// and its copy does not lag.
+func TestReplacedMaster(t *testing.T) {
+	c := healthy(t)
+	former := node(t, c.At, 7, observe.Standalone)
+	former.Member, former.Status.ClusterId, former.Status.Became = nil, "data", "a promotion has replaced this node"
+	v := former.Status.VBuckets[0]
+	v.Mode, v.State, v.IsLeader, v.HistoryId, v.LagMillis = "local", "failed", true, "other", uint64((24 * time.Hour).Milliseconds())
+	c.Rows = append(c.Rows, &serverpb.RegionInfo{Database: "default", NodeAddress: former.Address})
+	c.Nodes = append([]*observe.Node{former}, c.Nodes...)
+	for _, n := range c.Nodes[1:] {
+		n.Report.Backups.Last = c.At.AddDate(0, -1, 0)
+	}
+	var found []string
+	for _, f := range Examine(c).Findings {
+		if !slices.Contains(found, f.Check) {
+			found = append(found, f.Check)
+		}
+		if f.Check == "backup-age" && !strings.Contains(f.Mend, c.Nodes[1].Address) {
+			t.Errorf("%+v", f)
+		}
+	}
+	slices.Sort(found)
+	if want := []string{"backup-age", "promoted", "serving"}; !slices.Equal(found, want) {
+		t.Errorf("findings of %q, want %q", found, want)
+	}
+}
+
 // TestWhatCannotBeExamined holds that a check without its facts is not called passed.
 func TestWhatCannotBeExamined(t *testing.T) {
 	c := healthy(t)

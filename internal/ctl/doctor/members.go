@@ -226,7 +226,7 @@ func leaderless(p *patient) []Finding {
 		for _, v := range n.Status.GetVBuckets() {
 			id := v.GetVBucket()
 			leaders[id] = append(leaders[id], "")[:len(leaders[id])]
-			if v.GetIsLeader() {
+			if leads(n, v) {
 				leaders[id] = append(leaders[id], n.Name())
 			}
 		}

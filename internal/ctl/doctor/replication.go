@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -33,8 +34,22 @@ const (
 	never     = 24 * time.Hour // how a node says that it has not been up to date since its start
 )
 
+// replaced reports whether a node is a master that a promotion has replaced or stopped: it keeps its
+// log alone, and has a state that is not the newest.
+func replaced(n *observe.Node) bool {
+	return slices.ContainsFunc(n.Status.GetVBuckets(), func(v *serverpb.VBucketStatus) bool {
+		return v.GetMode() == "local" && v.GetLagMillis() >= uint64(never.Milliseconds())
+	})
+}
+
+// leads reports whether a node leads a vBucket. One that was replaced says so of the log that it had.
+func leads(n *observe.Node, v *serverpb.VBucketStatus) bool { return v.GetIsLeader() && !replaced(n) }
+
 func lag(p *patient) []Finding {
 	return eachVBucket(p.data(), func(n *observe.Node, v *serverpb.VBucketStatus) *Finding {
+		if replaced(n) {
+			return nil // it is to follow no one
+		}
 		age := time.Duration(v.GetLagMillis()) * time.Millisecond
 		if up := time.Duration(n.Status.GetUptime()) * time.Second; age >= never && v.GetLagChanges() == 0 && up < startTime {
 			return nil
@@ -71,7 +86,7 @@ func eachVBucket(nodes []*observe.Node, say func(*observe.Node, *serverpb.VBucke
 func (p *patient) leading(database, vBucket string) (*observe.Node, *serverpb.VBucketStatus) {
 	for _, n := range p.data() {
 		for _, v := range n.Status.GetVBuckets() {
-			if v.GetIsLeader() && v.GetVBucket() == vBucket && n.Status.GetDatabase() == database {
+			if leads(n, v) && v.GetVBucket() == vBucket && n.Status.GetDatabase() == database {
 				return n, v
 			}
 		}
