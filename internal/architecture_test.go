@@ -139,7 +139,7 @@ var mayImport = map[string][]string{
 	"internal/forward":                 {"internal/kv"},
 	"internal/peer":                    {"internal/kv", "internal/certs", "internal/certs/dial", "internal/forward", "api/peerpb"},
 	"internal/route":                   {"internal/kv", "internal/forward", "internal/auth", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
-	"internal/master": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
+	"internal/master": {"internal/kv", "internal/era", "internal/task", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
 		"internal/backup", "internal/replica", "internal/route", "internal/fair", "internal/timing", "api/serverpb", "api/modelspb", "api/peerpb"},
 	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
 		"internal/fair", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc"},

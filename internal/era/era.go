@@ -3,6 +3,7 @@
 package era
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -47,4 +48,31 @@ func History(era uint64, id string) string {
 
 // Restored returns the id of the history that a restore begins in the place of another one. It
 // is of the same era: what is of a lesser one counts as replaced by a promotion.
-func Restored(history string) string { return History(Of(history), kv.NewID()) }
+func Restored(ctx context.Context, history string) string {
+	id, whole := ctx.Value(wholeKey{}).(string)
+	if !whole {
+		id = kv.NewID()
+	}
+	return History(Of(history), id)
+}
+
+type wholeKey struct{}
+
+// wholeMark ends the ids of restores of whole databases.
+const wholeMark = ".whole"
+
+// RestoreWhole returns a context for the restores of all vBuckets of a database, and the id which
+// their histories have in common: by it a copy of only some of them is recognised.
+func RestoreWhole(ctx context.Context) (_ context.Context, id string) {
+	id = kv.NewID() + wholeMark
+	return context.WithValue(ctx, wholeKey{}, id), id
+}
+
+// WholeRestore returns the id of the restore of a whole database that has begun a history; empty if
+// none has.
+func WholeRestore(history string) string {
+	if !strings.HasSuffix(history, wholeMark) {
+		return ""
+	}
+	return history[strings.LastIndexByte(history, '-')+1:]
+}

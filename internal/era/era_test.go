@@ -34,8 +34,12 @@ func TestEraIsInTheHistory(t *testing.T) {
 		if got := era.Of(c.history); got != c.era {
 			t.Errorf("Era(%q) = %d, want %d", c.history, got, c.era)
 		}
-		if next := era.Restored(c.history); next == c.history || era.Of(next) != c.era {
+		if next := era.Restored(t.Context(), c.history); next == c.history || era.Of(next) != c.era || era.WholeRestore(next) != "" {
 			t.Errorf("Restored(%q) = %q", c.history, next)
+		}
+		whole, id := era.RestoreWhole(t.Context())
+		if next := era.Restored(whole, c.history); era.Of(next) != c.era || id == "" || era.WholeRestore(next) != id || era.Restored(whole, next) != next {
+			t.Errorf("Restored(%q) = %q in a restore %q", c.history, next, id)
 		}
 	}
 	for _, strange := range []string{"", "-", "1-", "-6f1c", "x-6f1c", "-1-6f1c"} {

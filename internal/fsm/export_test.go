@@ -178,7 +178,7 @@ func TestKeepRequests(t *testing.T) {
 		if err := c.replaced.m.KeepRequests(context.Background(), backup.engine); err != nil {
 			t.Fatal(err)
 		}
-		if err := offline.Rebase(backup.engine, live.m.Identity(), live.m.Applied()+1, false); err != nil {
+		if err := offline.Rebase(t.Context(), backup.engine, live.m.Identity(), live.m.Applied()+1, false); err != nil {
 			t.Fatal(err)
 		}
 		backup.restart()

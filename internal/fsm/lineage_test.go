@@ -27,7 +27,7 @@ func TestLineage(t *testing.T) {
 		if err := offline.KeepLineage(backup.engine, backup.m.Identity().History, backup.m.Lineage()); err != nil {
 			t.Fatal(err)
 		}
-		if err := offline.Rebase(backup.engine, x.m.Identity(), x.m.Applied()+1, false); err != nil {
+		if err := offline.Rebase(t.Context(), backup.engine, x.m.Identity(), x.m.Applied()+1, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := offline.KeepLineage(backup.engine, x.m.Identity().History, x.m.Lineage()); err != nil {

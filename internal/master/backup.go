@@ -3,13 +3,16 @@ package master
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
@@ -52,13 +55,15 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 	}
 	defer done()
 	age, err := s.age()
+	var histories []string
 	if err == nil {
-		err = s.backup(ctx, dir)
+		histories, err = s.backup(ctx, dir)
 	}
 	if err != nil {
 		return nil, route.WithOutcome(err)
 	}
-	return &serverpb.Status{Message: ofAge(age)}, nil
+	said := slices.DeleteFunc([]string{ofRestores(histories), ofAge(age)}, func(text string) bool { return text == "" })
+	return &serverpb.Status{Message: strings.Join(said, "; ")}, nil
 }
 
 // begin waits until no other backup or restore of several vBuckets is under way here: else one
@@ -106,31 +111,48 @@ func ofAge(age time.Duration) string {
 	return fmt.Sprintf("the backup is of a state that was last known to be the newest %v ago: dkvctl -status says whom this node waits for", age.Round(time.Second))
 }
 
-func (s *Backup) backup(ctx context.Context, dir string) error {
-	if v, err := s.keyspace.Only(); err == nil {
-		return v.Backup(ctx, dir)
+// ofRestores says in the response that a backup has some vBuckets from before a restore. The others
+// may be replaced only later, by another member: the copies do not show it, but that they are not of
+// the same restore does. The same is so after a restore that has failed.
+func ofRestores(histories []string) string {
+	for _, h := range histories {
+		if era.WholeRestore(h) != era.WholeRestore(histories[0]) {
+			return "the backup has some vBuckets from before a restore and others from after it: if the restore goes on, back up again when it is done; if it has failed, restore again first"
+		}
 	}
-	return backup.CreateSet(dir, func(partial string) error { return s.backupAll(ctx, partial) })
+	return ""
 }
 
-// backupAll makes the backups of all vBuckets in the folder partial. Restores that other members
-// serve must leave none of them before and another one after.
-func (s *Backup) backupAll(ctx context.Context, partial string) error {
+// backup makes a backup, and returns the histories of the vBuckets in it if they are several.
+func (s *Backup) backup(ctx context.Context, dir string) (histories []string, err error) {
+	if v, err := s.keyspace.Only(); err == nil {
+		return nil, v.Backup(ctx, dir)
+	}
+	err = backup.CreateSet(dir, func(partial string) (err error) {
+		histories, err = s.backupAll(ctx, partial)
+		return err
+	})
+	return histories, err
+}
+
+// backupAll makes the backups of all vBuckets in the folder partial, and returns their histories.
+// Restores that other members serve must not replace one meanwhile.
+func (s *Backup) backupAll(ctx context.Context, partial string) ([]string, error) {
 	before, err := s.histories()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, v := range s.keyspace.All() {
 		task.Part(ctx, i+1, len(before))
 		if err := v.Backup(ctx, filepath.Join(partial, v.Name)); err != nil {
-			return s.about(v, err)
+			return nil, s.about(v, err)
 		}
 	}
 	after, err := s.histories()
 	if err == nil && !slices.Equal(before, after) {
 		err = kv.Errorf(kv.Unavailable, "a restore or a promotion has replaced vBuckets meanwhile, of which the backup would have some from before; no backup was made, try again when it is done")
 	}
-	return err
+	return after, err
 }
 
 // histories are those of all vBuckets. While a restore replaces one there is none of the database.
@@ -173,6 +195,10 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 
 func (s *Backup) restoreAll(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
+	whole := ""
+	if len(all) > 1 {
+		ctx, whole = era.RestoreWhole(ctx)
+	}
 	unconfirmed, first := 0, error(nil)
 	for i, v := range all {
 		task.Part(ctx, i+1, len(all))
@@ -186,12 +212,27 @@ func (s *Backup) restoreAll(ctx context.Context, dir string) error {
 			return partlyRestored(s.about(v, err), i, len(all))
 		}
 	}
+	if err := s.overtaken(whole); err != nil {
+		return err
+	}
 	if first == nil {
 		return nil
 	}
 	return kv.UnknownOutcome(kv.NotConfirmed, fmt.Errorf(
 		"all %d vBuckets are restored here, and slaves have not confirmed %d of them; do not restore again, which would take back what is written since: %w",
 		len(all), unconfirmed, first))
+}
+
+// overtaken returns an error if another member has restored vBuckets that this restore had replaced
+// before: each of the two may have the last word on some of them.
+func (s *Backup) overtaken(whole string) error {
+	for _, v := range s.keyspace.All() {
+		if era.WholeRestore(v.Status().Identity.History) != whole {
+			return kv.UnknownOutcome(kv.Unavailable, s.about(v, errors.New(
+				"another restore has replaced it since this one did, so that the database may have vBuckets of both: when that is done, restore the backup again that it is to have")))
+		}
+	}
+	return nil
 }
 
 // partlyRestored is the error of a restore after some vBuckets were replaced. It must not be

@@ -179,6 +179,53 @@ func TestBackupNoticesARestore(t *testing.T) {
 	}
 }
 
+// TestBackupBetweenTheVBucketsOfARestore: while another member goes from one vBucket to the next,
+// nothing changes in any of them, and a backup that has some from before says so.
+func TestBackupBetweenTheVBucketsOfARestore(t *testing.T) {
+	r := newRestores(t)
+	backup := func(name string) string {
+		t.Helper()
+		st, err := r.service().Backup(context.Background(), &serverpb.BackupRequest{BackupPath: name})
+		if err != nil {
+			t.Error(err)
+		}
+		return st.GetMessage()
+	}
+	before, between := backup("before"), ""
+	inner := r.all[1].Replica
+	r.all[1].Replica = &passing{Replica: inner, before: func() {
+		r.all[1].Replica = inner
+		between = backup("between") // at another member: the service is another one
+	}}
+	if err := r.restore(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(between, "from before a restore and others from after it") {
+		t.Errorf("the backup in between says %q", between)
+	}
+	if after := backup("after"); before != "" || after != "" {
+		t.Errorf("the backup before says %q, the one after %q", before, after)
+	}
+}
+
+// TestRestoresAtTwoMembers: two restores at once leave vBuckets of either, and the one that ends last
+// says so.
+func TestRestoresAtTwoMembers(t *testing.T) {
+	r := newRestores(t)
+	inner, other := r.all[1].Replica, error(nil)
+	r.all[1].Replica = &passing{Replica: inner, before: func() {
+		r.all[1].Replica = inner
+		other = r.restore()
+	}}
+	err := r.restore()
+	if other != nil {
+		t.Errorf("the restore that was overtaken by none: %v", other)
+	}
+	if err == nil || kv.OutcomeOf(err) != kv.Unknown || !strings.Contains(err.Error(), "vBucket 0: another restore has replaced it") {
+		t.Errorf("the other one: %v", err)
+	}
+}
+
 // TestRestoresDoNotPassEachOther: a backup or a restore does not begin while a restore goes from one
 // vBucket to the next.
 func TestRestoresDoNotPassEachOther(t *testing.T) {

@@ -17,7 +17,7 @@ type Identity struct {
 	// Cluster stays the same for the whole life of a database.
 	Cluster string
 	// History changes when the keyspace is replaced, as by a restore. Change numbers of
-	// different histories are not related.
+	// different histories are not related. What is not random in it package era adds and reads.
 	History string
 }
 

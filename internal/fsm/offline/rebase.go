@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -16,8 +17,8 @@ import (
 // the same cluster and era, with a new log: no old change number is valid in it, its index is at
 // least the given one, and paused says whether mutations are rejected. It has no lineage
 // until KeepLineage. The state keeps its remembered requests unless
-// fsm.Machine.KeepRequests replaces them.
-func Rebase(engine storage.Engine, replaced history.Identity, index kv.Index, paused bool) error {
+// fsm.Machine.KeepRequests replaces them. ctx says only which restore it is for; see era.Restored.
+func Rebase(ctx context.Context, engine storage.Engine, replaced history.Identity, index kv.Index, paused bool) error {
 	st, err := layout.ReadState(engine)
 	if err != nil {
 		return fmt.Errorf("rebase: %w", err)
@@ -29,7 +30,7 @@ func Rebase(engine storage.Engine, replaced history.Identity, index kv.Index, pa
 	st.Logged, st.Paused = 0, paused
 	var b storage.Batch
 	b.Delete(storage.Meta, layout.KeyLineage)
-	layout.PutIdentity(&b, history.Identity{Cluster: replaced.Cluster, History: era.Restored(replaced.History)})
+	layout.PutIdentity(&b, history.Identity{Cluster: replaced.Cluster, History: era.Restored(ctx, replaced.History)})
 	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(st.Applied+1))
 	return beginLog(engine, &b, st)
 }

@@ -35,7 +35,7 @@ func TestRebase(t *testing.T) {
 		x.apply(fsmtest.Pause(false), fsmtest.Write(fsmtest.Put("last", "1")), fsmtest.Pause(true))
 		old := x.m
 		data, expiry := fsmtest.Dump(t, x.engine, storage.Data), fsmtest.Dump(t, x.engine, storage.Expiry)
-		if err := Rebase(x.engine, history.Identity{Cluster: "the cluster", History: "3-replaced"}, least, false); err != nil {
+		if err := Rebase(t.Context(), x.engine, history.Identity{Cluster: "the cluster", History: "3-replaced"}, least, false); err != nil {
 			t.Fatal(err)
 		}
 		x.restart()
@@ -73,7 +73,7 @@ func TestRebase(t *testing.T) {
 func TestRebaseKeepsRequests(t *testing.T) {
 	x := newFixture(t)
 	first := x.one(command.OK, fsmtest.As(fsmtest.Increment("n", 1), 7, 2, 1))
-	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 100, false); err != nil {
+	if err := Rebase(t.Context(), x.engine, history.Identity{Cluster: "c"}, 100, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
@@ -97,7 +97,7 @@ func TestRebaseDropsMuch(t *testing.T) {
 	if err := x.m.Apply(entries, make([]command.Result, len(entries)), false); err != nil {
 		t.Fatal(err)
 	}
-	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 0, false); err != nil {
+	if err := Rebase(t.Context(), x.engine, history.Identity{Cluster: "c"}, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
@@ -110,17 +110,17 @@ func TestRebaseDropsMuch(t *testing.T) {
 }
 
 func TestRebaseReportsErrors(t *testing.T) {
-	if err := Rebase(fsmtest.OpenMemory(t), history.Identity{Cluster: "c"}, 0, false); !errors.Is(err, storage.ErrCorrupt) {
+	if err := Rebase(t.Context(), fsmtest.OpenMemory(t), history.Identity{Cluster: "c"}, 0, false); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("an engine without state: %v", err)
 	}
 	for n := 1; n <= 3; n++ {
 		x := filled(t)
 		f := &fsmtest.Faulty{Engine: x.engine, FailWrite: n}
-		if err := Rebase(f, history.Identity{Cluster: "c"}, 0, false); !errors.Is(err, fsmtest.ErrInjected) {
+		if err := Rebase(t.Context(), f, history.Identity{Cluster: "c"}, 0, false); !errors.Is(err, fsmtest.ErrInjected) {
 			t.Errorf("write %d failed: %v", n, err)
 		}
 		// It may be repeated.
-		if err := Rebase(f, history.Identity{Cluster: "c"}, 0, false); err != nil {
+		if err := Rebase(t.Context(), f, history.Identity{Cluster: "c"}, 0, false); err != nil {
 			t.Errorf("after write %d failed: %v", n, err)
 		}
 	}
@@ -130,7 +130,7 @@ func TestRebaseReportsErrors(t *testing.T) {
 func TestRebaseForgetsEpochAndMembers(t *testing.T) {
 	x := newFixture(t)
 	x.apply(fsmtest.Begin(9, 1, 1), fsmtest.Member(1, "one"))
-	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 0, false); err != nil {
+	if err := Rebase(t.Context(), x.engine, history.Identity{Cluster: "c"}, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
@@ -171,7 +171,7 @@ func TestRebaseDropsStaged(t *testing.T) {
 	x.one(command.OK, fsmtest.Write(fsmtest.Put("a", "1")))
 	x.one(command.OK, command.Command{Kind: command.BeginRestore, Expect: []byte("id")})
 	x.one(command.OK, fsmtest.Stage(fsmtest.Put("b", "1")))
-	if err := Rebase(x.engine, history.Identity{Cluster: "c"}, 10, false); err != nil {
+	if err := Rebase(t.Context(), x.engine, history.Identity{Cluster: "c"}, 10, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()

@@ -122,7 +122,7 @@ func (l *Replica) replaceBy(ctx context.Context, build func(place string) (stora
 	}
 	completed := false
 	err = l.do(ctx, func() error {
-		m, err := l.complete(engine)
+		m, err := l.complete(ctx, engine)
 		if err != nil {
 			return err
 		}
@@ -190,7 +190,7 @@ func (l *Replica) importInto(ctx context.Context, engine storage.Engine, dir, ki
 
 // complete copies to the engine what a restore keeps of the present state, and opens a
 // machine in it. Nothing is applied meanwhile.
-func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
+func (l *Replica) complete(ctx context.Context, engine storage.Engine) (*fsm.Machine, error) {
 	if l.State() != replica.Restoring {
 		return nil, l.state.Refusal() // the last group before this has failed
 	}
@@ -198,7 +198,7 @@ func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
 		return nil, err
 	}
 	old := l.state.Machine()
-	if err := offline.Rebase(engine, old.Identity(), old.Applied()+1, old.Paused()); err != nil {
+	if err := offline.Rebase(ctx, engine, old.Identity(), old.Applied()+1, old.Paused()); err != nil {
 		return nil, err
 	}
 	if err := old.KeepRequests(context.Background(), engine); err != nil {

@@ -107,7 +107,7 @@ func (r *Replica) stageAll(ctx context.Context, view *fsm.View) (kv.Index, error
 	if err != nil {
 		return 0, ownership(err)
 	}
-	end := command.Restored{Index: view.Index(), History: era.Restored(r.state.Machine().Identity().History)}
+	end := command.Restored{Index: view.Index(), History: era.Restored(ctx, r.state.Machine().Identity().History)}
 	id := []byte(end.History)
 	_, err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: id})
 	if err == nil {
