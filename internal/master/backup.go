@@ -262,8 +262,8 @@ func (s *Backup) about(v route.VBucket, err error) error {
 	return fmt.Errorf("vBucket %s: %w", v.Name, err)
 }
 
-// check rejects a backup of other vBuckets than those here, and in a cluster a damaged one,
-// before any vBucket is replaced or its leader moved.
+// check rejects a backup of other vBuckets than those here, and a damaged one, before any vBucket is
+// replaced or its leader moved.
 func (s *Backup) check(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
 	if len(all) > 1 && backup.IsOne(dir) {
@@ -274,13 +274,13 @@ func (s *Backup) check(ctx context.Context, dir string) error {
 			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
 		}
 	}
-	if s.lead == nil {
-		return nil // one vBucket, which verifies it itself
+	if s.lead == nil && len(all) == 1 {
+		return nil // it verifies the backup itself
 	}
 	for i, v := range all {
 		task.Part(ctx, i+1, len(all))
 		if _, err := backup.Verify(ctx, s.folderOf(v, dir)); err != nil {
-			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
+			return s.about(v, kv.Errorf(replica.KindOf(err), "restore: %w; nothing was changed", err))
 		}
 	}
 	return nil

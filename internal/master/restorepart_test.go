@@ -83,9 +83,9 @@ func (r *restores) restore() error {
 	return err
 }
 
-// A restore that has replaced some vBuckets and fails for the next has had its effect:
-// what was written to the first since would be lost if it was sent again for harmless.
-func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
+// A damaged backup of one vBucket keeps the others from being replaced, also at a node that keeps its
+// logs alone, as a promoted slave of masters with several vBuckets does.
+func TestDamagedPartIsNoticedFirst(t *testing.T) {
 	r := newRestores(t)
 	damaged := filepath.Join(r.root, "b", r.all[1].Name, "data", "checkpoint.mem")
 	raw, err := os.ReadFile(damaged)
@@ -97,8 +97,27 @@ func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = r.restore()
+	r.want("new", "new")
+	if kv.KindOf(err) != kv.Corrupt || kv.OutcomeOf(err) != kv.NotApplied || !strings.Contains(err.Error(), "vBucket 1") || !strings.Contains(err.Error(), "nothing was changed") {
+		t.Errorf("kind %d (%v): %v", kv.KindOf(err), kv.OutcomeOf(err), err)
+	}
+}
+
+// failing is a replica that cannot restore anything.
+type failing struct{ replica.Replica }
+
+func (failing) Restore(context.Context, string) error {
+	return kv.Errorf(kv.Exhausted, "the disk is full")
+}
+
+// A restore that has replaced some vBuckets and fails for the next has had its effect:
+// what was written to the first since would be lost if it was sent again for harmless.
+func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
+	r := newRestores(t)
+	r.all[1].Replica = failing{r.all[1].Replica}
+	err := r.restore()
 	r.want("old", "new")
-	if kv.KindOf(err) != kv.Corrupt || kv.OutcomeOf(err) != kv.Unknown || !strings.Contains(err.Error(), "1 of 2 vBuckets") {
+	if kv.KindOf(err) != kv.Exhausted || kv.OutcomeOf(err) != kv.Unknown || !strings.Contains(err.Error(), "1 of 2 vBuckets") {
 		t.Errorf("after a restore of one vBucket of two the error has kind %d (%v): %v", kv.KindOf(err), kv.OutcomeOf(err), err)
 	}
 }
@@ -226,6 +245,38 @@ func TestRestoresAtTwoMembers(t *testing.T) {
 	}
 }
 
+// A restore that is given up while it checks the backup has changed nothing, and says so.
+func TestRestoreIsGivenUpWhileItChecks(t *testing.T) {
+	r := newRestores(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := r.service().Restore(ctx, &serverpb.RestoreRequest{RestorePath: "b"})
+	if kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
+		t.Errorf("kind %d (%v): %v", kv.KindOf(err), kv.OutcomeOf(err), err)
+	}
+	r.want("new", "new")
+}
+
+// impatient is the context of a caller who is gone as soon as it would be waited for.
+type impatient struct {
+	context.Context
+	gone bool
+}
+
+func (i *impatient) Done() <-chan struct{} {
+	i.gone = true
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+func (i *impatient) Err() error {
+	if i.gone {
+		return context.Canceled
+	}
+	return i.Context.Err()
+}
+
 // TestRestoresDoNotPassEachOther: a backup or a restore does not begin while a restore goes from one
 // vBucket to the next.
 func TestRestoresDoNotPassEachOther(t *testing.T) {
@@ -247,10 +298,8 @@ func TestRestoresDoNotPassEachOther(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- restore(context.Background()) }()
 	<-reached
-	impatient, cancel := context.WithCancel(t.Context())
-	cancel()
-	second := restore(impatient)
-	_, third := s.Backup(impatient, &serverpb.BackupRequest{BackupPath: "other"})
+	second := restore(&impatient{Context: t.Context()})
+	_, third := s.Backup(&impatient{Context: t.Context()}, &serverpb.BackupRequest{BackupPath: "other"})
 	for _, err := range []error{second, third} {
 		if err == nil || !strings.Contains(err.Error(), "another backup or restore is under way") {
 			t.Errorf("during a restore: %v", err)
