@@ -191,10 +191,11 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 		r.state.SetUnreadable(errNoState)
 	}
 	r.keeper = lease.New(group{r}, lease.Options{
-		Length:  h.LeaseLength(),
-		Nonce:   rand.Uint64(),
-		Changed: opts.Changed,
-		Log:     opts.Log.With("vbucket", opts.VBucket),
+		Length:       h.LeaseLength(),
+		BeginTimeout: opts.Timeout,
+		Nonce:        rand.Uint64(),
+		Changed:      opts.Changed,
+		Log:          opts.Log.With("vbucket", opts.VBucket),
 	})
 	h.Register(opts.Shard, onHost{r})
 	return r, nil

@@ -26,6 +26,7 @@ type fakeGroup struct {
 	reads      int
 	hold       chan struct{} // ReadIndex waits for it
 	beginHangs bool          // Begin has no answer
+	beginTakes time.Duration // before Begin's answer
 	terse      bool          // Begin does not say how long leases last
 	duringRead func()
 }
@@ -52,11 +53,18 @@ func (g *fakeGroup) Leader() (uint64, bool) {
 func (g *fakeGroup) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
 	now, previous command.Epoch, accepted bool, err error) {
 	g.mu.Lock()
-	hangs := g.beginHangs
+	hangs, takes := g.beginHangs, g.beginTakes
 	g.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
 		return now, previous, false, ctx.Err()
+	}
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+			return now, previous, false, ctx.Err()
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -28,6 +28,8 @@ type Keeper struct {
 
 	// wake holds a token when there is something for Run to look at.
 	wake chan struct{}
+	// tries is only Run's.
+	tries attempts
 
 	mu sync.Mutex
 	// changed is raised when those who wait for the active epoch should look again.

@@ -197,6 +197,31 @@ func TestWaitersAreRedirected(t *testing.T) {
 	}
 }
 
+// A BEGIN that takes longer than Timeout, as with a slow disk, gets more time at each attempt of a
+// term. The first attempt of another term gets as little as ever: the leadership may be lost again.
+func TestSlowBegin(t *testing.T) {
+	const takes = 3 * DefaultTimeout
+	g := &fakeGroup{term: 1, self: true, beginTakes: takes}
+	keep(t, g, Options{Length: length, BeginTimeout: 5 * DefaultTimeout}, func(t *testing.T, k *Keeper) {
+		begun := time.Now()
+		if _, err := k.Epoch(testkit.Within(t, testkit.Patience)); err != nil {
+			t.Fatal(err)
+		}
+		if got, most := time.Since(begun), DefaultTimeout+2*DefaultTimeout+takes+2*DefaultPoll; got > most {
+			t.Errorf("the epoch has begun after %v, not within %v", got, most)
+		}
+		g.set(func() { g.term, g.beginHangs = 2, true })
+		k.LeaderChanged()
+		synctest.Wait()
+		failed := k.Stats().Failures
+		time.Sleep(DefaultTimeout)
+		synctest.Wait()
+		if n := k.Stats().Failures - failed; n != 1 {
+			t.Errorf("%d attempts of another term have ended after %v", n, DefaultTimeout)
+		}
+	})
+}
+
 // Looking at the lease is neither a read nor a reason to renew it.
 func TestLookingIsNoDemand(t *testing.T) {
 	g := &fakeGroup{term: 1, self: true}

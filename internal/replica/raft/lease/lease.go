@@ -65,6 +65,10 @@ type Options struct {
 	// Timeout bounds each call of the Group that no caller waits for alone.
 	// Zero stands for DefaultTimeout.
 	Timeout time.Duration
+	// BeginTimeout is the most that Timeout grows to for Begin, while one attempt after another
+	// in the same term takes all of its time: with a disk that is slower than Timeout no epoch
+	// would ever begin. Less than Timeout stands for Timeout.
+	BeginTimeout time.Duration
 	// Poll is how often the leader is looked up even without LeaderChanged. Zero
 	// stands for DefaultPoll.
 	Poll time.Duration
@@ -95,6 +99,7 @@ func (o *Options) setDefaults() {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}
+	o.BeginTimeout = max(o.BeginTimeout, o.Timeout)
 	if o.Poll <= 0 {
 		o.Poll = DefaultPoll
 	}

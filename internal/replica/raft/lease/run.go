@@ -90,8 +90,9 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 	// The term was won before this reading, and every other process that holds a lease
 	// began to confirm it before that.
 	from := k.o.Clock.Now()
-	begun, cancel := context.WithTimeout(ctx, k.o.Timeout)
+	begun, cancel := context.WithTimeout(ctx, k.tries.timeout(term, &k.o))
 	now, previous, accepted, err := k.group.Begin(begun, term, k.o.Nonce, k.o.Length)
+	k.tries.late = begun.Err() != nil
 	cancel()
 	if err != nil {
 		k.counts.failures.Add(1)
@@ -110,6 +111,24 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 		return false
 	}
 	return k.install(t)
+}
+
+// attempts are the calls of Begin in a term.
+type attempts struct {
+	term  uint64
+	limit time.Duration // of the last one
+	late  bool          // it took all of that
+}
+
+// timeout returns how long the next attempt may take.
+func (a *attempts) timeout(term uint64, o *Options) time.Duration {
+	switch {
+	case a.term != term || a.limit == 0:
+		*a = attempts{term: term, limit: o.Timeout}
+	case a.late:
+		a.limit = min(2*a.limit, o.BeginTimeout)
+	}
+	return a.limit
 }
 
 // mustWait reports whether another process may hold a lease of the previous epoch or of one
