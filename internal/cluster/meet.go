@@ -27,7 +27,7 @@ func (c *Cluster) Confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
 	r := c.visitAll(ctx)
-	if c.knowsNobody() {
+	if c.knowsNoOther() {
 		c.awaitCall(ctx)
 	}
 	if err := c.retired.Load(); err != nil {
@@ -64,10 +64,10 @@ func (c *Cluster) TakePart(ctx context.Context) {
 // look old.
 func (c *Cluster) takesPartStill() bool { return c.takesPart.Load() && c.retired.Load() == nil }
 
-// knowsNobody reports whether this node was started before and still knows no other
+// knowsNoOther reports whether this node was started before and still knows no other
 // member's address: its data folder is from its first moments, or a copy from then, and
 // the others may know of later starts.
-func (c *Cluster) knowsNobody() bool {
+func (c *Cluster) knowsNoOther() bool {
 	if c.self.Past().Number <= 1 || len(c.self.Members) == 1 {
 		return false
 	}

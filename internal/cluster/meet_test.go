@@ -375,7 +375,7 @@ func TestACopyOfARunningNodeIsRefused(t *testing.T) {
 
 // A copy from the first moments of a node knows whom to ask at most of those that have
 // invited it. The others call it, and it waits for that.
-func TestACopyThatKnowsNobodyIsCalled(t *testing.T) {
+func TestACopyThatKnowsNoOtherIsCalled(t *testing.T) {
 	r, disks := trio(t)
 	r.stop(2)
 	older := disks[2].copied()
