@@ -187,12 +187,13 @@ func (c *Cluster) sameTime(ctx context.Context, url string, hello *bootstrap.Hel
 	if !told {
 		return nil // an older release, which does not say
 	}
-	for until := time.Now().Add(clockPatience); !c.clock.Known(); {
-		if c.hearClocks(ctx); c.clock.Known() || time.Now().After(until) || !sleep.For(ctx, clockPatience/20) {
+	now, known := c.clock.Majority()
+	for until := time.Now().Add(clockPatience); !known && time.Now().Before(until); {
+		c.hearClocks(ctx)
+		if now, known = c.clock.Majority(); !known && !sleep.For(ctx, clockPatience/20) {
 			break
 		}
 	}
-	now, known := c.clock.Majority()
 	if !known {
 		return kv.Errorf(kv.Unavailable, "the clocks of a majority of the members are not known to this node yet, so that the clock of %s cannot be compared with them; retry", url)
 	}
