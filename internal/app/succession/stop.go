@@ -105,13 +105,13 @@ func (s *Service) stop(id string, look bool) (*promotion.StoppedDatabase, error)
 	for _, v := range s.role.VBuckets() {
 		found.Leased = found.Leased || hasRecord(v)
 	}
-	if look {
-		var err error
-		found.VBuckets, err = master.Voters()
-		return found, err
-	}
-	if _, err := master.Voters(); err != nil {
+	voters, err := master.Voters()
+	if err != nil {
 		return nil, err // it would be stopped, and not count
+	}
+	if look {
+		found.VBuckets = voters
+		return found, nil
 	}
 	return found, s.halt(master, id, found)
 }
