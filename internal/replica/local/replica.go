@@ -61,6 +61,7 @@ func Open(opts Options) (*Replica, error) {
 		proposals: state.NewProposals(),
 		exclusive: make(chan func()),
 	}
+	opts.Withheld = l.withheld
 	var err error
 	if l.state, err = state.Open(opts.Options, fsm.New, l.Propose); err != nil {
 		return nil, err
@@ -129,12 +130,12 @@ func (l *Replica) Changes(ctx context.Context, from kv.Index, limit, maxBytes in
 	return l.Shared.Changes(ctx, from, limit, maxBytes)
 }
 
-// Backup implements Replica.
-func (l *Replica) Backup(ctx context.Context, dir string) error {
+// withheld returns why no backup of the state may be made; nil if one may.
+func (l *Replica) withheld() error {
 	if l.lent != nil {
 		return l.retired
 	}
-	return l.Shared.Backup(ctx, dir)
+	return nil
 }
 
 // localOwner is the id of the log's only member.

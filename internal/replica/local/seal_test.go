@@ -1,7 +1,11 @@
 package local_test
 
 import (
+	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -90,6 +94,19 @@ func TestRestoreRevivesNoRetiredNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	replicatest.RunNode(t, replicatest.OnDisk, replicatest.InFolderOf(before.Rig)).WantValue("a", "2")
+}
+
+// A node that was stopped for a promotion may have what was never committed: no backup is made of it.
+func TestLentStateIsNotBackedUp(t *testing.T) {
+	r := replicatest.OpenNode(t, replicatest.OnDisk)
+	r.Retire(errors.New("stopped"))
+	r.Lend(func(context.Context) bool { return false })
+	r.Start(t.Context())
+	dir := filepath.Join(t.TempDir(), "backup")
+	replicatest.WantError(t, r.Backup(t.Context(), dir), kv.Unavailable, kv.NotApplied)
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a backup there is something: %v", err)
+	}
 }
 
 // A node that another one has replaced answers no read and no mutation, for good.
