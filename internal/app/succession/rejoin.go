@@ -55,7 +55,7 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 	}
 	lost, err := export(ctx, n, s, aside)
 	if err == nil {
-		err = setLogAside(cfg, aside)
+		err = setLogAside(cfg, aside, log)
 	}
 	if err == nil {
 		// A master's log goes too: entries that were not applied here may have been acknowledged.
@@ -74,14 +74,14 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 
 // setLogAside moves the Raft log of a former master to the folder aside of the data folder, or
 // beside itself if it is elsewhere.
-func setLogAside(cfg *config.Config, aside string) error {
+func setLogAside(cfg *config.Config, aside string, log *slog.Logger) error {
 	dir, nexus := cfg.Nexus.LogDir, config.NexusFolder(cfg.Storage.DBFolder)
 	// They differ if a link leads from one to the other: then the place of the link stays.
 	named, real := within(nexus, dir), config.Holds(nexus, dir)
 	var err error
 	switch {
 	case holdsOthers(cfg, dir):
-		err = setFilesAside(cfg, aside)
+		err = setFilesAside(cfg, aside, log)
 	case holdsOthers(cfg, nexus) || !named || !real:
 		err = datadir.MoveAway(dir, logAside(dir, aside), aside)
 		if synced := durable.SyncDir(filepath.Dir(dir)); err == nil && !errors.Is(synced, fs.ErrNotExist) && !errors.Is(synced, fs.ErrPermission) {
@@ -98,11 +98,14 @@ func setLogAside(cfg *config.Config, aside string) error {
 }
 
 // setFilesAside moves the log out of a folder that holds others, which stay where they are.
-func setFilesAside(cfg *config.Config, aside string) error {
+func setFilesAside(cfg *config.Config, aside string, log *slog.Logger) error {
 	dir := cfg.Nexus.LogDir
-	names, err := host.Files(dir)
+	names, unread, err := host.Files(dir)
 	if err != nil {
 		return err
+	}
+	if len(unread) > 0 {
+		log.Warn("folders in nexus-log-dir cannot be read: a Raft log of this node in one of them stays there, move it away by hand", "dir", dir, "folders", unread)
 	}
 	for _, name := range names {
 		from, to := filepath.Join(dir, name), filepath.Join(dir, aside, name)

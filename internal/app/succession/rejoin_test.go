@@ -112,7 +112,7 @@ func TestLogInTheDataFolderIsSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := setLogAside(cfg, "aside-before-era-1"); err != nil {
+		if err := setLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestFoldersInOneAnother(t *testing.T) {
 				}
 			}
 			for range 2 {
-				if err := setLogAside(cfg, "aside-before-era-1"); err != nil {
+				if err := setLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
 					t.Fatal(err)
 				}
 			}

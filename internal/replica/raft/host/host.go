@@ -307,6 +307,6 @@ func CheckAddress(address string) error {
 
 // HasLog reports whether dir holds a Raft log.
 func HasLog(dir string) (bool, error) {
-	files, err := Files(dir)
+	files, _, err := Files(dir)
 	return len(files) > 0, err
 }

@@ -210,11 +210,12 @@ func holdsFiles(dir string) (held bool, err error) {
 }
 
 // Files returns the paths in a folder of the files and folders of a Raft log: other things may be
-// there too. There are none if the folder does not exist.
-func Files(dir string) (paths []string, err error) {
+// there too. There are none if the folder does not exist. The folders in unread could not be read, as
+// those of another user, so that it is not known what is in them.
+func Files(dir string) (paths, unread []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	own := []string{layoutFile, lockFile, hostFile, idFile}
 	for _, e := range entries {
@@ -226,21 +227,25 @@ func Files(dir string) (paths []string, err error) {
 			continue
 		}
 		deployments, err := os.ReadDir(filepath.Join(dir, e.Name()))
-		if err != nil {
-			continue // a file, or a folder that is not this node's
+		switch {
+		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist): // a file, or a link to nothing
+			continue
+		case err != nil:
+			unread = append(unread, e.Name())
+			continue
 		}
 		for _, d := range deployments {
 			path := filepath.Join(e.Name(), d.Name())
 			is, err := isLog(filepath.Join(dir, path))
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if is {
 				paths = append(paths, path)
 			}
 		}
 	}
-	return paths, err
+	return paths, unread, err
 }
 
 // isLog reports whether Dragonboat has a log in a folder, of whatever deployment.

@@ -219,9 +219,19 @@ func TestFilesOfALog(t *testing.T) {
 	}
 	note(t, opts, "a")
 	want := []string{"a/00000000000000000007", "b/00000000000000000008", hostFile}
-	if got, err := Files(opts.Dir); err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
+	if err := errors.Join(os.Mkdir(filepath.Join(opts.Dir, "private"), 0), os.Symlink("nothing", filepath.Join(opts.Dir, "link"))); err != nil {
+		t.Fatal(err)
 	}
+	for _, path := range []string{"", "a", "b", "backups", "empty", "a/00000000000000000007", "b/00000000000000000008", "backups/20261123104530123456", "empty/00000000000000000007"} {
+		if err := os.Chmod(filepath.Join(opts.Dir, path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Unprivileged(t, opts.Dir, func() {
+		if got, unread, err := Files(opts.Dir); err != nil || !slices.Equal(got, want) || !slices.Equal(unread, []string{"private"}) {
+			t.Errorf("%q, without %q, %v", got, unread, err)
+		}
+	})
 	if has, err := HasLog(filepath.Join(opts.Dir, "none")); has || err != nil {
 		t.Error(err)
 	}
