@@ -123,9 +123,11 @@ func setFilesAside(cfg *config.Config, aside string, log *slog.Logger) error {
 }
 
 // holdsOthers reports whether a folder must not be moved or deleted as a whole: the data folder,
-// which is in use, or the backups are in it.
+// which is in use, or the backups are in it, or only a link to them.
 func holdsOthers(cfg *config.Config, folder string) bool {
-	return config.Holds(folder, cfg.Storage.DBFolder) || config.Holds(folder, cfg.Storage.BackupDir)
+	return slices.ContainsFunc([]string{cfg.Storage.DBFolder, cfg.Storage.BackupDir}, func(other string) bool {
+		return config.Holds(folder, other) || config.Holds(folder, filepath.Dir(filepath.Clean(other)))
+	})
 }
 
 // within reports whether a path is a folder or in it.

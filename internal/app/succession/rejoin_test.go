@@ -142,6 +142,9 @@ func TestFoldersInOneAnother(t *testing.T) {
 		"a link to the default log":  {"db", "db/nexus/log", "db/backups", "db/nexus/log"},
 		"a link around the log":      {"db", "db/nexus/log", "db/backups", "db/nexus"},
 		"a link to all":              {"db", "log", "log/backups", "log"},
+		"a link to backups":          {"db", "log", "log/backups", "log/backups"},
+		"a link to the data":         {"disk/db", "disk", "backups", "disk/db"},
+		"a link among the backups":   {"db", "db/nexus/log", "db/nexus/backups", "db/nexus/backups"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
