@@ -276,9 +276,11 @@ func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
 		return nil, 0, err
 	}
 	nexus := config.NexusFolder(dir)
-	for _, in := range [][2]string{{filepath.Dir(logDir), filepath.Base(logDir) + "." + beforeEra}, {nexus, beforeEra}, {logDir, beforeEra}} {
+	around := filepath.Dir(logDir)
+	for _, in := range [][2]string{{around, filepath.Base(logDir) + "." + beforeEra}, {nexus, beforeEra}, {logDir, beforeEra}} {
 		more, err := aside(in[0], in[1])
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		private := in[0] == around && errors.Is(err, fs.ErrPermission) // another user's: nothing was set aside there
+		if err != nil && !private && !errors.Is(err, fs.ErrNotExist) {
 			return nil, 0, err
 		}
 		for _, folder := range more {

@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // What is deleted is in the data folder, whatever its path means as a pattern, and what a link
@@ -189,6 +190,29 @@ func TestFoldersInOneAnother(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The folder around that of the log may be one which the node may neither write to nor list.
+func TestDropAsideBelowAnotherUsersFolder(t *testing.T) {
+	root := t.TempDir()
+	cfg := &config.Config{}
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = filepath.Join(root, "db"), filepath.Join(root, "private", "log"), filepath.Join(root, "db", "backups")
+	aside := filepath.Join(cfg.Nexus.LogDir, "aside-before-era-1")
+	for _, path := range []string{cfg.Storage.DBFolder, aside} {
+		mkdir(t, path)
+	}
+	modes := map[string]os.FileMode{root: 0o755, cfg.Storage.DBFolder: 0o777, cfg.Nexus.LogDir: 0o777, aside: 0o777, filepath.Dir(cfg.Nexus.LogDir): 0o311}
+	for path, mode := range modes {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer os.Chmod(filepath.Dir(cfg.Nexus.LogDir), 0o700)
+	testkit.Unprivileged(t, root, func() {
+		if folders, _, err := DropAside(cfg); err != nil || !reflect.DeepEqual(folders, []string{aside}) {
+			t.Errorf("%v, %v", folders, err)
+		}
+	})
 }
 
 func mkdir(t *testing.T, path string) {
