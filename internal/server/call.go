@@ -25,9 +25,7 @@ type call struct {
 	calls *calls
 	conn  *conn
 	id    uint32 // of its stream
-	// headed is how many bytes its headers have on the wire.
-	headed int
-	begun  time.Time
+	begun time.Time
 	// header is the call's metadata, which is not changed. identity is whose call it is, once
 	// authorize has decided that; nil if callers are not distinguished.
 	header   metadata.MD
@@ -62,6 +60,9 @@ type call struct {
 	// handler waits for a message, of which there is something since first.
 	more, shared, asks bool
 	first              time.Time
+	// metadata, under conn.mu, is what that of a stream takes, if it is much: it is no part of what
+	// arrives, and stays until the stream ends.
+	metadata int64
 
 	mu     sync.Mutex
 	method *method
@@ -116,7 +117,7 @@ func (c *calls) tap(ctx context.Context, info *tap.Info) (context.Context, error
 		return k, nil
 	}
 	if a, ours := p.Addr.(addr); ours && ctx.Err() == nil { // gRPC ends one whose time is over at once, without a handler
-		k.conn, k.id, k.headed = a.conn, a.conn.stream, a.conn.headed
+		k.conn, k.id = a.conn, a.conn.stream
 		k.conn.begun(k)
 	}
 	return k, nil
@@ -154,8 +155,8 @@ func (c *conn) release(k *call) {
 	if c.byStream[k.id] == k {
 		delete(c.byStream, k.id)
 	}
-	n := k.bytes
-	k.bytes, k.over = 0, true
+	n := k.bytes + k.metadata
+	k.bytes, k.metadata, k.over = 0, 0, true
 	if c.closed {
 		n = 0 // Close has released it
 	}

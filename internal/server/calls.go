@@ -181,6 +181,9 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	if !known {
 		return handler(srv, ss)
 	}
+	if err := k.countMetadata(); err != nil {
+		return err
+	}
 	if err := c.open(k, m); err != nil {
 		return err
 	}

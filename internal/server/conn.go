@@ -36,11 +36,9 @@ type conn struct {
 	// secure is TLS over the socket; nil in the clear.
 	secure *tls.Conn
 
-	// Used by the reading goroutine alone: the frame parser, and the stream of the last
-	// headers with their bytes on the wire.
+	// Used by the reading goroutine alone: the frame parser, and the stream of the last headers.
 	in     frames
 	stream uint32
-	headed int
 	// resets bounds the calls that the client cancels; flooded: it cancelled more.
 	resets  resets
 	flooded bool
@@ -109,10 +107,8 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		switch rest = after; head.kind {
 		case frameHeaders:
-			c.stream, c.headed = head.stream, head.length
+			c.stream = head.stream
 			c.resets.began(head.stream, time.Now())
-		case frameContinuation:
-			c.headed += head.length
 		case frameData:
 			c.data(head)
 		case frameReset:

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/tap"
 
@@ -210,6 +211,68 @@ func TestHeadersCount(t *testing.T) {
 	if _, err := r.Get(context.Background(), &serverpb.GetRequest{Key: []byte("k")}); err != nil {
 		t.Error(err)
 	}
+}
+
+// Metadata takes what it has in memory, not on the wire: a byte there may stand for kilobytes, each time anew.
+func TestMetadataOfTheTableCounts(t *testing.T) {
+	r := newRig(t, limitMemoryTo(16<<20))
+	for _, key := range []string{"x-bin", "grpc-accept-encoding"} {
+		a := r.attack(1<<16, true)
+		entry := hpack.HeaderField{Name: key, Value: strings.Repeat("A", 2000)}
+		a.Begin(serverpb.DKV_Get_FullMethodName, entry) // it is in the table from now on
+		a.Begin(serverpb.DKV_Get_FullMethodName, slices.Repeat([]hpack.HeaderField{entry}, 30)...)
+		testkit.Eventually(t, key+" counts", func() bool { return r.calls.wire.held.Load() > 40<<10 })
+		a.Close()
+		r.drained()
+	}
+}
+
+// The metadata of a stream counts for as long as that lasts, and makes room for messages of others.
+func TestMetadataOfStreamsCounts(t *testing.T) {
+	r := newRig(t, limitMemoryTo(2<<20))
+	const size = 60 << 10
+	watch := func(a *rawgrpc.Client) uint32 {
+		s, _ := a.Begin(healthpb.Health_Watch_FullMethodName, hpack.HeaderField{Name: "x-large", Value: strings.Repeat("y", size), Sensitive: true})
+		a.Data(s, rawgrpc.Message(&healthpb.HealthCheckRequest{}), true, 16<<10)
+		return s
+	}
+	a := r.attack(1<<16, true)
+	s := watch(a)
+	testkit.Eventually(t, "the stream is served", func() bool {
+		all := r.calls.watching.all()
+		return len(all) == 1 && !all[0].receiving.Load()
+	})
+	if n := r.calls.wire.held.Load(); n < size {
+		t.Errorf("%d bytes are held", n)
+	}
+	a.Reset(s)
+	r.drained()
+	all := []*rawgrpc.Client{a, r.attack(1<<16, true), r.attack(1<<16, true)}
+	for _, a := range all {
+		for range 16 {
+			watch(a)
+		}
+	}
+	testkit.Eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > 1900<<10 })
+	// They do not make room before they are a second old, and others do not wait for that.
+	testkit.Eventually(t, "another client is served", func() bool {
+		_, err := r.Get(t.Context(), &serverpb.GetRequest{Key: make([]byte, 300<<10)})
+		return err == nil
+	})
+	testkit.Eventually(t, "a stream has made room", func() bool {
+		return slices.ContainsFunc(all, func(a *rawgrpc.Client) bool {
+			select {
+			case end := <-a.Ends:
+				return end.Code == codes.Aborted && strings.Contains(end.Message, "metadata of this stream")
+			default:
+				return false
+			}
+		})
+	})
+	for _, a := range all {
+		a.Close()
+	}
+	r.drained()
 }
 
 // What an iteration holds beside a message counts while that waits for its reader, however small

@@ -6,10 +6,9 @@ import (
 
 // The frames of HTTP/2 that matter here, by their type.
 const (
-	frameData         = 0x0
-	frameHeaders      = 0x1
-	frameReset        = 0x3
-	frameContinuation = 0x9
+	frameData    = 0x0
+	frameHeaders = 0x1
+	frameReset   = 0x3
 
 	flagEndStream = 0x1
 

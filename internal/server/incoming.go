@@ -92,20 +92,34 @@ func (in *streamedMessage) decode(data mem.BufferSlice) error {
 	return nil
 }
 
-// headedFrom is how many bytes on the wire the headers of a call have from which they are counted. As
-// many of HTTP/2's table take the memory of a small request, and most calls have no more.
-const headedFrom = 512
+// metadataFrom is what the metadata of a call may take without being counted. What it has on the wire
+// does not tell: a byte may stand for all that HTTP/2's table holds.
+const metadataFrom = 4 << 10
 
-// countHeader counts the metadata of a request with large headers, as bytes of the request: it is
-// there before anything of the message is, and for as long.
-func (k *call) countHeader() error {
+// metadataSize estimates what the metadata of a call takes. Values of HTTP/2's table may share their
+// memory, but not those of keys that end with -bin, each of which gRPC decodes, nor the names of
+// compressions, which it joins.
+func (k *call) metadataSize() (n int64) {
 	const perValue = 16 // what a text takes beyond its bytes
-	var n int64
 	for key, values := range k.header {
 		n += int64(len(key))
 		for _, v := range values {
 			n += int64(len(v) + perValue)
 		}
+	}
+	return n
+}
+
+// countMetadata counts the metadata of a call that has much of it, as bytes of the request: it is
+// there before anything of the message is, and for as long, or until the stream ends. That of calls
+// which share a stream has come as a part of their messages.
+func (k *call) countMetadata() error {
+	if k.conn == nil || k.forwarded {
+		return nil
+	}
+	n := k.metadataSize()
+	if n < metadataFrom {
+		return nil
 	}
 	over, full := k.conn.hold(k, n)
 	if !over && !full || k.conn.makeRoom(full) {
@@ -115,7 +129,7 @@ func (k *call) countHeader() error {
 	return toStatus(memoryFull(k.calls.wire.limit))
 }
 
-// hold counts n bytes that the request of a call holds until release. It reports whether all
+// hold counts n bytes that the metadata of a call takes until release. It reports whether all
 // requests, or those of the connection, hold too much with them.
 func (c *conn) hold(k *call, n int64) (over, full bool) {
 	c.mu.Lock()
@@ -123,7 +137,11 @@ func (c *conn) hold(k *call, n int64) (over, full bool) {
 	if k.over || c.closed {
 		return false, false
 	}
-	k.bytes += n
+	if k.method.streaming {
+		k.metadata += n
+	} else {
+		k.bytes += n
+	}
 	c.received += n
 	w := c.calls.wire
 	return w.held.Add(n) > w.limit, c.received > w.perConn

@@ -110,10 +110,11 @@ func (c *conn) overdue(now time.Time, within time.Duration) (out []*call) {
 func (c *conn) abandon(id uint32, k *call) {
 	delete(c.byStream, id)
 	if !c.closed {
-		c.received -= k.bytes
-		c.calls.wire.held.Add(-k.bytes)
+		n := k.bytes + k.metadata
+		c.received -= n
+		c.calls.wire.held.Add(-n)
 	}
-	k.bytes, k.over = 0, true
+	k.bytes, k.metadata, k.over = 0, 0, true
 }
 
 // look measures how fast the client reads its responses. It reports whether the connection

@@ -93,10 +93,10 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 		return exhausted(requestPause,
 			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
 	}
-	if ended != nil || u.headed < headedFrom {
+	if ended != nil {
 		return ended
 	}
-	return u.countHeader()
+	return u.countMetadata()
 }
 
 // sample begins the span of the call, if it is sampled. Its caller has been accepted: a stranger

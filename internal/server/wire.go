@@ -88,8 +88,8 @@ func noRoom(format string, args ...any) error {
 	return err
 }
 
-// makeRoom ends the request or connection that holds most of the memory for messages
-// without making progress. It reports whether there was one.
+// makeRoom ends the request or connection that holds most of the memory for messages without making
+// progress, or the stream whose metadata does. It reports whether there was one.
 func (c *calls) makeRoom() bool {
 	now := time.Now()
 	c.wire.mu.Lock()
@@ -119,6 +119,8 @@ type holder struct {
 	bytes int64
 	call  *call
 	conn  *conn
+	// stream: the call is a stream that has much metadata.
+	stream bool
 }
 
 // endStalest ends a holder of memory. It reports false if it holds none.
@@ -128,6 +130,10 @@ func (c *calls) endStalest(h holder) bool {
 		return false
 	case h.call == nil:
 		c.cut(h.conn, limitMemory, "its client takes no responses, and their memory is needed")
+	case h.stream:
+		c.limited(limitMemory)
+		h.call.endStream(status.Errorf(codes.Aborted,
+			"the metadata of this stream, and what has come of its message, take %d KiB of the memory for messages, which is needed (max-memory-in-flight); resume it later, with less metadata", h.bytes>>10))
 	default:
 		c.limited(limitMemory)
 		h.call.endArrival(exhausted(requestPause,
@@ -136,14 +142,22 @@ func (c *calls) endStalest(h holder) bool {
 	return true
 }
 
-// stalest returns the request, or the message of a client's stream, that holds most among those of which nothing has arrived
-// lately.
+// stalest returns the request, or the message of a client's stream, that holds most among those of
+// which nothing has arrived lately. The metadata of a stream counts however busy that is, since it
+// becomes no less.
 func (c *conn) stalest(now time.Time) (most holder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.byStream {
-		if k.arrives() && !k.over && k.bytes > most.bytes && now.Sub(k.moved) >= stale {
-			most = holder{bytes: k.bytes, call: k, conn: c}
+		var n int64
+		if now.Sub(k.begun) >= stale {
+			n = k.metadata
+		}
+		if k.arrives() && now.Sub(k.moved) >= stale {
+			n += k.bytes
+		}
+		if n > most.bytes {
+			most = holder{bytes: n, call: k, conn: c, stream: k.metadata > 0}
 		}
 	}
 	return most
