@@ -337,7 +337,7 @@ func (k *call) Client() kv.Client {
 	if k.conn == nil {
 		return kv.Client{}
 	}
-	node := kv.Client{Host: k.conn.Host(), Conn: k.conn.number}
+	node := k.conn.client
 	if said, ok := k.behind(); ok && k.conn.ofMember() {
 		return behind(node, said)
 	}

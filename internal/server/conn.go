@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 const (
@@ -28,9 +29,10 @@ const (
 type conn struct {
 	socket
 	calls *calls
-	// number identifies the connection within the process.
-	number uint64
-	from   netip.Addr // the client's host
+	// from is the client's address; client is its host, with the number that the connection has
+	// within the process.
+	from   netip.Addr
+	client kv.Client
 	// trustedUntil is until when, in Unix nanoseconds, the connection is known to be trusted.
 	trustedUntil atomic.Int64
 	// secure is TLS over the socket; nil in the clear.
@@ -78,8 +80,8 @@ type conn struct {
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {
-	out := &conn{calls: of, number: of.numbered.Add(1), byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets(),
-		from: addrOf(c.Conn.RemoteAddr())}
+	out := &conn{calls: of, byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets(),
+		from: addrOf(c.Conn.RemoteAddr()), client: kv.Client{Host: c.Host(), Conn: of.numbered.Add(1)}}
 	out.open(c)
 	return out
 }

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
 
-	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/tracing"
 )
 
@@ -20,35 +22,39 @@ type streamSet struct {
 	whose, limit string // for errors and metrics
 	max          int
 
-	mu     sync.Mutex
-	byConn map[*conn]map[*call]struct{} // none is empty
-	byHost map[netip.Addr]int           // how many of them; none is 0
-	n      int                          // in all
+	mu sync.Mutex
+	of map[*call]kv.Client // whose each of them is, as it was when that began
+	// byClient are those of a client, none of which is empty, and byHost how many a host has, none of
+	// which is 0.
+	byClient map[kv.Client]map[*call]struct{}
+	byHost   map[netip.Addr]int
 	// looked is when all streams were last searched for a stalled one without success.
 	looked time.Time
 }
 
 func newStreamSet(whose, limit string, most int) *streamSet {
-	return &streamSet{whose: whose, limit: limit, max: most, byConn: make(map[*conn]map[*call]struct{}), byHost: make(map[netip.Addr]int)}
+	return &streamSet{whose: whose, limit: limit, max: most,
+		of: make(map[*call]kv.Client), byClient: make(map[kv.Client]map[*call]struct{}), byHost: make(map[netip.Addr]int)}
 }
 
 // add adds a stream to the set. If the set is full, it removes another stream for it and
 // returns that one, which the caller ends; it adds nothing if there is none to remove.
 func (s *streamSet) add(k *call, now time.Time) (instead *call, added bool) {
+	client := k.Client()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.n >= s.max {
-		if instead = s.dispensable(k, now); instead == nil {
+	if len(s.of) >= s.max {
+		if instead = s.dispensable(client, now); instead == nil {
 			return nil, false
 		}
 		s.drop(instead)
 	}
-	if s.byConn[k.conn] == nil {
-		s.byConn[k.conn] = make(map[*call]struct{})
+	s.of[k] = client
+	if s.byClient[client] == nil {
+		s.byClient[client] = make(map[*call]struct{})
 	}
-	s.byConn[k.conn][k] = struct{}{}
-	s.byHost[k.conn.hostOf()]++
-	s.n++
+	s.byClient[client][k] = struct{}{}
+	s.byHost[client.Host]++
 	return instead, true
 }
 
@@ -60,45 +66,30 @@ func (s *streamSet) remove(k *call) {
 
 // drop is remove with mu held. The stream may have been removed before.
 func (s *streamSet) drop(k *call) {
-	of := s.byConn[k.conn]
-	if _, open := of[k]; !open {
+	client, open := s.of[k]
+	if !open {
 		return
 	}
-	s.n--
-	host := k.conn.hostOf()
-	if s.byHost[host]--; s.byHost[host] == 0 {
-		delete(s.byHost, host)
+	delete(s.of, k)
+	if s.byHost[client.Host]--; s.byHost[client.Host] == 0 {
+		delete(s.byHost, client.Host)
 	}
-	if delete(of, k); len(of) == 0 {
-		delete(s.byConn, k.conn)
+	if delete(s.byClient[client], k); len(s.byClient[client]) == 0 {
+		delete(s.byClient, client)
 	}
 }
 
 func (s *streamSet) size() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.n
+	return len(s.of)
 }
 
 // all returns the open streams.
 func (s *streamSet) all() []*call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*call, 0, s.n)
-	for _, of := range s.byConn {
-		for k := range of {
-			out = append(out, k)
-		}
-	}
-	return out
-}
-
-// hostOf returns the host of a connection; the zero Addr for a call that came by none.
-func (c *conn) hostOf() netip.Addr {
-	if c == nil {
-		return netip.Addr{}
-	}
-	return conns.HostOf(c.from)
+	return slices.Collect(maps.Keys(s.of))
 }
 
 const (
@@ -110,32 +101,32 @@ const (
 	lookPause = 20 * time.Millisecond
 )
 
-// dispensable returns the stream that a new one replaces: the one that has stalled for longest, or
-// else the newest one of the host with the most streams, unless that has hardly more than the
+// dispensable returns the stream that one of the client next replaces: the one that has stalled for longest,
+// or else the newest one of the host with the most streams, unless that has hardly more than the
 // host of the new one. Then it is one of that host, if one of its connections has more than that of
 // the new one. Of a host's connections the one with the most streams is chosen. It returns nil if
-// there is none: a host with many connections, each with few streams, keeps no other one out.
-func (s *streamSet) dispensable(next *call, now time.Time) *call {
+// there is none: a host with many connections, each with few streams, keeps no other one out. Behind a
+// node that forwards, clients are told apart as elsewhere.
+func (s *streamSet) dispensable(next kv.Client, now time.Time) *call {
 	if now.Sub(s.looked) >= lookPause {
 		if slowest := s.slowest(now); slowest != nil {
 			return slowest
 		}
 		s.looked = now
 	}
-	own := next.conn.hostOf()
-	from, limit := own, s.byHost[own]+1
+	from, limit := next.Host, s.byHost[next.Host]+1
 	for host, n := range s.byHost {
 		if n > limit {
 			from, limit = host, n
 		}
 	}
 	var most map[*call]struct{}
-	for c, of := range s.byConn {
-		if len(of) > len(most) && c.hostOf() == from {
+	for client, of := range s.byClient {
+		if len(of) > len(most) && client.Host == from {
 			most = of
 		}
 	}
-	if from == own && len(most) < len(s.byConn[next.conn])+2 {
+	if from == next.Host && len(most) < len(s.byClient[next])+2 {
 		return nil
 	}
 	var last *call
@@ -150,11 +141,9 @@ func (s *streamSet) dispensable(next *call, now time.Time) *call {
 // slowest returns the stream that has stalled for longest; nil if none has.
 func (s *streamSet) slowest(now time.Time) (slowest *call) {
 	longest := hesitation
-	for _, of := range s.byConn {
-		for k := range of {
-			if d := k.stalled(now); d >= longest {
-				slowest, longest = k, d
-			}
+	for k := range s.of {
+		if d := k.stalled(now); d >= longest {
+			slowest, longest = k, d
 		}
 	}
 	return slowest

@@ -14,9 +14,12 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -193,7 +196,7 @@ func TestUnreadConnectionIsClosed(t *testing.T) {
 // A flood on a full set has it searched for stalled streams now and then, not with
 // each call; a client that has none still gets a place at once.
 func TestFullSetIsSearchedNowAndThen(t *testing.T) {
-	busy, other := new(conn), new(conn)
+	busy, other := &conn{client: kv.Client{Conn: 1}}, &conn{client: kv.Client{Conn: 2}}
 	begun := time.Now()
 	s := newStreamSet("", limitStreams, 3)
 	var open []*call
@@ -215,7 +218,7 @@ func TestFullSetIsSearchedNowAndThen(t *testing.T) {
 	if instead, added := s.add(&call{conn: other}, begun.Add(lookPause/2)); !added || instead == nil {
 		t.Error("another client has no place")
 	}
-	if _, open := s.byConn[busy][open[1]]; !open {
+	if _, open := s.of[open[1]]; !open {
 		return // it was the one that made room
 	}
 	if instead, added := flood(lookPause); !added || instead != open[1] {
@@ -229,8 +232,12 @@ func TestHostWithManyConnectionsKeepsNoOneOut(t *testing.T) {
 	const most = 12
 	s := newStreamSet("", limitStreams, most)
 	now := time.Now()
-	many := func() *call { return &call{conn: &conn{from: netip.MustParseAddr("192.0.2.2")}, begun: now} }
-	few := &conn{from: netip.MustParseAddr("192.0.2.1")}
+	var number uint64
+	connection := func(host string) *conn {
+		number++
+		return &conn{client: kv.Client{Host: netip.MustParseAddr(host), Conn: number}}
+	}
+	few := connection("192.0.2.1")
 	var kept []*call
 	add := func(k *call) *call {
 		now = now.Add(time.Second)
@@ -243,26 +250,55 @@ func TestHostWithManyConnectionsKeepsNoOneOut(t *testing.T) {
 		add(k)
 	}
 	for range 3 * most {
-		add(many())
+		add(&call{conn: connection("192.0.2.2"), begun: now})
 	}
 	for i, k := range kept {
-		if _, open := s.byConn[few][k]; !open {
+		if _, open := s.of[k]; !open {
 			t.Errorf("stream %d of the other host was ended", i)
 		}
 	}
 	if instead := add(&call{conn: few, begun: now}); instead == nil || instead.conn == few {
 		t.Error("the host with few streams gets no other one")
 	}
-	for k := range s.byConn[few] {
+	for _, k := range s.all() {
 		s.remove(k)
 	}
-	for c := range s.byConn {
-		for k := range s.byConn[c] {
-			s.remove(k)
-		}
+	if len(s.of)+len(s.byClient)+len(s.byHost) != 0 {
+		t.Errorf("%d streams of %d connections and %d hosts are left", len(s.of), len(s.byClient), len(s.byHost))
 	}
-	if s.n != 0 || len(s.byHost) != 0 {
-		t.Errorf("%d streams of %d hosts are left", s.n, len(s.byHost))
+}
+
+// A client whose streams come by a node that forwards keeps no other one of that node out, and ends
+// none of its streams; nor if the node has left the cluster meanwhile.
+func TestStreamsOfANodesClientsAreApart(t *testing.T) {
+	member := true
+	guard := access.NewGuard(access.Options{Exposure: access.Exposed, Member: func(netip.Addr) bool { return member }})
+	node := &conn{calls: &calls{opts: Options{Access: guard}}, socket: socket{Conn: new(conns.Conn)}, client: kv.Client{Host: netip.MustParseAddr("192.0.2.1"), Conn: 1}}
+	const most = 12
+	s := newStreamSet("", limitStreams, most)
+	now := time.Now()
+	add := func(client string) (k, instead *call, added bool) {
+		now = now.Add(time.Second)
+		k = &call{conn: node, begun: now, header: metadata.Pairs("dkv-forwarded", "1", kv.ClientKey, client)}
+		instead, added = s.add(k, now)
+		return k, instead, added
+	}
+	for range most {
+		add("192.0.2.2/1")
+	}
+	kept, instead, added := add("192.0.2.3/1")
+	if !added || instead == nil {
+		t.Error("another client has no place")
+	}
+	if _, instead, _ := add("192.0.2.4/1"); instead == nil || instead == kept {
+		t.Error("a third one ended the stream of the second")
+	}
+	member = false
+	for _, k := range s.all() {
+		s.remove(k)
+	}
+	if len(s.of)+len(s.byClient)+len(s.byHost) != 0 {
+		t.Errorf("%d streams of %d connections and %d hosts are left", len(s.of), len(s.byClient), len(s.byHost))
 	}
 }
 
