@@ -199,11 +199,11 @@ func TestUntakenResponsesAreBounded(t *testing.T) {
 	for range 100 {
 		a.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 	}
-	testkit.Eventually(t, "others wait for room", func() bool { return r.calls.waiting.Load() > 80 })
+	testkit.Eventually(t, "others wait for room", func() bool { return r.calls.waiting.count() > 80 })
 	r.others()
 	// Theirs are given back a moment after their answers have come.
 	testkit.Eventually(t, "those that wait take no places in flight", func() bool {
-		return r.gauge("dkv_requests_in_flight") == 0 && r.calls.waiting.Load() > 80
+		return r.gauge("dkv_requests_in_flight") == 0 && r.calls.waiting.count() > 80
 	})
 	if most, n := peak(), served.Load(); most > 5<<20 || n > 20 {
 		t.Errorf("%d MiB were held, and %d responses made", most>>20, n)

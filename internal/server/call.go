@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"hash/maphash"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,8 @@ type call struct {
 	request any
 	ended   error // why the server has ended it
 	parks   int   // how many goroutines wait on behalf of the call
+	// parked is the host for which it counts as one that waits.
+	parked netip.Addr
 	// sending is since when a message has been waiting to be sent, and resume returns
 	// where a client can resume the stream.
 	sending time.Time
@@ -309,12 +312,12 @@ func (k *call) Park() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.parks == 0 && k.places() {
-		c := k.calls
-		if c.waiting.Add(1) > c.maxWaiting {
-			c.waiting.Add(-1)
+		c, host := k.calls, k.Client().Host
+		if err := c.waiting.enter(host); err != nil {
 			c.limited(limitWaiting)
-			return kv.Errorf(kv.Exhausted, "%d requests wait for a newer state or for room, which is the limit (a quarter of max-requests-in-flight); retry later, or ask another node (not applied)", c.maxWaiting)
+			return err
 		}
+		k.parked = host
 		c.inFlight.taken.Add(-1)
 	}
 	k.parks++
@@ -326,7 +329,7 @@ func (k *call) Unpark() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.parks--; k.parks == 0 && k.places() {
-		k.calls.waiting.Add(-1)
+		k.calls.waiting.leave(k.parked)
 		k.calls.inFlight.taken.Add(1)
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/netip"
 	"path"
 	"runtime"
 	"runtime/debug"
@@ -51,9 +52,8 @@ type calls struct {
 
 	inFlight, probes places
 	shared           sharing
-	// waiting is how many requests wait and do not count as in flight meanwhile.
-	waiting    atomic.Int64
-	maxWaiting int64
+	// waiting are the requests that wait and do not count as in flight meanwhile.
+	waiting waiting
 	// streamsWaiting is how many bytes the messages of streams hold that wait for room.
 	streamsWaiting atomic.Int64
 	// looked is when watch last looked for credentials that have run out.
@@ -81,7 +81,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		unknown:     newMethod("", grpc.MethodInfo{Name: "unknown"}, false),
 		wire:        newWire(opts.MaxMemory, opts.MaxMessageSize),
 		slow:        newSlowLog(opts.Log),
-		maxWaiting:  max(int64(opts.MaxInFlight/4), 1),
+		waiting:     waiting{most: max(int64(opts.MaxInFlight/4), 1), of: make(map[netip.Addr]int64)},
 		streams:     newStreamSet("", limitStreams, opts.MaxStreams),
 		following:   newStreamSet("of other nodes ", limitFollowing, opts.MaxStreams),
 		watching:    newStreamSet("that watch the health ", limitWatching, opts.MaxStreams),
@@ -242,7 +242,7 @@ const answersLook = 10 * time.Millisecond
 // has waited for something else is not counted for a moment when that ends.
 func (c *calls) awaitAnswers(ctx context.Context) {
 	for none := 0; none < 2; {
-		if c.inFlight.taken.Load()+c.waiting.Load() > 0 {
+		if c.inFlight.taken.Load()+c.waiting.count() > 0 {
 			none = 0
 		} else {
 			none++

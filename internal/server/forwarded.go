@@ -175,7 +175,7 @@ type forwarded struct {
 // rejected. From half as many on each stream has its share, so that one whose answers are not taken
 // keeps no room from others.
 func (f *forwarded) Enter(busy int) bool {
-	of, most := &f.calls.shared, int64(f.calls.opts.MaxInFlight)+f.calls.maxWaiting
+	of, most := &f.calls.shared, int64(f.calls.opts.MaxInFlight)+f.calls.waiting.most
 	if busy >= leastShared && of.calls.Load() >= most/2 && int64(busy) >= most/of.streams.Load() {
 		return false
 	}

@@ -169,7 +169,7 @@ func (c *calls) Collect(ch chan<- prometheus.Metric) {
 	gauge(inFlightDesc, c.inFlight.taken.Load())
 	gauge(streamsDesc, int64(c.streams.size()+c.following.size()))
 	gauge(watchingDesc, int64(c.watching.size()))
-	gauge(waitingDesc, c.waiting.Load())
+	gauge(waitingDesc, c.waiting.count())
 	gauge(wireDesc, c.wire.held.Load())
 	c.collectLimits(ch, gauge)
 	for _, m := range c.methods {

@@ -1,8 +1,12 @@
 package server
 
 import (
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // places are what requests of one kind take while they are under way.
@@ -75,4 +79,49 @@ func (c *conn) idlers(p *places, since time.Time, n int) (out []*call) {
 		}
 	}
 	return out
+}
+
+// waiting are the requests that wait for something, and hold no places meanwhile.
+type waiting struct {
+	most int64
+
+	mu sync.Mutex
+	n  int64                // in all
+	of map[netip.Addr]int64 // of each host; none is 0
+}
+
+// sparing is how many times as many requests of a host may wait as there is room for yet. One that
+// is alone gets no further than seven eighths, and others find room beside it.
+const sparing = 7
+
+// enter counts a request of a host; its error is that of one beyond the limit. Those that wait cannot
+// be ended for others.
+func (w *waiting) enter(host netip.Addr) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch n := w.of[host]; {
+	case w.n >= w.most:
+		return kv.Errorf(kv.Exhausted, "%d requests wait for a newer state or for room, which is the limit (a quarter of max-requests-in-flight); retry later, or ask another node (not applied)", w.most)
+	case n >= sparing*(w.most-w.n):
+		return kv.Errorf(kv.Exhausted, "%d requests of this host wait for a newer state or for room, and other hosts get what is left of %d (a quarter of max-requests-in-flight); retry later, or ask another node (not applied)", n, w.most)
+	}
+	w.of[host]++
+	w.n++
+	return nil
+}
+
+// leave undoes enter.
+func (w *waiting) leave(host netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.n--
+	if w.of[host]--; w.of[host] == 0 {
+		delete(w.of, host)
+	}
+}
+
+func (w *waiting) count() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.n
 }

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -76,5 +79,40 @@ func TestPlacesAreMadeByRequestsOfTheKind(t *testing.T) {
 	}
 	if probes, streams := r.calls.probes.taken.Load(), r.calls.streams.size(); probes != 1 || streams != 1 {
 		t.Errorf("%d health checks and %d streams are left of one each", probes, streams)
+	}
+}
+
+// Requests of one host that wait leave room for those of others.
+func TestWaitingRequestsOfAHostLeaveRoom(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxInFlight = 400 })
+	park := func(host string) (*call, error) {
+		c := &conn{calls: r.calls, client: kv.Client{Host: netip.MustParseAddr(host)}}
+		k := &call{Context: t.Context(), calls: r.calls, conn: c, method: r.calls.methods[serverpb.DKV_Get_FullMethodName]}
+		return k, k.Park()
+	}
+	var parked []*call
+	for range 400 {
+		if k, err := park("192.0.2.1"); err == nil {
+			parked = append(parked, k)
+		}
+	}
+	if n := len(parked); n < 80 || n >= 100 {
+		t.Errorf("%d of 100 places have gone to one host", n)
+	}
+	for i := range 5 {
+		k, err := park("192.0.2.2")
+		if err != nil {
+			t.Fatalf("request %d of another host: %v", i, err)
+		}
+		parked = append(parked, k)
+	}
+	if _, err := park("192.0.2.1"); err == nil || !strings.Contains(err.Error(), "other hosts get what is left of 100") {
+		t.Errorf("a further one of the first host: %v", err)
+	}
+	for _, k := range parked {
+		k.Unpark()
+	}
+	if n := r.calls.waiting.count(); n != 0 || len(r.calls.waiting.of) != 0 || r.calls.inFlight.taken.Load() != 0 {
+		t.Errorf("%d of %d hosts wait still", n, len(r.calls.waiting.of))
 	}
 }
