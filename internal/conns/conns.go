@@ -268,10 +268,11 @@ func hostOf(addr net.Addr) netip.Addr {
 	return HostOf(tcp.AddrPort().Addr())
 }
 
-// HostOf returns the host that an address belongs to: that of IPv6 has a network of addresses.
+// HostOf returns the host that an address belongs to: that of IPv6 has a network of addresses. This
+// machine has one address for itself, and is known by it.
 func HostOf(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap().WithZone("")
-	if ip.Is6() {
+	if ip.Is6() && !ip.IsLoopback() {
 		const network = 64
 		if p, err := ip.Prefix(network); err == nil {
 			return p.Addr()

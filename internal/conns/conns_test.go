@@ -245,6 +245,7 @@ func TestHosts(t *testing.T) {
 		"[::ffff:192.0.2.1]:80":      "192.0.2.1",
 		"[2001:db8:1:2:3:4:5:6]:80":  "2001:db8:1:2::",
 		"[2001:db8:1:2:aaaa::1]:443": "2001:db8:1:2::",
+		"[::1]:80":                   "::1",
 	} {
 		tcp, err := net.ResolveTCPAddr("tcp", addr)
 		if err != nil {
