@@ -34,8 +34,11 @@ type line struct {
 	end     context.CancelFunc
 	// begin has a copy synced from now on.
 	begin func(*reported)
-	// copies is how many have this owner; Reporter.mu guards it.
+	// copies is how many have this owner; Reporter.mu guards it, and said.
 	copies int
+	// said is what the owner has said last of copies, also while another node owned their logs:
+	// it says nothing twice when one comes back to it.
+	said map[*reported]Wanted
 
 	mu sync.Mutex
 	// due are the copies that have moved since they were reported.
@@ -117,6 +120,7 @@ func (o *Options) unfit() error {
 func (l *line) stream(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
+	l.forget()
 	p, err := l.opts.Pool.Peer(l.address)
 	if err != nil {
 		return err
@@ -133,6 +137,13 @@ func (l *line) stream(ctx context.Context) error {
 		end(err) // unless hear knows why
 	}
 	return context.Cause(ctx)
+}
+
+// forget drops what the owner has said: over a new stream it says all again.
+func (l *line) forget() {
+	l.Reporter.mu.Lock()
+	defer l.Reporter.mu.Unlock()
+	l.said = make(map[*reported]Wanted)
 }
 
 // tell reports all copies of the line, and then those that move.
@@ -265,8 +276,35 @@ func (l *line) hear(stream peerpb.Standby_ConfirmClient) error {
 	}
 }
 
-// want notes what the owner wants of a copy.
+// want notes what the owner wants of a copy. It counts while the copy has this line: the stream to
+// a former owner goes on for other copies, and what that one says of this copy may come later than
+// what the present owner says.
 func (l *line) want(c *reported, w Wanted) {
+	l.Reporter.mu.Lock()
+	l.said[c] = w
+	counts := c.line == l
+	l.Reporter.mu.Unlock()
+	if counts {
+		l.heed(c)
+	}
+}
+
+// heed has the copy go by what the owner that it has its line to has said last, if that has said
+// anything. One call at a time, so that the last word stays.
+func (r *Reporter) heed(c *reported) {
+	c.heeding.Lock()
+	defer c.heeding.Unlock()
+	r.mu.Lock()
+	l := c.line
+	var w Wanted
+	said := false
+	if l != nil {
+		w, said = l.said[c]
+	}
+	r.mu.Unlock()
+	if !said {
+		return
+	}
 	c.mu.Lock()
 	c.wanted = w
 	first := w.Sync && !c.syncing
@@ -277,5 +315,5 @@ func (l *line) want(c *reported, w Wanted) {
 	}
 	c.Want(l.address, w)
 	raise(l.urgent)
-	l.note(c)
+	r.note(c)
 }

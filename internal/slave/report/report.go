@@ -88,8 +88,9 @@ type reported struct {
 	// under mu, since lines change.
 	mu   sync.Mutex
 	said Progress
-	// wanted is what the owner wanted last; mu guards it.
-	wanted Wanted
+	// wanted is what the owner wanted last; mu guards it. heeding is held while that changes.
+	wanted  Wanted
+	heeding sync.Mutex
 	// toSync holds a token while there may be something to sync; syncing means that a
 	// goroutine waits for it, and mu guards that.
 	toSync  chan struct{}
@@ -152,8 +153,16 @@ func (r *Reporter) Run(ctx context.Context) {
 	}
 }
 
-// dispatch passes the copies that have moved to the lines of their owners.
+// dispatch passes the copies that have moved to the lines of their owners. What a new owner has
+// said of a copy before counts from then on.
 func (r *Reporter) dispatch(ctx context.Context, wg *sync.WaitGroup) {
+	for _, c := range r.pass(ctx, wg) {
+		r.heed(c)
+	}
+}
+
+// pass is dispatch, and returns the copies that have another owner.
+func (r *Reporter) pass(ctx context.Context, wg *sync.WaitGroup) (handed []*reported) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.moved {
@@ -161,6 +170,9 @@ func (r *Reporter) dispatch(ctx context.Context, wg *sync.WaitGroup) {
 		owner := c.Leader()
 		if c.line == nil || c.line.address != owner {
 			r.move(ctx, wg, c, owner)
+			if c.line != nil {
+				handed = append(handed, c)
+			}
 		}
 		if c.line != nil {
 			c.line.add(c)
@@ -172,6 +184,7 @@ func (r *Reporter) dispatch(ctx context.Context, wg *sync.WaitGroup) {
 		c.mu.Unlock()
 	}
 	r.moved = r.moved[:0]
+	return handed
 }
 
 // move gives a copy the line to another owner. A line without copies ends. r.mu is held.
@@ -196,6 +209,9 @@ func (r *Reporter) move(ctx context.Context, wg *sync.WaitGroup, c *reported, ow
 		}
 		r.lines[owner] = l
 		wg.Go(func() { l.run(during) })
+	}
+	if l.said[c].Owner != "" {
+		delete(l.said, c) // it was not the owner then, and says something else once it is
 	}
 	l.copies++
 	c.line = l

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -19,6 +21,7 @@ import (
 
 // copied is a copy whose progress a test sets.
 type copied struct {
+	name     string // empty stands for "default"
 	mu       sync.Mutex
 	owner    string
 	progress Progress
@@ -26,7 +29,7 @@ type copied struct {
 	syncs    int
 }
 
-func (c *copied) Name() string { return "default" }
+func (c *copied) Name() string { return cmp.Or(c.name, "default") }
 
 func (c *copied) Leader() string {
 	c.mu.Lock()
@@ -60,9 +63,26 @@ func (c *copied) set(owner string, p Progress) {
 	c.owner, c.progress = owner, p
 }
 
+// apply has an owner's copy apply what is not synced yet.
+func (c *copied) apply(owner string, upTo kv.Index) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owner, c.progress.Received, c.progress.Applied = owner, upTo, upTo
+}
+
+func (c *copied) has(is func(*copied) bool) func() bool {
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return is(c)
+	}
+}
+
 // owner keeps the last confirmation under each start.
 type owner struct {
 	peerpb.UnimplementedStandbyServer
+	// says is what it says when; nil says nothing but answers.
+	says    chan *peerpb.Wanted
 	mu      sync.Mutex
 	starts  []uint64
 	last    *peerpb.Confirmation
@@ -85,6 +105,20 @@ func (o *owner) Confirm(stream grpc.BidiStreamingServer[peerpb.Confirmation, pee
 			return err
 		}
 	}
+	var saying sync.WaitGroup
+	defer saying.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	saying.Go(func() {
+		for {
+			select {
+			case w := <-o.says:
+				_ = stream.Send(w) // the stream's end shows in Recv
+			case <-ended:
+				return
+			}
+		}
+	})
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -107,8 +141,8 @@ func (o *owner) has(is func(*owner) bool) func() bool {
 	}
 }
 
-// start reports a copy to owners, by address.
-func start(t *testing.T, c *copied, owners map[string]*owner) *Reporter {
+// start reports copies to owners, by address.
+func start(t *testing.T, owners map[string]*owner, copies ...VBucket) *Reporter {
 	t.Helper()
 	listeners := make(map[string]*bufconn.Listener)
 	for address, o := range owners {
@@ -123,7 +157,7 @@ func start(t *testing.T, c *copied, owners map[string]*owner) *Reporter {
 		return nil, errors.New("no route to host")
 	}})
 	t.Cleanup(func() { pool.Close() })
-	r := New(Options{Disk: "d", Address: "s:1", Pool: pool, Log: slog.New(slog.DiscardHandler)}, c)
+	r := New(Options{Disk: "d", Address: "s:1", Pool: pool, Log: slog.New(slog.DiscardHandler)}, copies...)
 	testkit.Run(t, func(ctx context.Context) error { r.Run(ctx); return nil })
 	return r
 }
@@ -133,7 +167,7 @@ func start(t *testing.T, c *copied, owners map[string]*owner) *Reporter {
 func TestACopyThatGoesBackIsAnotherStart(t *testing.T) {
 	o, c := new(owner), new(copied)
 	c.set("o:1", Progress{History: "h", Received: 9, Applied: 9, Synced: 5})
-	r := start(t, c, map[string]*owner{"o:1": o})
+	r := start(t, map[string]*owner{"o:1": o}, c)
 	testkit.Eventually(t, "the copy is reported", o.has(func(o *owner) bool { return o.last.GetReceived() == 9 }))
 	c.set("o:1", Progress{History: "h", Received: 6, Applied: 6, Synced: 5})
 	r.Moved(0)
@@ -148,7 +182,7 @@ func TestReportsFollowTheOwner(t *testing.T) {
 	second := &owner{answers: &peerpb.Wanted{VBucket: "default", Listed: true, Sync: true}}
 	c := new(copied)
 	c.set("a:1", Progress{History: "h", Received: 3, Applied: 3})
-	r := start(t, c, map[string]*owner{"a:1": first, "b:1": second})
+	r := start(t, map[string]*owner{"a:1": first, "b:1": second}, c)
 	testkit.Eventually(t, "the first owner is told", first.has(func(o *owner) bool { return o.last.GetApplied() == 3 }))
 	c.set("b:1", Progress{History: "h", Received: 4, Applied: 4})
 	r.Moved(0)
@@ -159,4 +193,53 @@ func TestReportsFollowTheOwner(t *testing.T) {
 	if first.last.GetApplied() > 3 {
 		t.Errorf("the former owner was told of %v", first.last)
 	}
+}
+
+// moving is a copy v1 that the owner a:1 wants synced, and a copy v2 for which the stream to a:1 stays
+// when the log of v1 gets the owner b:1, which answers.
+func moving(t *testing.T, answers *peerpb.Wanted) (r *Reporter, v1, v2 *copied, a, b *owner) {
+	t.Helper()
+	a, b = &owner{says: make(chan *peerpb.Wanted)}, &owner{answers: answers}
+	v1, v2 = &copied{name: "v1"}, &copied{name: "v2"}
+	v1.set("a:1", Progress{History: "h", Received: 3, Applied: 3})
+	v2.set("a:1", Progress{History: "h", Received: 3, Applied: 3})
+	r = start(t, map[string]*owner{"a:1": a, "b:1": b}, v1, v2)
+	a.says <- &peerpb.Wanted{VBucket: "v1", Listed: true, Sync: true}
+	testkit.Eventually(t, "what the first owner wants is synced", v1.has(func(c *copied) bool { return c.progress.Synced == 3 }))
+	v1.apply("b:1", 4)
+	r.Moved(0)
+	want := Wanted{Listed: answers.GetListed(), Sync: answers.GetSync()}
+	testkit.Eventually(t, "the second owner is heard", v1.has(func(c *copied) bool { return c.wanted == want }))
+	return r, v1, v2, a, b
+}
+
+// What a former owner says of a copy, later than the present one and over the stream that goes on for
+// other copies, does not count.
+func TestAFormerOwnerIsNotHeeded(t *testing.T) {
+	r, v1, v2, a, b := moving(t, &peerpb.Wanted{VBucket: "v1", Listed: true, Sync: true})
+	testkit.Eventually(t, "the second owner is told of a sync", b.has(func(o *owner) bool { return o.last.GetSynced() == 4 }))
+	a.says <- &peerpb.Wanted{VBucket: "v1", Listed: true, Owner: "b:1"}
+	a.says <- &peerpb.Wanted{VBucket: "v2", Listed: true}
+	testkit.Eventually(t, "both were heard", v2.has(func(c *copied) bool { return c.wanted.Listed }))
+	v1.apply("b:1", 5)
+	r.Moved(0)
+	testkit.Eventually(t, "the second owner is told of the next sync", b.has(func(o *owner) bool { return o.last.GetSynced() == 5 }))
+	// Nor does it count that the first one was not the owner once the log is back there.
+	v1.apply("a:1", 6)
+	r.Moved(0)
+	testkit.Eventually(t, "what is applied is synced", v1.has(func(c *copied) bool { return c.progress.Synced == 6 }))
+	v1.apply("a:1", 7)
+	r.Moved(0)
+	testkit.Eventually(t, "what is applied after that is synced", v1.has(func(c *copied) bool { return c.progress.Synced == 7 }))
+	if v1.has(func(c *copied) bool { return c.wanted.Owner != "" })() {
+		t.Error("the copy was told of another owner by the present one")
+	}
+}
+
+// An owner that has the log back, and wants what it wanted before, does not say so again.
+func TestTheLastWordOfAnOwnerCountsAgain(t *testing.T) {
+	r, v1, _, _, _ := moving(t, &peerpb.Wanted{VBucket: "v1", Listed: true})
+	v1.apply("a:1", 5)
+	r.Moved(0)
+	testkit.Eventually(t, "what the first owner wants is synced", v1.has(func(c *copied) bool { return c.progress.Synced == 5 }))
 }
