@@ -126,8 +126,15 @@ func (s *session) call(ctx context.Context, req *serverpb.GetChangesRequest) (*s
 	if err := s.heardPath(resp); err != nil {
 		return nil, err
 	}
-	if ms := resp.GetNowMillis(); ms != 0 && s.opts.Clock != nil {
+	if ms := resp.GetNowMillis(); ms != 0 && s.opts.Clock != nil && s.trusts(resp) {
 		s.opts.Clock.Hear(masterClock, time.UnixMilli(int64(ms)), sent, s.opts.Clock.Elapsed())
 	}
 	return resp, nil
+}
+
+// trusts reports whether the time of a response is the slave's: it comes from the master that is
+// followed, and from the same log. A clock never goes back, so that one answer of any other node
+// could hide live keys until the slave is started again.
+func (s *session) trusts(resp *serverpb.GetChangesResponse) bool {
+	return s.followed && resp.GetHistoryId() == s.history
 }

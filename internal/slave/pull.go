@@ -59,6 +59,8 @@ type session struct {
 	pending stretch
 	// served reports that changes were received.
 	served atomic.Bool
+	// followed means that the master was found to have the copy's log.
+	followed bool
 }
 
 // pull carries out a plan until the session with the master ends.
@@ -117,6 +119,7 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	if first {
 		p.log.Info("following a master", "master", s.source.Address, "dc", s.source.DC, "index", at, "mode", s.mode)
 	}
+	s.followed = true
 	err = s.follow(ctx)
 	if s.served.Load() {
 		p.patience.reset()

@@ -1,0 +1,107 @@
+package slave
+
+import (
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/replica/local"
+)
+
+// aheadClock is a clock that is a decade ahead.
+func aheadClock() *clock.Clock {
+	return clock.New(clock.Options{Wall: func() time.Time { return time.Now().Add(decade) }})
+}
+
+func decadeAhead(o *local.Options) { o.Clock = aheadClock() }
+
+// clocked is a master with a key that lives for some time, and a slave with a clock.
+func clocked(t *testing.T, r *rig, sources Sources, mode func(*Options, *follower.Options)) (m *node, s *copy, check func(what string)) {
+	m = r.master("m1:1")
+	m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(long).Unix())})
+	c := NewClock(clock.Options{})
+	s = r.slave(sources, mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
+	s.has(m)
+	return m, s, func(what string) {
+		t.Helper()
+		if !s.sees("session") || time.Until(c.Now()) > clock.DefaultMaxJump {
+			t.Errorf("%s: the session is seen: %v; by a clock that says %v", what, s.sees("session"), c.Now())
+		}
+	}
+}
+
+// reads reads a copy for some time: a clock never goes back behind what it has told a reader.
+func (c *copy) reads(d time.Duration) {
+	for until := time.Now().Add(d); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		c.sees("session")
+	}
+}
+
+// A slave goes by the clock of the master that it follows, and not by that of a node of another
+// cluster that it asks while the master is away, or beside it.
+func TestHearsNoOtherClock(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m, s, check := clocked(t, r, Fixed("m2:1", "m1:1"), mode)
+		foreign := r.master("m2:1", decadeAhead)
+		foreign.put("a", "1")
+		m.kill()
+		s.reads(5 * time.Second)
+		asked := foreign.received()
+		if asked == 0 {
+			t.Fatal("the other node was not asked")
+		}
+		m.revive()
+		m.put("a", "1")
+		s.has(m)
+		s.reads(time.Second)
+		check("asked while the master was away")
+		s.reads(longest + maxExclusion)
+		if foreign.received() == asked {
+			t.Fatal("the other node was not asked beside the master")
+		}
+		check("asked beside the master")
+	})
+}
+
+// Nor does it go by the clock of what answers at the address of the master that it follows, if that
+// has another log by now.
+func TestHearsNoOtherClockAtTheMastersAddress(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m, s, check := clocked(t, r, Fixed("m1:1"), mode)
+		m.kill()
+		foreign := r.master("m1:1", decadeAhead)
+		foreign.put("a", "1")
+		time.Sleep(5 * time.Second)
+		if foreign.received() == 0 {
+			t.Fatal("the other node was not asked")
+		}
+		check("another node at its address")
+		s.equals(m)
+	})
+}
+
+// Nor by that of a node with the same log that it does not follow, as one that is behind.
+func TestHearsNoClockOfAMasterBehind(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m, s, check := clocked(t, r, Fixed("m2:1", "m1:1"), mode)
+		opts := r.options()
+		opts.Clock = aheadClock()
+		behind := r.follower(follower.Options{Options: opts})
+		if err := behind.Replace(t.Context(), false, loadFrom(m)); err != nil {
+			t.Fatal(err)
+		}
+		m.put("a", "1")
+		s.has(m)
+		asked := r.serve("m2:1", behind)
+		s.reads(longest + maxExclusion)
+		if asked.received() == 0 {
+			t.Fatal("the other node was not asked")
+		}
+		check("asked beside the master")
+	})
+}
