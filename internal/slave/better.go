@@ -28,13 +28,20 @@ const (
 	// fewerSlaves is how many slaves fewer an equal master must have: with a difference of
 	// one, slaves would move back and forth.
 	fewerSlaves = 2
+	// outOfTouch is from which age of its state on a master is left. It is much more than members of
+	// many vBuckets, which take turns, leave between two questions to the owner.
+	outOfTouch = 2 * time.Minute
 )
 
 // laterEra is why a master of a later era is better, at once.
 const laterEra = "a promotion has made it a master in the place of this one"
 
+// inTouch is why a master is better that comes after the present one otherwise.
+const inTouch = "the present one is out of touch with the owner of the log"
+
 // watchBetter returns when there has been a better master for a while, and this slave can
-// continue from it. While the list of masters is out of date, none is better.
+// continue from it. While the list of masters is out of date, none is better, unless the present one
+// is out of touch.
 func (s *session) watchBetter(ctx context.Context) error {
 	t := time.NewTicker(betterLook)
 	defer t.Stop()
@@ -54,6 +61,9 @@ func (s *session) watchBetter(ctx context.Context) error {
 			return nil
 		}
 		best, why := s.better()
+		if why != laterEra && s.status.above().age >= s.mostAbove() {
+			best, why = s.another()
+		}
 		switch {
 		case why == "":
 			reason = ""
@@ -111,6 +121,29 @@ func (s *session) better() (Source, string) {
 	return Source{}, ""
 }
 
+// mostAbove is the age from which on a master is out of touch with the owner of its log. Slaves that
+// poll are as old as their interval, each in a chain.
+func (s *session) mostAbove() time.Duration {
+	return max(outOfTouch, quietIntervals*s.opts.PollInterval)
+}
+
+// another returns the best one of the other masters, also while the list of masters is out of date:
+// this node and the present master may be cut off together. An owner that waits for this copy is not
+// left, nor is the only master.
+func (s *session) another() (Source, string) {
+	candidates := s.candidates()
+	if present, _ := sourceOf(candidates, s.source.Address); present.awaits {
+		return Source{}, ""
+	}
+	id, _ := s.opts.State.Position()
+	for _, other := range s.chooser.order(candidates, id) {
+		if other.Address != s.source.Address && !s.chooser.passedOver(other.Address) {
+			return other, inTouch
+		}
+	}
+	return Source{}, ""
+}
+
 const (
 	// levelPatience is how long the next master may take to reach this slave's index: a
 	// follower is always some milliseconds behind the leader.
@@ -118,8 +151,8 @@ const (
 	levelPause    = 20 * time.Millisecond
 )
 
-// fits reports whether the copy can continue from another master, while it follows the
-// present one, or gives way to what that has; see Puller.next.
+// fits reports whether the copy can continue from another master that is in touch with the owner of
+// its log, while it follows the present one, or gives way to what that has; see Puller.next.
 func (s *session) fits(ctx context.Context, other Source) bool {
 	pr, err := s.opts.Pool.Peer(other.Address)
 	if err != nil {
@@ -131,7 +164,14 @@ func (s *session) fits(ctx context.Context, other Source) bool {
 	}
 	found, err := look.attachLevel(ctx)
 	id, _ := s.opts.State.Position()
-	return err == nil && (found.verdict == fit || found.verdict == promoted || found.verdict == surplus && other.laterThan(id))
+	switch {
+	case err != nil:
+		return false
+	case found.verdict == fit:
+		// Half, so that this slave does not move to and fro between masters that are near the limit.
+		return look.above.age <= s.mostAbove()/2
+	}
+	return found.verdict == promoted || found.verdict == surplus && other.laterThan(id)
 }
 
 // attachLevel is attach to a master that may take a moment to reach the copy's index.

@@ -1,6 +1,7 @@
 package slave
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -36,6 +39,16 @@ func (c *copy) moves(to, why string, within time.Duration) {
 	}
 }
 
+// confirms has a twin be in touch with the owner of its log: it is sure that it has all that there is.
+func (n *node) confirms() {
+	testkit.Run(n.rig.t, func(ctx context.Context) error {
+		for sleep.For(ctx, time.Second) {
+			n.Replica.(*follower.Replica).Fresh(time.Now())
+		}
+		return nil
+	})
+}
+
 const longest = betterFor + betterJitter + 3*betterLook
 
 // TestMovesToABetterMaster has followers come up after the slave has begun with the
@@ -52,6 +65,7 @@ func TestMovesToABetterMaster(t *testing.T) {
 		s := r.slave(rows, mode)
 		s.has(m)
 		twin := r.twin("m2:1", m)
+		twin.confirms()
 		remote := twin.row(primary)
 		remote.DcID = "dc2"
 		rows.Set([]*serverpb.RegionInfo{far, remote}, true)
@@ -60,6 +74,7 @@ func TestMovesToABetterMaster(t *testing.T) {
 		twin.sync(m)
 		s.has(m)
 		near := r.twin("m3:1", m)
+		near.confirms()
 		rows.Set([]*serverpb.RegionInfo{far, remote, near.row(secondary)}, true)
 		s.moves("m3:1", "it is in this data centre", longest)
 		m.put("a", "3")
@@ -116,6 +131,64 @@ func TestStaysWhereItIs(t *testing.T) {
 	})
 }
 
+// TestLeavesAMasterThatIsCutOff has a master live on that is cut off from the owner of its log: the
+// slave goes to one that is not, and comes back when the first one is in touch again.
+func TestLeavesAMasterThatIsCutOff(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		off := r.twin("m2:1", m)
+		s := r.slave(Fixed("m2:1", "m1:1"), mode)
+		s.has(m)
+		time.Sleep(time.Second)
+		s.moves("m1:1", inTouch, outOfTouch+longest)
+		time.Sleep(long) // nothing is written, so that the copy could go on at either
+		if st := s.Puller.Status(); st.Master != "m1:1" || st.Moves != 1 {
+			t.Errorf("it went to and fro: status %+v", st)
+		}
+		m.put("a", "2")
+		s.has(m)
+		off.sync(m)
+		off.confirms()
+		time.Sleep(2 * longest)
+		if st := s.Puller.Status(); st.Master != "m2:1" || st.Moves != 2 {
+			t.Errorf("it has not come back: status %+v", st)
+		}
+	})
+}
+
+// TestStaysWithAMasterThatIsCutOff has no other one be in touch, or the present one wait for the slave,
+// as only the owner of a log does.
+func TestStaysWithAMasterThatIsCutOff(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		for name, waits := range map[string]bool{"all are cut off": false, "it owns the log": true} {
+			r := newRig(t)
+			m := r.master("m1:1")
+			m.put("a", "1")
+			off := r.twin("m2:1", m)
+			r.twin("m3:1", m)
+			sources := Fixed("m2:1", "m3:1")
+			if waits {
+				off.lead("m2:1")
+				sources = Fixed("m2:1", "m1:1")
+			}
+			s := r.slave(sources, mode)
+			s.has(m)
+			if waits {
+				s.Puller.Want("m2:1", report.Wanted{Listed: true})
+			}
+			time.Sleep(long)
+			if st := s.Puller.Status(); st.Phase != Following || st.Master != "m2:1" || st.Moves != 0 {
+				t.Errorf("%s: status %+v", name, st)
+			}
+			if err := s.Healthy(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
 // TestSharesMasters has slaves that all follow one of two equal masters spread, and stay
 // spread.
 func TestSharesMasters(t *testing.T) {
@@ -124,6 +197,8 @@ func TestSharesMasters(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		a, b := r.twin("a:1", m), r.twin("b:1", m)
+		a.confirms()
+		b.confirms()
 		rows := NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{a.row(primary)}, true)
 		var slaves []*copy

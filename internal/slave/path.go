@@ -58,6 +58,13 @@ func (t *tracker) hearsFrom(master string, u upstream) {
 	}
 }
 
+// above returns what the master that is followed has answered last.
+func (t *tracker) above() upstream {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.upstream
+}
+
 // link returns the way of the changes of a copy that is at an index and may be out of date
 // for an age. t.mu is held.
 func (t *tracker) link(at kv.Index, age time.Duration) (path []string, l Link) {

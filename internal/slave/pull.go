@@ -66,6 +66,8 @@ type session struct {
 // pull carries out a plan until the session with the master ends.
 func (p *Puller) pull(ctx context.Context, todo plan) error {
 	p.status.search(todo.source.Address)
+	moving := p.moving == todo.source.Address
+	p.moving = ""
 	pr, err := p.opts.Pool.Peer(todo.source.Address)
 	if err != nil {
 		return err
@@ -78,10 +80,9 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 		return s.bootstrap(ctx, todo.grant)
 	}
 	attach := s.attach
-	if p.moving == s.source.Address {
+	if moving {
 		attach = s.attachLevel
 	}
-	p.moving = ""
 	found, err := attach(ctx)
 	if err == nil && found.own() {
 		if done, err := s.obey(ctx, found); done || err != nil {

@@ -176,6 +176,9 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	id, _ := p.opts.State.Position()
 	p.chooser.retain(candidates)
 	ordered := p.chooser.order(candidates, id)
+	if s, there := sourceOf(ordered, p.moving); there && !p.chooser.passedOver(s.Address) {
+		return plan{source: s}, true // which need not be the first one
+	}
 	all, ended := true, false
 	for _, s := range ordered {
 		f, judged := p.search.findings[s.Address]
