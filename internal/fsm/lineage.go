@@ -67,38 +67,51 @@ func (m *Machine) successorLineage() []Former {
 }
 
 // Adopt makes the state one of a history that promotions have begun since, with its lineage:
-// what the state has is a part of it, and its changes may be replicated. The state must be at
-// or below the end of its own history, or right behind the indexes that the promotion has skipped,
-// else the error is ErrElsewhere. It is durable, and may be repeated. Only the goroutine that
-// replicates may call it.
+// what the state has is a part of it, and its changes may be replicated. The state must have no change
+// above the end of its own history, nor may its index be above those that the promotion has skipped,
+// else the error is ErrElsewhere. A state above the end moves right behind the skipped indexes, in the
+// same write: whoever waits for an index that is lost learns that. It is durable, and may be repeated.
+// Only the goroutine that replicates may call it.
 func (m *Machine) Adopt(to string, lineage []Former) error {
 	if err := m.failure(); err != nil {
 		return err
 	}
-	id := m.Identity()
+	id, state := m.Identity(), m.state
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	newest, err := newestChange(m.engine, m.floor.Load())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnread, m.note(err))
+	}
 	end, leads := history.EndOf(id.History, lineage)
+	above := state.Applied > end
 	switch {
 	case to == id.History:
 		return nil
 	case m.Succeeds(to):
 		return fmt.Errorf("%w %s, which history %s here has followed", ErrElsewhere, to, id.History)
-	case !leads || m.state.Applied > end && (end == 0 || m.state.Applied != end+era.Gap):
+	case !leads || above && (end == 0 || state.Applied > end+era.Gap || newest > end && state.Applied != end+era.Gap):
 		return fmt.Errorf("%w %s: it is at index %d of history %s", ErrElsewhere, to, m.state.Applied, id.History)
 	}
-	if !m.gate.enter() {
-		return ErrClosed
-	}
-	defer m.gate.leave()
 	id.History = to
 	lineage = slices.Clone(history.Newest(lineage))
 	var b storage.Batch
 	layout.PutIdentity(&b, id)
 	layout.PutLineage(&b, lineage)
+	if above {
+		state.Applied = end + era.Gap
+		b.Put(storage.Meta, layout.KeyState, state.Append(nil))
+		m.reaching.Store(state.Applied)
+	}
 	if err := m.engine.Write(&b, true); err != nil {
 		return m.fail(fmt.Errorf("adopt history %s: %w", to, err))
 	}
 	m.lineage.Store(&lineage)
 	m.identity.Store(&id)
+	m.state = state
+	m.publish() // last: who sees the index knows the history
 	return nil
 }
 

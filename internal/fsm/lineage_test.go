@@ -59,7 +59,8 @@ func TestAdopt(t *testing.T) {
 		behind.restart()
 	}
 	ahead := copiedState(t, x)
-	if err := ahead.m.Replicate(nil, to.End+1, false); err != nil {
+	change := kv.Change{Index: to.End + 1, Clock: x.clock, Mutations: []kv.Mutation{{Key: []byte("lost"), Value: []byte("1")}}}
+	if err := ahead.m.Replicate([]kv.Change{change}, to.End+1, false); err != nil {
 		t.Fatal(err)
 	}
 	fork(t, x.engine, to)
@@ -120,6 +121,44 @@ func TestAdoptFromTheBeginning(t *testing.T) {
 	copied.expect("new", []byte("1"))
 	if copied.m.Applied() != at {
 		t.Errorf("at %d, the master is at %d", copied.m.Applied(), at)
+	}
+}
+
+// A copy that is above the end by entries without an effect goes behind the skipped indexes with the
+// write that makes it one of the new history. An earlier release did so before, so that its copies may
+// be there already. One that is further has entries of another history.
+func TestAdoptAboveTheEnd(t *testing.T) {
+	x, to := ended(t)
+	lineage := []Former{{History: to.Former, End: to.End}}
+	for at, ok := range map[kv.Index]bool{
+		to.End + 1: true, to.End + era.Gap - 1: true, to.End + era.Gap: true, to.End + era.Gap + 1: false,
+	} {
+		above := copiedState(t, x)
+		if err := above.m.Replicate(nil, at, false); err != nil {
+			t.Fatal(err)
+		}
+		is := func(history string, applied kv.Index) {
+			t.Helper()
+			above.restart()
+			if above.m.Identity().History != history || above.m.Applied() != applied || above.m.Lost(to.End+1) != (history == to.History) {
+				t.Errorf("from the end + %d: it is at the end + %d of history %s", at-to.End, above.m.Applied()-to.End, above.m.Identity().History)
+			}
+		}
+		if !ok {
+			if err := above.m.Adopt(to.History, lineage); !errors.Is(err, ErrElsewhere) {
+				t.Errorf("from the end + %d: %v", at-to.End, err)
+			}
+			is(to.Former, at)
+			continue
+		}
+		if err := newMachine(t, &faulty{Engine: above.engine, FailWrite: 1}).Adopt(to.History, lineage); !errors.Is(err, errInjected) {
+			t.Errorf("from the end + %d: %v", at-to.End, err)
+		}
+		is(to.Former, at)
+		if err := newMachine(t, &faulty{Engine: above.engine, FailWrite: 2}).Adopt(to.History, lineage); err != nil {
+			t.Errorf("from the end + %d: %v", at-to.End, err)
+		}
+		is(to.History, to.End+era.Gap)
 	}
 }
 

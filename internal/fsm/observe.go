@@ -25,6 +25,12 @@ func newestEffect(r storage.Reader, s *layout.State, floor kv.Index) (kv.Index, 
 	if s.Expiring > 0 {
 		return s.Applied, nil
 	}
+	return newestChange(r, floor)
+}
+
+// newestChange returns the index of the newest change; if retention has dropped it, the last index
+// that the changelog no longer holds.
+func newestChange(r storage.Reader, floor kv.Index) (kv.Index, error) {
 	index, found, err := changelog.Newest(r)
 	if err != nil || found {
 		return index, err

@@ -81,13 +81,8 @@ func (s *session) effect(at kv.Index) kv.Index {
 // adopt makes the state one of the history that a promotion has begun, before the first
 // change of that. A state that is above the end of its history by entries without an effect, as a
 // sealed master has them, goes on behind the indexes that the promotion has skipped.
-func (s *session) adopt(ctx context.Context, found finding) error {
+func (s *session) adopt(found finding) error {
 	id, at := s.opts.State.Position()
-	if end, _ := history.EndOf(id.History, found.lineage); at > end {
-		if err := s.opts.State.Apply(ctx, at, nil, end+era.Gap); err != nil {
-			return localError{err}
-		}
-	}
 	if err := s.opts.State.Adopt(found.id.History, found.lineage); err != nil {
 		return localError{err}
 	}

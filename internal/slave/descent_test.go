@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,7 +84,8 @@ func TestSlaveAboveTheEndWithoutChangesGoesOn(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		next := r.twin("m2:1", m)
-		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		state := new(adoptingState)
+		s := r.slave(Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *follower.Options) { o.State = state })
 		s.has(m)
 		m.put("b", "1")
 		next.sync(m)
@@ -106,7 +108,24 @@ func TestSlaveAboveTheEndWithoutChangesGoesOn(t *testing.T) {
 		if n := s.Puller.Status().Bootstraps; n != 1 {
 			t.Errorf("%d bootstraps", n)
 		}
+		if was := state.was.Load(); was != at {
+			t.Errorf("it was at %d before it was of the new history; want %d: who reads in between takes lost changes for applied", was, at)
+		}
 	})
+}
+
+// adoptingState is a State that notes at which index it is before it is of another history.
+type adoptingState struct {
+	*follower.Replica
+	was atomic.Uint64
+}
+
+func (a *adoptingState) wrap(f *follower.Replica) { a.Replica = f }
+
+func (a *adoptingState) Adopt(to string, lineage []history.Former) error {
+	_, at := a.Position()
+	a.was.Store(at)
+	return a.Replica.Adopt(to, lineage)
 }
 
 // A copy with changes that the new history does not have is set aside, and found there.

@@ -90,7 +90,7 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 		}
 	}
 	if err == nil && found.verdict == promoted {
-		if err = s.adopt(ctx, found); err == nil {
+		if err = s.adopt(found); err == nil {
 			found.verdict = fit
 		}
 	}

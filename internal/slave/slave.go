@@ -33,7 +33,8 @@ type State interface {
 	// state stays until that is complete. With older, the new index may be below the present
 	// one. load calls open once, when it has data for the engine.
 	Replace(ctx context.Context, older bool, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
-	// Adopt makes the state one of a history that promotions have begun since, durably.
+	// Adopt makes the state one of a history that promotions have begun since, durably. One that is
+	// above the end of its own by entries without an effect moves behind the skipped indexes with that.
 	Adopt(history string, lineage []history.Former) error
 	// SetAside has the present state kept beside the one that replaces it, and returns where;
 	// empty for a diskless state, of which nothing is left.

@@ -20,9 +20,11 @@ func (f *Replica) Adopt(history string, lineage []fsm.Former) error {
 	if st := f.state.Standing(); st.Refusal != nil {
 		return st.Refusal
 	}
-	if err := f.state.Machine().Adopt(history, lineage); err != nil {
+	m := f.state.Machine()
+	if err := m.Adopt(history, lineage); err != nil {
 		return kv.Errorf(replica.KindOf(err), "%w", err)
 	}
+	f.state.Advance(m.Applied())
 	f.opts.Changed.Raise()
 	return nil
 }

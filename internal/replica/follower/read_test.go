@@ -127,6 +127,36 @@ func TestFollowerMinIndexAcrossAPromotion(t *testing.T) {
 	})
 }
 
+// A reader that waits for an index that the promotion has ended learns that it is lost, also from a copy
+// that is above the end by entries without an effect, which goes behind the skipped indexes.
+func TestFollowerMinIndexAboveTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		src.MustPut("a", "1")
+		f := newRig(t)
+		f.mustReplace(src)
+		id, end := f.Position()
+		if err := f.Apply(t.Context(), end, nil, end+3); err != nil {
+			t.Fatal(err)
+		}
+		read := make(chan error, 1)
+		go func() {
+			_, _, _, err := f.Replica.Get(t.Context(), []byte("a"), kv.ReadOptions{MinIndex: end + 7})
+			read <- err
+		}()
+		synctest.Wait()
+		if err := f.Adopt("1-next", []fsm.Former{{History: id.History, End: end}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-read; kv.KindOf(err) != kv.Lost {
+			t.Errorf("a read at the end + 7: %v", err)
+		}
+		if now, at := f.Position(); now.History != "1-next" || at != end+era.Gap {
+			t.Errorf("it is at the end + %d of history %s", at-end, now.History)
+		}
+	})
+}
+
 func TestFollowerMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := replicatest.RunNode(t)
