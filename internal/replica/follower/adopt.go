@@ -2,6 +2,7 @@ package follower
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -22,6 +23,9 @@ func (f *Replica) Adopt(history string, lineage []fsm.Former) error {
 	}
 	m := f.state.Machine()
 	if err := m.Adopt(history, lineage); err != nil {
+		if !errors.Is(err, fsm.ErrElsewhere) && !leftUntouched(err) {
+			f.fail(err)
+		}
 		return kv.Errorf(replica.KindOf(err), "%w", err)
 	}
 	f.state.Advance(m.Applied())

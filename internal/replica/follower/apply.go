@@ -124,7 +124,7 @@ func (f *Replica) applyStretch(promotion string, after kv.Index, changes []kv.Ch
 		f.opts.Clock.Reset(m.Clock().Time()) // the master's was set
 	}
 	if err != nil {
-		if !slices.ContainsFunc(untouched, func(cause error) bool { return errors.Is(err, cause) }) {
+		if !leftUntouched(err) {
 			f.fail(err)
 		}
 		return kv.Errorf(replica.KindOf(err), "apply changes: %w", err)
@@ -149,6 +149,10 @@ func (f *Replica) holds(m *fsm.Machine, changes []kv.Change) error {
 
 // untouched are the errors after which nothing of the changes was written.
 var untouched = []error{fsm.ErrDisorder, fsm.ErrUnread, fsm.ErrClosed, storage.ErrTooLarge}
+
+func leftUntouched(err error) bool {
+	return slices.ContainsFunc(untouched, func(cause error) bool { return errors.Is(err, cause) })
+}
 
 func (f *Replica) replicate(m *fsm.Machine, changes []kv.Change, upTo kv.Index) error {
 	if len(changes) != 1 {

@@ -215,6 +215,34 @@ func TestFollowerStorageFails(t *testing.T) {
 	})
 }
 
+// A state whose disk is full when it is to be of another history is reopened when there is room, also if
+// all else is on the disk.
+func TestFollowerAdoptFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		src.MustPut("a", "1")
+		f := newRig(t, replicatest.OnDisk)
+		f.mustReplace(src)
+		time.Sleep(2 * syncInterval)
+		id, end := f.Position()
+		lineage := []fsm.Former{{History: id.History, End: end}}
+		f.FailWrites(storage.ErrNoSpace)
+		replicatest.WantError(t, f.Adopt("1-next", lineage), kv.Exhausted, kv.NotApplied)
+		if s := f.Replica.State(); s != replica.Failed {
+			t.Fatalf("state %s", s)
+		}
+		f.OnWrite(nil)
+		time.Sleep(2 * state.ReopenInterval)
+		synctest.Wait()
+		if err := f.Adopt("1-next", lineage); err != nil {
+			t.Error(err)
+		}
+		if now, at := f.Position(); now.History != "1-next" || at != end {
+			t.Errorf("it is at %d of history %s", at, now.History)
+		}
+	})
+}
+
 // A state that fails once more before it is back where it was does not forget what was read.
 func TestFollowerStorageFailsTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
