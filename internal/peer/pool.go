@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -202,26 +203,38 @@ func (p *Pool) Peer(addr string) (*Peer, error) {
 // Retain closes the connections to all addresses but these: the current members'.
 // Calls under way to other addresses fail.
 func (p *Pool) Retain(addrs ...string) {
-	keep := make(map[string]bool, len(addrs))
+	keep := setOf(addrs)
+	p.drop(func(peer *Peer) bool { return !keep[peer.addr] }, false)
+}
+
+// Release closes the connections to all addresses but these that no call uses at present: for
+// callers that cannot say of all calls where they go.
+func (p *Pool) Release(needed ...string) {
+	keep := setOf(needed)
+	p.drop(func(peer *Peer) bool { return !keep[peer.addr] && !peer.used() }, false)
+}
+
+func setOf(addrs []string) map[string]bool {
+	out := make(map[string]bool, len(addrs))
 	for _, a := range addrs {
-		keep[a] = true
+		out[a] = true
 	}
-	p.drop(func(addr string) bool { return !keep[addr] }, false)
+	return out
 }
 
 // Close closes all connections for good. It is idempotent.
 func (p *Pool) Close() error {
-	p.drop(func(string) bool { return true }, true)
+	p.drop(func(*Peer) bool { return true }, true)
 	p.unwatch()
 	return nil
 }
 
-func (p *Pool) drop(gone func(addr string) bool, closed bool) {
+func (p *Pool) drop(gone func(*Peer) bool, closed bool) {
 	var dropped []*Peer
 	p.mu.Lock()
 	p.closed = p.closed || closed
 	for addr, peer := range p.peers {
-		if gone(addr) {
+		if gone(peer) {
 			dropped = append(dropped, peer)
 			delete(p.peers, addr)
 		}
@@ -254,6 +267,11 @@ type conn struct {
 
 // Addr is the peer's address, host:port.
 func (p *Peer) Addr() string { return p.addr }
+
+// used reports whether a call is under way.
+func (p *Peer) used() bool {
+	return slices.ContainsFunc(*p.conns.Load(), func(c *conn) bool { return c.calls.Load() > 0 })
+}
 
 func (p *Peer) dial() (*conn, error) {
 	// passthrough leaves names to the dialer, which looks them up again for each

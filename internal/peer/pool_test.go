@@ -235,3 +235,39 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 }
+
+// Release leaves calls that are under way alone, wherever they go.
+func TestRelease(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	used := serve(t, &site{get: func(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		arrived <- struct{}{}
+		<-release
+		return answers(ctx, r)
+	}})
+	idle, needed := serve(t, &site{get: answers}), serve(t, &site{get: answers})
+	pool := newPool(t, Options{})
+	for _, s := range []*site{idle, needed} {
+		if _, err := get(t.Context(), peerAt(t, pool, s.addr)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answered := make(chan error, 1)
+	p := peerAt(t, pool, used.addr)
+	go func() {
+		_, err := get(context.Background(), p)
+		answered <- err
+	}()
+	<-arrived
+	was := peerAt(t, pool, needed.addr)
+	pool.Release(needed.addr)
+	testkit.Eventually(t, "the idle connection is closed", func() bool { return idle.conns.Load() == 0 })
+	close(release)
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if peerAt(t, pool, needed.addr) != was || needed.conns.Load() != 1 {
+		t.Error("what is needed went too")
+	}
+	pool.Release(needed.addr)
+	testkit.Eventually(t, "the other one is closed after its call", func() bool { return used.conns.Load() == 0 })
+}

@@ -210,3 +210,13 @@ func sourceOf(sources []Source, address string) (Source, bool) {
 	}
 	return Source{}, false
 }
+
+// Addresses returns the nodes that the puller asks and names: its masters, the one that it follows
+// and the leader, some of them maybe empty or more than once.
+func (p *Puller) Addresses() []string {
+	out := []string{p.Status().Master, p.Leader()}
+	for _, s := range p.candidates() {
+		out = append(out, s.Address)
+	}
+	return out
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/slave"
 	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // Slave is the role. Open makes everything but node.
@@ -43,6 +45,8 @@ type Slave struct {
 	reporter *report.Reporter
 	// sealing is held by the call that seals or unseals the copies.
 	sealing chan struct{}
+	// needed are the nodes that release has kept connections to.
+	needed []string
 }
 
 var _ role.Role = (*Slave)(nil)
@@ -219,12 +223,35 @@ func (*Slave) Membership(n *master.Node) serverpb.DKVClusterServer { return n }
 // Register implements role.Role.
 func (*Slave) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterData(r) }
 
+// releaseEach is how often connections to nodes that are gone are closed.
+const releaseEach = time.Minute
+
+// release closes the connections to nodes that were no masters at the last look either: where
+// addresses are given anew with each start, there would be more and more. A promotion that has sealed
+// a copy may bring it changes from any node.
+func (s *Slave) release() {
+	var needed []string
+	for _, c := range s.copies {
+		if c.Sealed() != "" {
+			return
+		}
+		needed = append(needed, c.puller.Addresses()...)
+	}
+	s.pool.Release(append(needed, s.needed...)...)
+	s.needed = needed
+}
+
 // Run implements role.Role: it keeps this slave on its cluster's list of slaves, and tells
 // the owners of the logs how far the copies are.
 func (s *Slave) Run(ctx, _ context.Context, _ *role.Services) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.reporter.Run(ctx) })
+	wg.Go(func() {
+		for sleep.For(ctx, releaseEach) {
+			s.release()
+		}
+	})
 	s.enrol(ctx)
 	return nil
 }
