@@ -125,7 +125,7 @@ var mayImport = map[string][]string{
 	"internal/replica/local": {"internal/kv", "internal/task", "internal/command", "internal/storage", "internal/fsm", "internal/fsm/offline", "internal/backup", "internal/periodic",
 		"internal/replica", "internal/replica/state", "internal/durable"},
 	"internal/replica/follower": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/fsm/chunks",
-		"internal/signal", "internal/periodic", "internal/replica", "internal/replica/state", "internal/durable"},
+		"internal/signal", "internal/sleep", "internal/periodic", "internal/replica", "internal/replica/state", "internal/durable"},
 	"internal/replica/raft": {"internal/kv", "internal/era", "internal/task", "internal/command", "internal/storage", "internal/storage/diskspace", "internal/fsm", "internal/backup", "internal/timing", "internal/periodic", "internal/sleep",
 		"internal/replica", "internal/replica/state", "internal/replica/raft/host", "internal/replica/raft/filestream", "internal/replica/raft/lease", "internal/replica/raft/wal"},
 	"internal/replica/raft/host": {"internal/faults", "internal/kv", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace", "internal/timing",
@@ -149,7 +149,7 @@ var mayImport = map[string][]string{
 	"internal/discovery":          {"internal/kv", "internal/auth", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/signal", "internal/sleep", "internal/discovery/record", "internal/era", "api/serverpb", "api/peerpb"},
 	"internal/discovery/record":   {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/replica/raft/lease", "internal/peer", "internal/standby", "api/peerpb"},
 	"internal/discovery/announce": {"internal/kv", "internal/peer", "internal/signal", "api/serverpb", "internal/crc", "internal/durable"},
-	"clients/go/dkv":              {"internal/kv", "internal/era", "internal/peer", "internal/signal", "api/serverpb"},
+	"clients/go/dkv":              {"internal/kv", "internal/era", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb"},
 	"clients/go/dkv/admin":        {"api/serverpb"},
 	// They know no role.
 	"internal/conns":     {},

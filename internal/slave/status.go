@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // Phase is what a Puller is doing.
@@ -266,7 +267,7 @@ func (p *Puller) Status() Status {
 	if s.Met {
 		last = t.contact
 	}
-	s.Contact = time.Since(last)
+	s.Contact = sleep.Since(last)
 	if s.Phase == Bootstrapping {
 		s.Snapshot.Since = time.Since(t.loading)
 	}

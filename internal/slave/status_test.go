@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // failedState is a State whose storage has failed when a test says so.
@@ -168,5 +169,18 @@ func TestPullerSignalsChanges(t *testing.T) {
 		default:
 			t.Errorf("%s: nothing is signalled", name)
 		}
+	}
+}
+
+// A machine that has slept has not heard of its master meanwhile.
+func TestContactCountsSleep(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	s := r.slave(Fixed("m1:1"))
+	s.has(m)
+	s.stop()
+	s.Puller.status.contact = testkit.Suspended(t, time.Now(), time.Hour)
+	if err := s.Healthy(); err == nil || !strings.Contains(err.Error(), "has heard of no master for 1h") {
+		t.Errorf("health: %v", err)
 	}
 }

@@ -1,8 +1,8 @@
 // Package testkit has what the tests of many packages need: waiting for other goroutines
 // (Eventually, Within, Timely), running something until a test ends (Run), logs that can be read
 // while they are written (Log), addresses that no other test uses (Address, Listen), copies
-// of folders as a crash would leave them (Image), and faults that a host may not be able to
-// inject (SkipFault). Packages below it run dkvsrv as a process, make TLS certificates and
+// of folders as a crash would leave them (Image), readings of clocks from before the machine slept
+// (Suspended), and faults that a host may not be able to inject (SkipFault). Packages below it run dkvsrv as a process, make TLS certificates and
 // speak gRPC without its rules.
 //
 // Only tests import it. It imports no other package of DKV, so that all their tests can
@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // Patience is how long a test waits for what must happen. Only a test that fails waits so
@@ -126,4 +127,19 @@ func (l *Log) Count(s string) int { return strings.Count(l.String(), s) }
 // Logger writes lines of text to the log, down to the given level.
 func (l *Log) Logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level}))
+}
+
+// Suspended returns a reading of the clocks as it is after the machine has slept for whole seconds: the
+// wall clock has gone on since, and the monotonic one has not. Readings in a bubble of package
+// synctest have no monotonic clock.
+func Suspended(t testing.TB, at time.Time, d time.Duration) time.Time {
+	t.Helper()
+	out := at
+	// A reading of both clocks begins with a word that has the wall clock's seconds above 30 bits of
+	// nanoseconds.
+	*(*uint64)(unsafe.Pointer(&out)) -= uint64(d/time.Second) << 30
+	if at.Sub(out) != 0 || at.Round(0).Sub(out.Round(0)) != d {
+		t.Fatal("package time keeps readings of clocks in another way by now")
+	}
+	return out
 }

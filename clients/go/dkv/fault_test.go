@@ -227,9 +227,9 @@ func TestRepeatsSaySo(t *testing.T) {
 func TestUnknownIsNotRepeatedForEver(t *testing.T) {
 	rejected := explained(codes.Unavailable, kv.ReasonNotApplied, "no leader")
 	for name, c := range map[string]struct {
-		age  time.Duration
-		sent int
-	}{"soon": {repeatWithin / 2, 1}, "late": {repeatWithin, 0}} {
+		age, asleep time.Duration
+		sent        int
+	}{"soon": {repeatWithin / 2, 0, 1}, "late": {repeatWithin, 0, 0}, "after a suspension": {0, repeatWithin, 0}} {
 		cl := newCluster(t, 1, 1)
 		client := ready(t, cl.addrs())
 		var left time.Duration
@@ -242,7 +242,7 @@ func TestUnknownIsNotRepeatedForEver(t *testing.T) {
 		var id serverpb.RequestID
 		to := request{method: putMethod, key: []byte("k"), mutates: true}
 		client.assignID(&to, &id)
-		a := attempts{client: client, request: &to, began: time.Now().Add(-c.age), unknown: true}
+		a := attempts{client: client, request: &to, began: testkit.Suspended(t, time.Now().Add(-c.age), c.asleep), unknown: true}
 		err := a.retry(testkit.Within(t, time.Hour), client.topology.Load().masters[0], peer.FromStatus(rejected),
 			&serverpb.PutRequest{Key: to.key, RequestId: &id}, new(serverpb.PutResponse))
 		if got := cl.nodes[0].count(putMethod); got != c.sent || (err == nil) != (c.sent > 0) || err != nil && !errors.Is(err, ErrOutcomeUnknown) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // request is what routing and retrying need to know of a call.
@@ -123,8 +124,8 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 		if !again {
 			return a.finalError(ctx, out)
 		}
-		if a.client.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))) != nil {
-			return a.finalError(ctx, out)
+		if a.client.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))) != nil || a.unknown && !a.recognised() {
+			return a.finalError(ctx, out) // the machine may have slept for longer
 		}
 		n = a.next(n, err)
 		limited, cancel := ctx, noCancel
@@ -186,9 +187,10 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 }
 
 // recognised reports whether servers still recognise a mutation that one of the attempts may
-// have applied, whatever became of the later ones: they would apply it again otherwise.
+// have applied, whatever became of the later ones: they would apply it again otherwise. The time
+// for which this machine was suspended counts.
 func (a *attempts) recognised() bool {
-	return a.request.id != nil && time.Since(a.began) < repeatWithin && !a.client.topology.Load().noIDs
+	return a.request.id != nil && sleep.Since(a.began) < repeatWithin && !a.client.topology.Load().noIDs
 }
 
 // hasTime reports whether there is time left after the pause that a node asks for.

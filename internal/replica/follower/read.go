@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // freshness is when the state was last known to be the newest. Readers wait for it to grow.
@@ -38,7 +39,7 @@ func (f *freshness) forget() {
 	f.newest = time.Time{}
 }
 
-// age is the time since newest.
+// age is the time since newest, with that for which the machine was suspended.
 func (f *freshness) age() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -49,7 +50,7 @@ func (f *freshness) since() time.Duration {
 	if f.newest.IsZero() {
 		return replica.NeverFresh
 	}
-	return max(time.Since(f.newest), 0)
+	return max(sleep.Since(f.newest), 0)
 }
 
 // wait returns the age once it is at most wanted, or what it is when ctx ends or

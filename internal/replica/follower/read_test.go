@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestFollowerLinearizableReads(t *testing.T) {
@@ -194,4 +195,15 @@ func TestFollowerMaxAge(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// The time for which the machine was suspended is a part of the age.
+func TestFollowerAgeCountsSleep(t *testing.T) {
+	src := replicatest.RunNode(t)
+	f := newRig(t)
+	f.mustReplace(src)
+	f.Fresh(testkit.Suspended(t, time.Now(), time.Hour))
+	if _, _, info, err := f.Replica.Get(t.Context(), []byte("a"), kv.ReadOptions{}); err != nil || info.Age < time.Hour || f.Replica.Age() < time.Hour {
+		t.Errorf("after an hour of sleep: %+v, %v, age %v", info, err, f.Replica.Age())
+	}
 }
