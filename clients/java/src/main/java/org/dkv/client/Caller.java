@@ -7,6 +7,7 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
 import java.util.concurrent.TimeUnit;
+import java.util.function.LongSupplier;
 import java.util.function.Supplier;
 
 /** Makes calls, and repeats them if that is safe, until they succeed or their time limit ends. */
@@ -27,11 +28,17 @@ final class Caller {
     private final Connections connections;
     private final CallMetrics metrics;
     private final long repeatWithin;
+    private final LongSupplier wallMillis;
 
     Caller(Connections connections, CallMetrics metrics, long repeatWithinNanos) {
+        this(connections, metrics, repeatWithinNanos, System::currentTimeMillis);
+    }
+
+    Caller(Connections connections, CallMetrics metrics, long repeatWithinNanos, LongSupplier wallMillis) {
         this.connections = connections;
         this.metrics = metrics;
         this.repeatWithin = repeatWithinNanos;
+        this.wallMillis = wallMillis;
     }
 
     /** One attempt of a call. */
@@ -79,6 +86,7 @@ final class Caller {
         private final boolean repeatable;
         private final Route route;
         private final long start = System.nanoTime();
+        private final long wallStart = wallMillis.getAsLong();
         private final long timeout;
         private Backoff backoff;
         private int attempts;
@@ -170,7 +178,7 @@ final class Caller {
                 last = failure;
                 lastAddress = address;
                 mayBeApplied |= failure.mayBeApplied();
-                if (!prepareRetry(failure, address)) {
+                if (!prepareRetry(failure, address) || mayBeApplied && toRepeat() <= 0) {
                     throw finalError(failure, address);
                 }
                 metrics.retried(rpc.name());
@@ -191,9 +199,13 @@ final class Caller {
             return repeatable && unanswered + 1 < route.size() ? time / 4 * 3 : time;
         }
 
-        /** Returns for how long a write that may have been applied may still be repeated. */
+        /**
+         * Returns for how long a write that may have been applied may still be repeated. While the machine is suspended
+         * only the wall clock goes on.
+         */
         private long toRepeat() {
-            return repeatWithin - (System.nanoTime() - start);
+            long asleep = TimeUnit.MILLISECONDS.toNanos(wallMillis.getAsLong() - wallStart);
+            return repeatWithin - Math.max(System.nanoTime() - start, asleep);
         }
 
         /** Reports whether to make another attempt, after the pause that it needs. */

@@ -17,6 +17,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -209,6 +210,28 @@ class RetryTest {
             assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
             assertTrue(seen.get() > 1, "it was repeated at first");
             assertTrue(System.nanoTime() - begun < TimeUnit.SECONDS.toNanos(15), "it was repeated for too long");
+        }
+    }
+
+    /** Nor is what they may have forgotten while the client's machine was suspended, which only the wall clock shows. */
+    @Test
+    void aSuspensionCounts() {
+        AtomicInteger seen = new AtomicInteger();
+        AtomicLong wall = new AtomicLong();
+        node.onRequest((q, apply) -> {
+            seen.incrementAndGet();
+            wall.addAndGet(TimeUnit.HOURS.toMillis(1));
+            throw FakeNode.error(Status.Code.UNAVAILABLE, "OUTCOME_UNKNOWN");
+        });
+        try (Connections connections = new Connections(null, options.build())) {
+            Caller caller = new Caller(
+                    connections, new CallMetrics(options.build()), Caller.REPEAT_WITHIN_NANOS, wall::get);
+            Api.PutRequest put = Api.PutRequest.newBuilder().setKey(Bytes.key("k")).build();
+            Route route = new Candidates(List.of(node.address()), connections);
+            DKVException e = assertThrows(
+                    DKVException.class, () -> caller.call(Rpc.PUT, () -> put, () -> put, route, TimeUnit.SECONDS.toNanos(20)));
+            assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+            assertEquals(1, seen.get());
         }
     }
 
