@@ -155,12 +155,14 @@ func (s *Backup) backupAll(ctx context.Context, partial string) ([]string, error
 	return after, err
 }
 
-// histories are those of all vBuckets. While a restore replaces one there is none of the database.
+// histories are those of all vBuckets. While a restore replaces one there is none of the database. A
+// restore whose owner is gone goes on no more, nor does it at a node that is out of the log: the old
+// keyspace has stayed, and the copy here may be all that is left.
 func (s *Backup) histories() ([]string, error) {
 	var all []string
 	for _, v := range s.keyspace.All() {
 		status := v.Status()
-		if status.Restoring {
+		if status.Restoring && status.State == replica.Serving && status.Owner.ID != 0 {
 			return nil, s.about(v, replica.ErrRestoring)
 		}
 		all = append(all, status.Identity.History)

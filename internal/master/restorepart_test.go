@@ -192,9 +192,23 @@ func TestBackupNoticesARestore(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(r.root, "half")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of the backup there is something: %v", err)
 	}
-	r.all[0].Replica = &aged{Replica: r.all[0].Replica, status: replica.Status{State: replica.Serving, Restoring: true}}
-	if err := backup(); !errors.Is(err, replica.ErrRestoring) {
-		t.Errorf("a backup during a restore: %v", err)
+	inner = r.all[0].Replica
+	for _, c := range []struct {
+		status  replica.Status
+		refused bool
+	}{
+		{replica.Status{State: replica.Serving, Owner: replica.Owner{ID: 2}}, true},
+		{replica.Status{State: replica.Serving}, false},                                         // the majority is lost
+		{replica.Status{State: replica.Failed, Owner: replica.Owner{Self: true, ID: 1}}, false}, // a promotion has replaced the masters
+	} {
+		c.status.Restoring, c.status.Identity = true, inner.Status().Identity
+		r.all[0].Replica = &aged{Replica: inner, status: c.status}
+		if err := backup(); errors.Is(err, replica.ErrRestoring) != c.refused || err != nil != c.refused {
+			t.Errorf("a backup during a restore, %v: %v", c.status.Owner, err)
+		}
+		if err := os.RemoveAll(filepath.Join(r.root, "half")); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
