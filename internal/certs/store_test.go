@@ -255,8 +255,6 @@ func TestNodesCallNodesOnly(t *testing.T) {
 	}
 }
 
-// A connection that has shown a certificate leaves nothing behind by which a later one would
-// be accepted without.
 // A slave may show another certificate than that of a node; nodes would not call it as a master.
 func TestCallableByNodes(t *testing.T) {
 	authority := kit.New(t)
@@ -281,6 +279,8 @@ func TestCallableByNodes(t *testing.T) {
 	}
 }
 
+// A connection that has shown a certificate leaves nothing behind by which a later one would
+// be accepted without.
 func TestNoSessionIsResumed(t *testing.T) {
 	authority, other := kit.New(t), kit.New(t)
 	f := newFiles(t, authority.Node(t), authority)
