@@ -155,11 +155,16 @@ func (a *Authority) trust(certs []*x509.Certificate) error {
 }
 
 // switchTo makes the next key the one that issues, and renews what the former has issued.
-func (a *Authority) switchTo(next crypto.Signer) (files []string, err error) {
-	if err := os.Rename(a.path(nextKey), a.path(KeyFile)); err != nil {
+func (a *Authority) switchTo(next crypto.Signer) (changed []string, err error) {
+	raw, err := encodeKey(next)
+	if err != nil {
 		return nil, err
 	}
-	if err := durable.SyncDir(a.dir); err != nil {
+	// The key may be kept elsewhere, where a link leads. If this is interrupted the step is repeated.
+	if err := files.Replace(files.Replacement{File: a.path(KeyFile), Content: raw, Mode: keyMode}); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Remove(a.path(nextKey)), durable.SyncDir(a.dir)); err != nil {
 		return nil, err
 	}
 	a.key, a.cert = next, holder(a.trusted, next)
@@ -168,12 +173,12 @@ func (a *Authority) switchTo(next crypto.Signer) (files []string, err error) {
 		if err = a.Renew(file, 0); err != nil {
 			break
 		}
-		files = append(files, file, KeyOf(file))
+		changed = append(changed, file, KeyOf(file))
 	}
 	if err != nil {
 		err = fmt.Errorf("the next authority issues from now on, but not all certificates are renewed: %w; renew the others with dkvctl -certs rotate", err)
 	}
-	return files, err
+	return changed, err
 }
 
 func (a *Authority) finish() error {

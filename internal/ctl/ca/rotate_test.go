@@ -2,7 +2,9 @@ package ca
 
 import (
 	"crypto/x509"
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -191,5 +193,36 @@ func TestCertificatesEndWithTheirAuthority(t *testing.T) {
 	a.cert.NotAfter = time.Now().Add(-time.Minute)
 	if _, err := a.IssueClient("later", "", 1); err == nil || !strings.Contains(err.Error(), "rotate ca") {
 		t.Error(err)
+	}
+}
+
+// The authority's key stays where a link leads to it, and the step that replaces it may be interrupted.
+func TestLinkedKeyOfTheAuthority(t *testing.T) {
+	a := newAuthority(t)
+	kept := filepath.Join(t.TempDir(), "ca.key")
+	if err := errors.Join(os.Rename(a.path(KeyFile), kept), os.Symlink(kept, a.path(KeyFile))); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.Rotate(0); err != nil {
+		t.Fatal(err)
+	}
+	next, err := ReadKey(a.path(nextKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if done, _, err := a.Rotate(0); err != nil || done != Switched {
+			t.Fatalf("step %d, %v", done, err)
+		}
+		if to, err := os.Readlink(a.path(KeyFile)); err != nil || to != kept {
+			t.Errorf("the link leads to %q, %v", to, err)
+		}
+		if key, err := ReadKey(kept); err != nil || !belongs(key, holder(a.trusted, next)) {
+			t.Error("the link leads to another key", err)
+		}
+		// As after a crash before the next key was removed.
+		if err := writeKey(a.path(nextKey), next); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
