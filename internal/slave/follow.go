@@ -46,11 +46,11 @@ func (s *session) follow(ctx context.Context) error {
 	run(func() error { return s.watchOrders(ctx) })
 	run(func() error { return s.watchBetter(ctx) })
 	run(func() error { return s.watchLeader(ctx) })
-	at, err := s.apply(ctx, at, in, claims)
+	reached, err := s.apply(ctx, at, in, claims) // at is read by goroutines that may not have begun yet
 	s.intake.end()
 	leave(nil)
 	wg.Wait()
-	s.drain(outer, at, in, err)
+	s.drain(outer, reached, in, err)
 	return err
 }
 
