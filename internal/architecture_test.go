@@ -141,7 +141,7 @@ var mayImport = map[string][]string{
 	"internal/route":                   {"internal/kv", "internal/forward", "internal/auth", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/master": {"internal/kv", "internal/era", "internal/task", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
 		"internal/backup", "internal/replica", "internal/route", "internal/fair", "internal/timing", "api/serverpb", "api/modelspb", "api/peerpb"},
-	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
+	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/fsm/history", "internal/replica", "internal/route",
 		"internal/fair", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc"},
 	"internal/cluster":            {"internal/kv", "internal/task", "internal/certs", "internal/clock", "internal/timing", "internal/replica", "internal/route", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
 	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/fsm/chunks", "internal/fsm/history", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc", "internal/slave/report", "internal/era"},

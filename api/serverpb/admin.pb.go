@@ -945,8 +945,13 @@ type WatchChangesRequest struct {
 	FromChangeNumber uint64 `protobuf:"varint,2,opt,name=fromChangeNumber,proto3" json:"fromChangeNumber,omitempty"`
 	VBucket          string `protobuf:"bytes,3,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
 	HistoryId        string `protobuf:"bytes,4,opt,name=historyId,proto3" json:"historyId,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The last change of historyId that the watcher has; it has all below fromChangeNumber, and
+	// those after this one have changed none of its keys. If it is given, the watcher goes on
+	// in a later history, too, if promotions have led to that and it has this change: the
+	// responses say which one it is, and begin above lastChange.
+	LastChange    *uint64 `protobuf:"varint,100,opt,name=lastChange,proto3,oneof" json:"lastChange,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchChangesRequest) Reset() {
@@ -1005,6 +1010,13 @@ func (x *WatchChangesRequest) GetHistoryId() string {
 		return x.HistoryId
 	}
 	return ""
+}
+
+func (x *WatchChangesRequest) GetLastChange() uint64 {
+	if x != nil && x.LastChange != nil {
+		return *x.LastChange
+	}
+	return 0
 }
 
 type StreamSnapshotRequest struct {
@@ -3926,12 +3938,16 @@ const file_api_admin_proto_rawDesc = "" +
 	"\fwithRequests\x18d \x01(\bR\fwithRequests\x12\x1e\n" +
 	"\n" +
 	"acceptZstd\x18e \x01(\bR\n" +
-	"acceptZstd\"\x97\x01\n" +
+	"acceptZstd\"\xcb\x01\n" +
 	"\x13WatchChangesRequest\x12\x1c\n" +
 	"\tkeyPrefix\x18\x01 \x01(\fR\tkeyPrefix\x12*\n" +
 	"\x10fromChangeNumber\x18\x02 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
 	"\avBucket\x18\x03 \x01(\tR\avBucket\x12\x1c\n" +
-	"\thistoryId\x18\x04 \x01(\tR\thistoryId\"\xbe\x01\n" +
+	"\thistoryId\x18\x04 \x01(\tR\thistoryId\x12#\n" +
+	"\n" +
+	"lastChange\x18d \x01(\x04H\x00R\n" +
+	"lastChange\x88\x01\x01B\r\n" +
+	"\v_lastChange\"\xbe\x01\n" +
 	"\x15StreamSnapshotRequest\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x1e\n" +
 	"\n" +
@@ -4425,6 +4441,7 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
+	file_api_admin_proto_msgTypes[13].OneofWrappers = []any{}
 	file_api_admin_proto_msgTypes[32].OneofWrappers = []any{}
 	file_api_admin_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}

@@ -7,20 +7,29 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
+	"github.com/dkvdb/dkv/internal/era"
 )
 
-// watchBatch is how many changes are asked for at once.
-const watchBatch = 1000
+const (
+	// watchBatch is how many changes are asked for at once.
+	watchBatch = 1000
+	// watchAge is how old the state of a node may be before another one is asked, and watchLook
+	// how long a watch stays with it if no other answers.
+	watchAge  = 10 * time.Second
+	watchLook = time.Second
+)
 
 // watcher follows the changes of one vBucket. Change numbers are the same on every node,
 // so that it can continue at another address when one is lost.
@@ -28,8 +37,11 @@ type watcher struct {
 	*session
 	prefix  []byte
 	next    uint64 // the number to ask for
+	last    uint64 // that of the last change that was taken, or where the watch began
 	history string // the history that next belongs to; empty before the first answer
 	left    uint64 // how many changes may still be printed, if limit > 0
+	// choosy has nodes left that have lost touch with the others; stale reports that one was.
+	choosy, stale bool
 	// polls reports that changes are asked for again and again: the nodes do not send them
 	// by themselves, or not to this caller.
 	polls bool
@@ -42,6 +54,7 @@ func runWatch(ctx context.Context, s *session, args []string) error {
 	}
 	err := w.start(ctx)
 	if err == nil {
+		w.last = w.next - 1
 		err = w.follow(ctx)
 	}
 	if ctx.Err() != nil {
@@ -88,12 +101,20 @@ func (w *watcher) pickVBucket(node *serverpb.NodeStatusResponse) (*serverpb.VBuc
 }
 
 // follow prints changes until the limit is reached or a request fails. It asks again
-// at once while more changes are known to exist.
+// at once while more changes are known to exist. Once something has come it tries for the time
+// of a request to go on: a promotion takes a moment.
 func (w *watcher) follow(ctx context.Context) error {
+	var served time.Time
 	for {
 		behind, err := w.step(ctx)
-		if err != nil || w.done() {
+		switch {
+		case err == nil:
+			served = time.Now()
+		case served.IsZero() || time.Since(served) > w.Timeout || !nodes.Passing(err):
 			return err
+		}
+		if w.done() {
+			return nil
 		}
 		if behind {
 			continue
@@ -135,29 +156,51 @@ func codeOf(err error) codes.Code {
 }
 
 // stream prints the changes that a node sends until its stream ends. It has no error once
-// something has come: the next stream shows whether it can go on, and where.
+// something has come: the next stream shows whether it can go on, and where. A node that has lost
+// touch with the others, as one that a promotion has replaced, is asked only if no other answers.
 func (w *watcher) stream(ctx context.Context) error {
-	return w.CallStream(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
-		err := w.receive(ctx, conn, w.next, progress)
-		if status.Code(err) == codes.FailedPrecondition {
-			// The node may lag: then what comes next there is before what this watch waits for.
-			err = w.receive(ctx, conn, 0, progress)
-		}
+	w.choosy, w.stale = len(w.Addrs) > 1, false
+	err := w.CallStream(ctx, w.attempt)
+	if w.stale && nodes.Passing(err) {
+		w.choosy = false
+		err = w.CallStream(ctx, w.attempt)
+	}
+	return err
+}
+
+// errLater means that a node has a history of a later era than the watch.
+var errLater = errors.New("the node has a later history")
+
+// attempt is stream at one node.
+func (w *watcher) attempt(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
+	err := w.receive(ctx, conn, w.next, progress)
+	if status.Code(err) != codes.FailedPrecondition {
 		return err
-	})
+	}
+	// The node may lag: then what comes next there is before what this watch waits for.
+	if err = w.receive(ctx, conn, 0, progress); !errors.Is(err, errLater) {
+		return err
+	}
+	// It has come to that history since its answer, or there is no way to that.
+	if err = w.receive(ctx, conn, w.next, progress); status.Code(err) == codes.FailedPrecondition {
+		return nodes.Local(w.replaced())
+	}
+	return err
 }
 
 // receive prints what a stream brings that begins at a number, or with the node's next change
-// if from is 0. It skips what was printed before.
+// if from is 0. It skips what was printed before. The stream may be of a later history, to which
+// promotions have led from the watch's and that has what was printed.
 func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, from uint64, progress func()) error {
 	r := &serverpb.WatchChangesRequest{KeyPrefix: w.prefix, FromChangeNumber: from, VBucket: w.VBucket}
-	if from > 0 {
-		r.HistoryId = w.history
+	if from > 0 && w.history != "" {
+		r.HistoryId, r.LastChange = w.history, proto.Uint64(w.last)
 	}
 	s, err := serverpb.NewDKVReplicationClient(conn).WatchChanges(ctx, r)
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	for begun := false; ; begun = true {
 		resp, err := s.Recv()
 		switch {
@@ -168,14 +211,27 @@ func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, fr
 		case err != nil:
 			return err
 		}
+		if old := resp.GetAgeMillis() >= uint64(watchAge.Milliseconds()); old && w.choosy {
+			w.stale = true
+			if begun {
+				return nil
+			}
+			return status.Errorf(codes.Unavailable, "the node has heard nothing of the leader for %d s", resp.GetAgeMillis()/1000)
+		}
 		if w.history == "" {
 			w.history = resp.GetHistoryId()
 		}
-		switch other := resp.GetHistoryId() != w.history; {
-		case other && begun:
+		switch history := resp.GetHistoryId(); {
+		case history == w.history:
+		case begun:
 			return nil
-		case other:
+		case era.Of(history) <= era.Of(w.history):
 			return nodes.Elsewhere(w.replaced()) // which may lag as well
+		case from == 0:
+			return errLater
+		default:
+			// Numbers without an effect above the end of the former history may have one here.
+			w.history, w.next = history, w.last+1
 		}
 		progress()
 		if from == 0 && !begun && resp.GetMasterChangeNumber() >= w.next {
@@ -184,7 +240,7 @@ func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, fr
 		if err := w.take(resp); err != nil {
 			return nodes.Local(err)
 		}
-		if w.done() {
+		if w.done() || w.stale && time.Since(began) > watchLook {
 			return nil
 		}
 	}
@@ -219,7 +275,7 @@ func (w *watcher) take(resp *serverpb.GetChangesResponse) error {
 		if err := w.print(change); err != nil {
 			return err
 		}
-		w.next = change.GetChangeNumber() + 1
+		w.next, w.last = change.GetChangeNumber()+1, change.GetChangeNumber()
 		if w.done() {
 			break
 		}
@@ -234,7 +290,7 @@ func (w *watcher) take(resp *serverpb.GetChangesResponse) error {
 }
 
 func (w *watcher) replaced() error {
-	return fmt.Errorf("the database was replaced: change numbers from %d on belong to another history; watch again", w.next)
+	return fmt.Errorf("the database was replaced, or a promotion has lost some of the changes up to %d: later numbers belong to another history; watch again", w.last)
 }
 
 func (w *watcher) explainRange(err error) error {

@@ -153,13 +153,19 @@ type watching struct {
 	// onSent is called after each message, and ends the stream by its error.
 	onSent func(*serverpb.GetChangesResponse) error
 	news   signal.Signal // of each change
+	age    uint64        // in milliseconds, that it says
+	// ended are the last changes of former histories that the present one has.
+	ended map[string]uint64
 }
 
 // WatchChanges sends changes as a node does, two in a message at most.
 func (f *fake) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
 	f.mu.Lock()
 	f.watched = append(f.watched, r)
-	sends, next, newest, oldest := f.sends, r.GetFromChangeNumber(), f.index, f.oldest
+	sends, next, newest, oldest, history := f.sends, r.GetFromChangeNumber(), f.index, f.oldest, r.GetHistoryId()
+	if end := f.ended[history]; r.LastChange != nil && r.GetLastChange() <= end {
+		next, history = min(next, end+1), f.history
+	}
 	f.mu.Unlock()
 	if next == 0 {
 		next = newest + 1
@@ -172,7 +178,7 @@ func (f *fake) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.ServerS
 	case next < oldest:
 		return status.Errorf(codes.OutOfRange, "the oldest retained change is %d", oldest)
 	}
-	for history := r.GetHistoryId(); ; {
+	for {
 		changed := f.news.Changed()
 		f.mu.Lock()
 		res, onSent := f.stretch(next, r.GetKeyPrefix()), f.onSent
@@ -205,7 +211,7 @@ func (f *fake) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.ServerS
 
 // stretch returns what follows of the changes of some keys. It needs f.mu.
 func (f *fake) stretch(next uint64, prefix []byte) *serverpb.GetChangesResponse {
-	res := &serverpb.GetChangesResponse{HistoryId: f.history, MasterChangeNumber: f.index}
+	res := &serverpb.GetChangesResponse{HistoryId: f.history, MasterChangeNumber: f.index, AgeMillis: f.age}
 	read := 0
 	for _, c := range f.changes {
 		if c.ChangeNumber < next {
@@ -336,4 +342,89 @@ func TestWatchOfANodeThatSendsIsInterrupted(t *testing.T) {
 	if code != exitOK {
 		t.Errorf("code %d", code)
 	}
+}
+
+// A watch goes on in the history that a promotion has begun, if that has what was printed. What it
+// knows to have had no effect in the former one does not count.
+func TestWatchGoesOnAfterAPromotion(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  uint64 // of the former history
+		want outcome
+	}{
+		"that lost nothing":       {6, outcome{stdout: "4 del a1\n5 put a3 => \xff\n8 put new => 1\n"}},
+		"that lost what followed": {5, outcome{stdout: "4 del a1\n5 put a3 => \xff\n8 put new => 1\n"}},
+		"that lost a change":      {4, outcome{code: 1, stdout: "4 del a1\n5 put a3 => \xff\n", stderr: "a promotion has lost some of the changes up to 5"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := changed(t)
+			f.sends = true
+			f.onSent = func(res *serverpb.GetChangesResponse) error {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				switch newest := res.GetMasterChangeNumber(); {
+				case f.history != "h1":
+				case newest == 5:
+					f.index = 10 // entries without an effect
+					f.news.Raise()
+				case newest == 10:
+					f.history, f.ended, f.index = "1-p", map[string]uint64{"h1": c.end}, 7
+					f.apply(putTrxn([]byte("new"), []byte("1"), 0))
+				}
+				return nil
+			}
+			expect(t, dkvctl(t, f.addr, "-watch", "-from", "4", "-limit", "3", "-poll", "1ms"), c.want)
+		})
+	}
+}
+
+// While a promotion goes on, no node may serve a watch for a moment.
+func TestWatchWaitsForAMoment(t *testing.T) {
+	f := changed(t)
+	f.sends = true
+	left := 3
+	f.onSent = func(res *serverpb.GetChangesResponse) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.fail = func(string) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if left--; left < 0 {
+				f.fail = nil
+				return nil
+			}
+			return status.Error(codes.Unavailable, "it becomes a master")
+		}
+		if res.GetMasterChangeNumber() == 5 {
+			return status.Error(codes.Unavailable, "it is promoted")
+		}
+		return nil
+	}
+	args := []string{"-watch", "-from", "4", "-limit", "3", "-poll", "1ms", "-timeout", "1m"}
+	f.put("b3", "1")
+	expect(t, dkvctl(t, f.addr, args...), outcome{stdout: "4 del a1\n5 put a3 => \xff\n6 put b3 => 1\n"})
+	f.mu.Lock()
+	f.fail = func(string) error { return status.Error(codes.Unavailable, "it becomes a master") }
+	f.mu.Unlock()
+	expect(t, dkvctl(t, f.addr, args...), outcome{code: 1, stderr: "it becomes a master"})
+}
+
+// A node that has lost touch with the others, as a master that a promotion has replaced, is left
+// for another one that has not.
+func TestWatchLeavesANodeThatIsCutOff(t *testing.T) {
+	first, second := changed(t), changed(t)
+	first.sends, second.sends = true, true
+	first.age = 60_000
+	second.put("new", "1")
+	args := []string{"-watch", "-from", "5", "-poll", "1ms", "-limit", "2"}
+	both := first.addr + "," + second.addr
+	expect(t, dkvctl(t, both, args...), outcome{stdout: "5 put a3 => \xff\n6 put new => 1\n"})
+	if n := first.calls("WatchChanges"); n != 1 {
+		t.Errorf("the first node was asked %d times", n)
+	}
+	second.mu.Lock()
+	second.fail = func(string) error { return status.Error(codes.Unavailable, "going down") }
+	second.mu.Unlock()
+	first.put("late", "1")
+	expect(t, dkvctl(t, both, args...), outcome{stdout: "5 put a3 => \xff\n6 put late => 1\n"})
+	expect(t, dkvctl(t, first.addr, args...), outcome{stdout: "5 put a3 => \xff\n6 put late => 1\n"})
 }

@@ -33,8 +33,8 @@ var (
 	// Servers also return it if they no longer remember whether it did.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrTrimmed: the changes that a watch would resume from are not retained any
-	// more, or belong to a keyspace that was replaced. Read the keys again, then
-	// watch from there.
+	// more, belong to a keyspace that was replaced, or follow one that a promotion has lost.
+	// Read the keys again, then watch from there.
 	ErrTrimmed = errors.New("changes are not retained")
 	// ErrUnauthenticated: the server does not accept the token or the certificate, or
 	// demands one. The client does not retry, and asks no other node.

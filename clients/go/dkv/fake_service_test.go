@@ -299,13 +299,21 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 		}
 	}
 	c := n.cluster
-	next := r.FromChangeNumber
+	next, asked := r.FromChangeNumber, r.HistoryId
+	c.mu.Lock()
+	if end, is := c.ended[asked]; is && n.own == "" && r.LastChange != nil && r.GetLastChange() <= end {
+		next, asked = min(next, end+1), c.history
+	}
+	c.mu.Unlock()
 	for {
 		c.mu.Lock()
 		i := slices.IndexFunc(c.vBuckets, func(b *fakeBucket) bool { return b.name == r.VBucket })
 		b, changed, history := c.vBuckets[i], c.changed, cmp.Or(n.own, c.history)
 		floor, kept, newest, changes := b.floor, max(b.floor, n.floor), b.index(), slices.Clone(b.changes)
 		c.mu.Unlock()
+		if asked != "" && asked != history {
+			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the history is %s", history)
+		}
 		if n.alone.Load() {
 			if err := s.Send(&serverpb.GetChangesResponse{MasterChangeNumber: next - 1, HistoryId: history, AgeMillis: 60_000}); err != nil {
 				return err
@@ -318,8 +326,6 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 			}
 		}
 		switch {
-		case r.HistoryId != "" && r.HistoryId != history:
-			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the history is %s", history)
 		case next < kept:
 			return explained(codes.OutOfRange, kv.ReasonNotApplied, "change %d is not retained", next)
 		case next > newest+1:

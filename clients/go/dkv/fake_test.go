@@ -33,8 +33,9 @@ type cluster struct {
 	vBuckets []*fakeBucket
 	nodes    []*fakeNode
 	history  string
-	id       string        // with the vBucket's name, that of its state
-	changed  chan struct{} // is closed, and replaced, with each change
+	ended    map[string]uint64 // the last changes of former histories that the present one has
+	id       string            // with the vBucket's name, that of its state
+	changed  chan struct{}     // is closed, and replaced, with each change
 	replicas []*serverpb.Replica
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -25,7 +26,7 @@ type Change struct {
 	// and cannot be compared across vBuckets.
 	VBucket string
 	Index   uint64
-	// History identifies the log that Index belongs to; a restore starts a new one.
+	// History identifies the log that Index belongs to; a restore or a promotion starts a new one.
 	History string
 	// Time is that of the write, by the leader's clock.
 	Time time.Time
@@ -132,12 +133,14 @@ func (c *Client) positions(ctx context.Context, out Cursor) error {
 //
 // With a nil cursor, and in vBuckets that the cursor does not name, it starts with the
 // first write after the loop was entered. Within a vBucket changes come in order, each
-// exactly once, across lost connections and changes of the leader too. The watch runs
-// until ctx ends, and waits for changes in between.
+// exactly once, across lost connections and changes of the leader too. After a promotion the
+// watch goes on in the history that this has begun, if that has the last change which the watch
+// has returned or begun after. The watch runs until ctx ends, and waits for changes in between.
 //
 // After an error the watch ends. The error is ErrTrimmed if the changes after the cursor
-// are not retained any more or belong to a keyspace that was replaced, ErrClosed, that of
-// the context, or another one that a retry does not help. Leaving the loop ends the watch.
+// are not retained any more, if the keyspace was replaced, or if a promotion has lost changes up
+// to the cursor; ErrClosed, that of the context, or another one that a retry does not help.
+// Leaving the loop ends the watch.
 // Watch does not change the cursor: see Cursor.Advance.
 func (c *Client) Watch(ctx context.Context, prefix []byte, from Cursor) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
@@ -193,7 +196,7 @@ func (w *watcher) start(ctx context.Context, from Cursor) error {
 		maps.Copy(start, from)
 	}
 	for i, name := range names {
-		f := &follower{watcher: w, vBucket: i, name: name, at: start[name]}
+		f := &follower{watcher: w, vBucket: i, name: name, at: start[name], last: start[name].Index}
 		if w.client.opts.fixed {
 			f.vBucket = 0 // stands for all of them
 		}
@@ -226,6 +229,12 @@ type follower struct {
 	vBucket int
 	name    string
 	at      Position
+	// last is the index of the last change that was returned, or where the watch began. There are
+	// none after it up to at.
+	last uint64
+	// refusals counts the streams since the last message that nodes of the present history have
+	// refused, as they do not have the watch's.
+	refusals int
 	// trimmed are the nodes that do not retain what comes after at, gone the error of the last
 	// one: how far back changes are kept is each node's own.
 	trimmed []*node
@@ -261,7 +270,7 @@ func (f *follower) follow(ctx context.Context) error {
 		}
 		if kv.KindOf(err) == kv.OutOfRange {
 			f.trimmed, f.gone = append(f.trimmed, n), err
-		} else if !f.mayRetry(ctx, err) {
+		} else if !f.mayRetry(ctx, n, err) {
 			return f.explain(err)
 		}
 		c.opts.log.Debug("watch is broken", "vBucket", f.name, "error", err)
@@ -292,15 +301,20 @@ func passes(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrExhausted) && kv.RetryAfterOf(err) > 0
 }
 
-// mayRetry reports whether another stream may succeed. A node may reject a stream because
-// it is behind the node before, or because it has another history. Only the latter ends
-// the watch, and only if it is the leader's history.
-func (f *follower) mayRetry(ctx context.Context, err error) bool {
+// mayRetry reports whether another stream may succeed, after an error of a node. A node may reject
+// a stream because it is behind the node before, or because it has another history. Only the latter
+// ends the watch, and only if it is the leader's history: a node of that knows whether the
+// watch can go on in it.
+func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	if passes(err) || !errors.Is(err, ErrPrecondition) {
 		return passes(err)
 	}
 	current := f.history(ctx)
-	return current == "" || f.at.History == "" || current == f.at.History
+	if current == "" || f.at.History == "" || current == f.at.History || f.ask(ctx, []*node{n}) != current {
+		return true
+	}
+	f.refusals++
+	return f.refusals < 2 // the node may have come to that history after its answer
 }
 
 // history is the one that the vBucket has now; empty if that is not known.
@@ -360,13 +374,15 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 	defer cancel(nil)
 	silence := time.AfterFunc(watchSilence, func() { cancel(errStalled) })
 	defer silence.Stop()
-	s, err := n.stream(ctx, serverpb.DKVReplication_WatchChanges_FullMethodName, &serverpb.WatchChangesRequest{
-		KeyPrefix: f.prefix, FromChangeNumber: f.at.Index + 1, VBucket: f.name, HistoryId: f.at.History,
-	})
+	r := &serverpb.WatchChangesRequest{KeyPrefix: f.prefix, FromChangeNumber: f.at.Index + 1, VBucket: f.name, HistoryId: f.at.History}
+	if r.HistoryId != "" {
+		r.LastChange = proto.Uint64(f.last)
+	}
+	s, err := n.stream(ctx, serverpb.DKVReplication_WatchChanges_FullMethodName, r)
 	if err != nil {
 		return toError(err, n.name(), false)
 	}
-	for {
+	for first := true; ; first = false {
 		resp := new(serverpb.GetChangesResponse)
 		if err := s.Recv(resp); errors.Is(err, io.EOF) {
 			return errorf(ErrUnavailable, "node %s ended the stream", n.addr)
@@ -374,14 +390,14 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 			return toError(n.note(err), n.addr, false)
 		}
 		silence.Stop() // the consumer may take any time
-		if err := f.deliver(ctx, resp); err != nil {
+		if f.replaced(resp.GetHistoryId()) {
+			return errorf(ErrUnavailable, "a promotion has replaced node %s", n.addr)
+		}
+		if err := f.deliver(ctx, resp, first); err != nil {
 			return err
 		}
 		if f.cutOff(n, resp) {
 			return errorf(ErrUnavailable, "node %s has heard nothing of the leader for %d ms", n.addr, resp.GetAgeMillis())
-		}
-		if f.replaced() {
-			return errorf(ErrUnavailable, "a promotion has replaced node %s", n.addr)
 		}
 		silence.Reset(watchSilence)
 	}
@@ -401,27 +417,35 @@ func (f *follower) cutOff(n *node, resp *serverpb.GetChangesResponse) bool {
 	return leader != nil && leader != n && leader.reachable()
 }
 
-// replaced reports whether the vBucket has a leader of a later era than that of the watch: no
-// change will be added to what the watch follows, even if its node does not know that yet.
-func (f *follower) replaced() bool {
+// replaced reports whether the vBucket has a leader of a later era than that of a history: what
+// is added to it now is no part of what follows, even if its node does not know that yet.
+func (f *follower) replaced(history string) bool {
 	v := &f.client.topology.Load().vBuckets[f.vBucket]
-	return !f.client.opts.fixed && v.leader != nil && v.history != f.at.History && era.Of(v.history) > era.Of(f.at.History)
+	return !f.client.opts.fixed && v.leader != nil && v.history != history && era.Of(v.history) > era.Of(history)
 }
 
-// deliver delivers the changes of a message and moves the position.
-func (f *follower) deliver(ctx context.Context, resp *serverpb.GetChangesResponse) error {
-	if got := resp.GetHistoryId(); f.at.History != "" && got != f.at.History {
-		return errorf(ErrTrimmed, "the keyspace was replaced: it has history %s now, not %s", got, f.at.History)
-	} else if f.at.History == "" {
+// deliver delivers the changes of a message and moves the position. The first one of a stream
+// may be of another history than the watch's, which that has led to: the node was asked for
+// that.
+func (f *follower) deliver(ctx context.Context, resp *serverpb.GetChangesResponse, first bool) error {
+	switch got := resp.GetHistoryId(); {
+	case got == f.at.History:
+	case f.at.History == "":
 		f.at.History = got
+	case first && era.Of(got) > era.Of(f.at.History):
+		// Numbers without an effect above the end of the former history may have one here.
+		f.at = Position{Index: f.last, History: got}
+	default:
+		return errorf(ErrTrimmed, "the keyspace was replaced: it has history %s now, not %s", got, f.at.History)
 	}
+	f.refusals = 0
 	for _, rec := range resp.GetChanges() {
 		if rec.GetChangeNumber() <= f.at.Index {
 			continue // delivered before the connection broke
 		}
 		select {
 		case f.changes <- f.change(rec):
-			f.at.Index = rec.GetChangeNumber()
+			f.at.Index, f.last = rec.GetChangeNumber(), rec.GetChangeNumber()
 		case <-ctx.Done():
 			return errorf(ErrUnavailable, "%w", context.Cause(ctx))
 		case <-f.client.ctx.Done():

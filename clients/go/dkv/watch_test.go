@@ -1,6 +1,7 @@
 package dkv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -234,8 +235,60 @@ func TestWatchReplaced(t *testing.T) {
 	w.want("k2")
 }
 
-// A promotion ends a watch, even at a former master that runs on and does not know of it. A node
-// of an earlier era ends none.
+// A watch goes on in the history that a promotion has begun, if that has what it has returned. A
+// former master that does not know of the promotion gets no watch any more.
+func TestWatchGoesOnAfterAPromotion(t *testing.T) {
+	for name, opts := range map[string][]Option{"": nil, "fixed addresses": {WithFixedAddresses()}} {
+		t.Run(name, func(t *testing.T) {
+			cl := newCluster(t, 2, 1)
+			writer, c := ready(t, cl.addrs()), ready(t, cl.addrs(), opts...)
+			ctx := testkit.Within(t, enough)
+			w := watch(t, ctx, c, "", must[Cursor](t)(writer.Position(ctx)))
+			must[uint64](t)(writer.Put(ctx, []byte("a"), nil))
+			cursor := Cursor{}
+			cursor.Advance(w.want("a"))
+			promote := func(history string, ends map[string]uint64) {
+				cl.mu.Lock()
+				cl.nodes[0].own = cmp.Or(cl.nodes[0].own, cl.history)
+				cl.history, cl.ended = history, ends
+				cl.mu.Unlock()
+				cl.lead(cl.nodes[1])
+			}
+			cl.nodes[0].alone.Store(true) // it has no more changes of its own
+			promote("1-p", map[string]uint64{"h1": 1})
+			must[uint64](t)(writer.Put(ctx, []byte("b"), nil))
+			if ch := w.want("b"); ch.History != "1-p" {
+				t.Errorf("%+v", ch)
+			}
+			later := watch(t, ctx, c, "", cursor) // by an application that has stored it
+			if ch := later.want("b"); ch.History != "1-p" {
+				t.Errorf("%+v", ch)
+			}
+			promote("2-q", map[string]uint64{"h1": 1, "1-p": 1}) // without b
+			w.fails(ErrTrimmed)
+			watch(t, ctx, c, "", cursor).want("b") // for that it is new
+		})
+	}
+}
+
+// Numbers without an effect above the end of a former history may have one in the next.
+func TestWatchGoesBackToTheEndOfTheFormerHistory(t *testing.T) {
+	c := ready(t, newCluster(t, 1, 1).addrs())
+	f := &follower{watcher: &watcher{client: c, changes: make(chan Change, 1)}, name: "default", at: Position{Index: 9, History: "h1"}, last: 5}
+	resp := &serverpb.GetChangesResponse{HistoryId: "1-p", MasterChangeNumber: 8, Changes: []*serverpb.ChangeRecord{{ChangeNumber: 8}}}
+	if err := f.deliver(t.Context(), resp, false); !errors.Is(err, ErrTrimmed) {
+		t.Errorf("in the middle of a stream: %v", err)
+	}
+	if err := f.deliver(t.Context(), resp, true); err != nil {
+		t.Fatal(err)
+	}
+	if want := (Position{Index: 8, History: "1-p"}); f.at != want || f.last != 8 || len(f.changes) != 1 {
+		t.Errorf("at %+v, last change %d, %d are delivered", f.at, f.last, len(f.changes))
+	}
+}
+
+// A promotion that lacks what a watch has returned ends it, even at a former master that runs on
+// and does not know of it. A node of an earlier era ends none.
 func TestWatchAfterAPromotion(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	c := ready(t, cl.addrs())

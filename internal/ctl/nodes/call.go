@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -209,7 +210,26 @@ func joinFailures(failures []error) error {
 			texts[i] = unreachable.Addr + ": " + unreachable.Why()
 		}
 	}
-	return fmt.Errorf("none of the %d addresses served the request: %s", len(failures), strings.Join(texts, "; "))
+	return &failedError{failures, fmt.Sprintf("none of the %d addresses served the request: %s", len(failures), strings.Join(texts, "; "))}
+}
+
+// failedError is the error of several addresses.
+type failedError struct {
+	failures []error
+	text     string
+}
+
+func (e *failedError) Error() string { return e.text }
+
+// Passing reports whether a request that reads may succeed later, at the same addresses: one of
+// them could not be reached or was not available.
+func Passing(err error) bool {
+	var failed *failedError
+	if errors.As(err, &failed) {
+		return slices.ContainsFunc(failed.failures, Passing)
+	}
+	var elsewhere *elsewhereError
+	return !errors.As(err, &elsewhere) && mayTryNext(err, Reads)
 }
 
 // localError is what Local returns.
@@ -231,5 +251,6 @@ type elsewhereError struct{ err error }
 func (e *elsewhereError) Error() string { return e.err.Error() }
 func (e *elsewhereError) Unwrap() error { return e.err }
 
-// Elsewhere marks an error inside a request that had no effect: the next address may serve it.
+// Elsewhere marks an error inside a request that had no effect: the next address may serve it,
+// and this one does not later either.
 func Elsewhere(err error) error { return &elsewhereError{err} }

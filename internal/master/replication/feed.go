@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -28,6 +29,9 @@ type feed struct {
 	v route.VBucket
 	// next is the first number that has not been read; 0 means the next change to come.
 	next kv.Index
+	// last is the last change that the receiver has of its history, in the place of which it takes
+	// a later one that promotions have begun; nil if it takes none.
+	last *uint64
 	// keep selects the mutations to send; nil selects all.
 	keep func(*kv.Mutation) bool
 	// prompt sends numbers without changes at once, not with the next heartbeat, so that
@@ -42,6 +46,7 @@ type feed struct {
 	// among are the readers that share the processors with the feed; nil if none do.
 	among *readers
 
+	// history is the one that is sent, which the receiver's has led to.
 	history string
 	// line is that of the state which is read; nil before the first read.
 	line *fsm.Line
@@ -56,8 +61,8 @@ type feed struct {
 }
 
 // run sends until the context ends, or the numbers are no longer those of this history.
-func (f *feed) run(ctx context.Context, history string) error {
-	if err := f.begin(ctx, history); err != nil {
+func (f *feed) run(ctx context.Context, asked string) error {
+	if err := f.begin(ctx, asked); err != nil {
 		return err
 	}
 	defer f.share.end()
@@ -107,15 +112,17 @@ func (f *feed) tell(c *fsm.Changes, age time.Duration) error {
 	return nil
 }
 
-// begin checks that the receiver can begin at the number that it asks for.
-func (f *feed) begin(ctx context.Context, history string) error {
+// begin checks that the receiver can begin at the number that it asks for, of a history.
+func (f *feed) begin(ctx context.Context, asked string) error {
 	st := f.v.Status()
 	f.history = st.Identity.History
 	switch {
 	case f.history == "":
 		return errUnnamed
-	case history != "" && history != f.history:
-		return otherHistory(history, f.history)
+	case asked != "" && asked != f.history:
+		if err := f.succeed(ctx, asked); err != nil {
+			return err
+		}
 	case f.next == 0:
 		f.next = st.Applied + 1
 		return nil
@@ -132,6 +139,29 @@ func (f *feed) begin(ctx context.Context, history string) error {
 	default:
 		return ended(ctx, err)
 	}
+}
+
+// succeed has the receiver of a former history go on in the present one, if promotions have led
+// to that and it has all that the receiver has. What the receiver knows to have no
+// effect above the end of its history it does not have: other changes may have these numbers here.
+func (f *feed) succeed(ctx context.Context, former string) error {
+	if f.last == nil || f.next == 0 {
+		return otherHistory(former, f.history)
+	}
+	c, err := f.v.Changes(ctx, f.v.Status().Applied+1, 1, 1) // for the history and its lineage alone
+	if err != nil {
+		return ended(ctx, err)
+	}
+	end, _ := history.EndOf(former, c.Former)
+	switch {
+	case end == 0: // unknown, or a restore has ended it
+		return otherHistory(former, c.History)
+	case *f.last > end:
+		return kv.Errorf(kv.Precondition,
+			"history %s here has followed history %s after change %d, and lacks change %d; read the keys again, and watch from there", c.History, former, end, *f.last)
+	}
+	f.history, f.next = c.History, min(f.next, end+1)
+	return nil
 }
 
 // errReplaced has a receiver compare what it has with what is here now: the new state may have

@@ -3,11 +3,16 @@ package replication
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -300,6 +305,71 @@ func TestAgeIsOfWhatWasRead(t *testing.T) {
 		copied.age.Store(int64(age))
 		if m := open().next(); m.GetAgeMillis() != uint64(age.Milliseconds()) {
 			t.Errorf("a %s says %d ms", name, m.GetAgeMillis())
+		}
+	}
+}
+
+// successor is a replica of a later history than its log's.
+type successor struct {
+	replica.Replica
+	history string
+	former  []fsm.Former
+}
+
+func (s *successor) Status() replica.Status {
+	st := s.Replica.Status()
+	st.Identity.History = s.history
+	return st
+}
+
+func (s *successor) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error) {
+	c, err := s.Replica.Changes(ctx, from, limit, maxBytes)
+	c.History, c.Former = s.history, s.former
+	return c, err
+}
+
+// TestWatchOfAFormerHistory goes on in the present one if promotions have led to that, and it has
+// what the watcher has.
+func TestWatchOfAFormerHistory(t *testing.T) {
+	r := newRig(t)
+	for i := range 9 {
+		r.MustPut("a", strconv.Itoa(i+1))
+	}
+	s := &successor{Replica: r.Local, history: "1-b"}
+	r.Keyspace.All()[0].Replica = s
+	promoted := []fsm.Former{{History: "a", End: 5}}
+	for _, c := range []struct {
+		former  []fsm.Former
+		history string
+		from    kv.Index
+		last    *uint64
+		want    kv.Index // the first change that comes; 0 for none
+	}{
+		{promoted, "a", 6, proto.Uint64(5), 6},
+		{promoted, "a", 3, proto.Uint64(2), 3},
+		{promoted, "a", 1, proto.Uint64(0), 1},
+		{promoted, "a", 8, proto.Uint64(5), 6}, // it knows of numbers without an effect there
+		{promoted, "a", 8, proto.Uint64(3), 6},
+		{promoted, "a", 7, proto.Uint64(6), 0}, // 6 was another change
+		{promoted, "a", 6, nil, 0},             // it takes no other history
+		{promoted, "a", 0, proto.Uint64(0), 0}, // and begins nowhere
+		{promoted, "b", 6, proto.Uint64(5), 0}, // it is not known, or from before the lineage
+		{[]fsm.Former{{History: "a", End: 5}, {History: "1-c", End: 7}}, "a", 6, proto.Uint64(5), 6},
+		{[]fsm.Former{{History: "a", End: 5}, {History: "1-c", End: 3}}, "a", 6, proto.Uint64(4), 0}, // the second one lost the end of the first
+		{[]fsm.Former{{History: "a", End: 5}, {History: "1-c", End: 3}}, "1-c", 6, proto.Uint64(3), 4},
+		{[]fsm.Former{{History: "a"}}, "a", 2, proto.Uint64(1), 0}, // a restore
+		{[]fsm.Former{{History: "a", End: 5}, {History: "1-c"}}, "a", 2, proto.Uint64(1), 0},
+	} {
+		s.former = c.former
+		w, err := r.Replication.WatchChanges(testkit.Within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: c.from, HistoryId: c.history, LastChange: c.last})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m, err := w.Recv(); {
+		case c.want == 0 && status.Code(err) != codes.FailedPrecondition:
+			t.Errorf("%+v: %v, %v", c, m, err)
+		case c.want != 0 && (err != nil || m.GetHistoryId() != "1-b" || len(m.GetChanges()) == 0 || m.GetChanges()[0].GetChangeNumber() != c.want):
+			t.Errorf("%+v: %v, %v", c, m, err)
 		}
 	}
 }

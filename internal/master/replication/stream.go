@@ -37,7 +37,7 @@ func (s *Service) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.Serv
 	if err != nil {
 		return err
 	}
-	f := feed{v: v, next: r.GetFromChangeNumber(), share: share{of: &s.transit}, among: s.reading.watches}
+	f := feed{v: v, next: r.GetFromChangeNumber(), last: r.LastChange, share: share{of: &s.transit}, among: s.reading.watches}
 	if len(r.GetKeyPrefix()) > 0 {
 		f.keep = func(m *kv.Mutation) bool { return bytes.HasPrefix(m.Key, r.GetKeyPrefix()) }
 	}
