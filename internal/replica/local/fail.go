@@ -25,9 +25,7 @@ func (l *Replica) Status() replica.Status {
 	s.Mode = replica.ModeLocal
 	s.IsLeader = s.State != replica.Closed
 	s.Owner = l.Owner()
-	if l.retired != nil {
-		s.Age = replica.NeverFresh // another node keeps the log, and writes what this one does not see
-	}
+	s.Age = l.Age()
 	return s
 }
 

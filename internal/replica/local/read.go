@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 )
 
 // read calls f with the present state once it is at the index that opts ask for. No other
@@ -32,5 +33,10 @@ func (l *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	})
 }
 
-// Age implements Replica: no other node writes to this log.
-func (l *Replica) Age() time.Duration { return 0 }
+// Age implements Replica: no other node writes to this log, until one has replaced this node.
+func (l *Replica) Age() time.Duration {
+	if l.retired != nil {
+		return replica.NeverFresh
+	}
+	return 0
+}

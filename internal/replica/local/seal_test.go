@@ -84,8 +84,8 @@ func TestRestoreRevivesNoRetiredNode(t *testing.T) {
 	if kv.KindOf(err) != kv.Unavailable || !strings.Contains(err.Error(), "replaced by node-2; nothing was changed") {
 		t.Errorf("restore: %v", err)
 	}
-	if s := r.Status(); s.State != replica.Failed || s.Age != replica.NeverFresh {
-		t.Errorf("state %v, age %v", s.State, s.Age)
+	if s := r.Status(); s.State != replica.Failed || s.Age != replica.NeverFresh || r.Age() != replica.NeverFresh {
+		t.Errorf("state %v, age %v, %v", s.State, s.Age, r.Age())
 	}
 	if _, err := r.Propose(t.Context(), replicatest.Put("a", "3")); err == nil {
 		t.Error("a put is acknowledged")
