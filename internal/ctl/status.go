@@ -59,6 +59,8 @@ type nodeRow struct {
 	Tasks  []taskRow `json:"tasks,omitempty"`
 	Fault  string    `json:"fault,omitempty"`  // what a drill does to it
 	Reason string    `json:"reason,omitempty"` // why it is not ALIVE
+	// self is the address that it says it serves at.
+	self string
 }
 
 // runStatus asks every address at the same time, then the members that no address
@@ -169,7 +171,7 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 }
 
 func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
-	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
+	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, self: res.GetAddress(), Role: res.GetRole(),
 		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
 		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(), Record: res.GetRecord(),
 		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault(),

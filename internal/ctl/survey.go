@@ -224,8 +224,12 @@ const roleDiscovery = "discovery"
 func (r *nodeRow) mayBeMember() bool { return r.ID != "" && r.Role != "slave" }
 
 // isMember reports whether the node that answered is member m. A node that does not name
-// its cluster is identified by its id and role alone.
+// its cluster is identified by its id and role alone. Nodes that stand alone all have the same id,
+// and a master and the one that a promotion has replaced are of the same cluster.
 func (r *nodeRow) isMember(of electors, m *modelspb.NodeInfo) bool {
+	if r.Role == "none" && r.self != "" && m.GetAddress() != "" && r.self != m.GetAddress() {
+		return false
+	}
 	return r.mayBeMember() && of.registry == (r.Role == roleDiscovery) && r.ID == strconv.FormatUint(m.GetNodeId(), 10) &&
 		(r.Cluster == of.cluster || r.Cluster == "" || of.cluster == "")
 }

@@ -211,6 +211,23 @@ func TestStatusOfStandaloneNodes(t *testing.T) {
 	}
 }
 
+// A master and the one that it has replaced stand alone with the same id, in the same cluster.
+func TestStatusOfAReplacedMaster(t *testing.T) {
+	var addrs []string
+	for _, state := range []string{"failed", "serving"} {
+		f := startMasters(t, 1)[0]
+		f.role, f.state = "none", state
+		addrs = append(addrs, f.addr)
+	}
+	for range 2 {
+		got := dkvctl(t, strings.Join(addrs, ","), "-status")
+		if !strings.HasSuffix(got.stdout, "1 alive, 2 total\n") || !strings.Contains(got.stdout, addrs[0]) || !strings.Contains(got.stdout, addrs[1]) {
+			t.Errorf("%+v", got)
+		}
+		slices.Reverse(addrs)
+	}
+}
+
 func TestStatusOfTwoClusters(t *testing.T) {
 	a, b := startMasters(t, 2), startMasters(t, 2)
 	for _, f := range b {
