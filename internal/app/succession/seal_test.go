@@ -30,12 +30,15 @@ type sealable struct {
 	set []byte
 	// restoring: a restore is in progress, whose owner is this node if owner is set.
 	restoring, owner bool
+	state            replica.State
 }
 
 func (s *sealable) Standbys() ([]byte, kv.Index) { return s.set, 1 }
 
-func (s *sealable) Owner() replica.Owner                      { return replica.Owner{Self: s.owner} }
-func (s *sealable) Status() replica.Status                    { return replica.Status{Restoring: s.restoring} }
+func (s *sealable) Owner() replica.Owner { return replica.Owner{Self: s.owner} }
+func (s *sealable) Status() replica.Status {
+	return replica.Status{State: s.state, Restoring: s.restoring}
+}
 func (s *sealable) Sealed() string                            { return s.by }
 func (s *sealable) SealedAt() (promotion string, at kv.Index) { return s.by, 10 }
 

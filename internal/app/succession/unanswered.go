@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
 
@@ -17,7 +18,8 @@ func Unanswered(r role.Role) string {
 		}
 	}
 	for _, v := range r.VBuckets() {
-		if s, is := v.Replica.(sealed); is && s.Sealed() != "" {
+		// Of a master that was replaced the seal stays, and is not to be ended: it says itself what it is.
+		if s, is := v.Replica.(sealed); is && s.Sealed() != "" && v.Status().State != replica.Failed {
 			return fmt.Sprintf("a promotion has sealed the log of vBucket %s, which accepts no mutation until that is decided or given up; "+
 				"if its founder is gone for good, end the seal with dkvctl -promote -abandon here", v.Name)
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
 
@@ -23,6 +24,9 @@ func (m leasedMaster) VBuckets() []role.VBucket {
 // The health document says why a master answers nothing.
 func TestMasterSaysWhyItAnswersNothing(t *testing.T) {
 	keeper := witness.New(witness.Options{})
+	if got := Unanswered(leasedMaster{log: &sealable{by: "p", state: replica.Failed}}); got != "" {
+		t.Errorf("a master that was replaced says %q", got)
+	}
 	for want, m := range map[string]leasedMaster{
 		"":                   {log: &sealable{}},
 		"sealed the log":     {log: &sealable{by: "p"}},

@@ -264,6 +264,12 @@ func TestReplacedMaster(t *testing.T) {
 	if want := []string{"backup-age", "promoted", "serving"}; !slices.Equal(found, want) {
 		t.Errorf("findings of %q, want %q", found, want)
 	}
+	c.Nodes = c.Nodes[:1]
+	for _, f := range Examine(c).Findings {
+		if f.Check == "no-copy" {
+			t.Errorf("a slave of it is advised: %+v", f)
+		}
+	}
 }
 
 // TestWhatCannotBeExamined holds that a check without its facts is not called passed.

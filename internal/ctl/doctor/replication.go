@@ -204,7 +204,7 @@ func standbys(p *patient) []Finding {
 func noCopy(p *patient) []Finding {
 	slaves := len(p.in(observe.Slave))
 	return each(p.data(), func(n *observe.Node) *Finding {
-		if n.Role() == observe.Standalone && slaves == 0 {
+		if n.Role() == observe.Standalone && slaves == 0 && !replaced(n) {
 			return &Finding{Severity: Warning, What: "it is standalone and has no slave: its disk holds the only copy",
 				Mend: fmt.Sprintf("dkvsrv --role slave --repl-master-addr %s --disable-discovery-client --db-folder OTHER keeps a copy; or run three masters", n.Address)}
 		}
