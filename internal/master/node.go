@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -11,7 +12,6 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
-	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/task"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -53,6 +53,7 @@ type Node struct {
 	// setLevel changes the levels of the node's log; nil if they are fixed.
 	setLevel func(*serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error)
 	tasks    *task.List
+	held     held
 	// hashing holds an element while a content hash is being made, and hashes one for each
 	// request for one.
 	hashing, hashes chan struct{}
@@ -119,8 +120,6 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	resp.ClusterVersion, resp.Understands = n.Versions()
 	for _, v := range n.keyspace.All() {
 		s := v.Status()
-		u := v.Usage()
-		n.addMemory(resp, &u.Storage)
 		status := n.vBucketStatus(s)
 		if n.standing != nil && status.GetIsLeader() {
 			status.Standing = n.standing(v.Name)
@@ -130,6 +129,7 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		}
 		resp.VBuckets = append(resp.VBuckets, status)
 	}
+	resp.MemtableBytes, resp.CacheBytes = n.held.of(n.keyspace, n.info.SharesCache)
 	for _, t := range n.tasks.Running() {
 		resp.Tasks = append(resp.Tasks, taskOf(t))
 	}
@@ -144,15 +144,35 @@ func taskOf(t task.State) *serverpb.Task {
 	}
 }
 
-// addMemory adds what a vBucket's engine holds in memory to a status. Engines that share
-// a cache report all of it each.
-func (n *Node) addMemory(resp *serverpb.NodeStatusResponse, s *storage.Stats) {
-	resp.MemtableBytes += s.MemtableBytes
-	if n.info.SharesCache {
-		resp.CacheBytes = max(resp.CacheBytes, s.CacheBytes)
-	} else {
-		resp.CacheBytes += s.CacheBytes
+// held is what the engines hold in memory, in bytes. A status is asked for each second by
+// each member, and for each vBucket of a slave, and engines take their time to say that.
+type held struct {
+	mu               sync.Mutex
+	asked            time.Time
+	memtables, cache uint64
+}
+
+// heldInterval is how old the figures of a status may be.
+const heldInterval = 5 * time.Second
+
+// of returns the figures of all vBuckets. Engines that share a cache report all of it each.
+func (h *held) of(k *route.Keyspace, sharesCache bool) (memtables, cache uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.asked.IsZero() && time.Since(h.asked) < heldInterval {
+		return h.memtables, h.cache
 	}
+	h.asked, h.memtables, h.cache = time.Now(), 0, 0
+	for _, v := range k.All() {
+		u := v.Usage()
+		h.memtables += u.Storage.MemtableBytes
+		if sharesCache {
+			h.cache = max(h.cache, u.Storage.CacheBytes)
+		} else {
+			h.cache += u.Storage.CacheBytes
+		}
+	}
+	return h.memtables, h.cache
 }
 
 // timed is a replica whose log several nodes keep. The log of the first vBucket keeps the

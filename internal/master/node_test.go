@@ -3,6 +3,8 @@ package master
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -37,19 +39,49 @@ func TestGetNodeStatus(t *testing.T) {
 	}
 }
 
-// A cache that the engines share counts once, memtables and other caches add up.
+// stored is a replica that takes this, and counts how often it was asked for that.
+type stored struct {
+	replica.Replica
+	usage replica.Usage
+	asked *int
+}
+
+func (s stored) Status() replica.Status { return replica.Status{} }
+
+func (s stored) Owner() replica.Owner { return replica.Owner{} }
+
+func (s stored) Usage() replica.Usage {
+	*s.asked++
+	return s.usage
+}
+
+// A cache that the engines share counts once, memtables and other caches add up. A status that is
+// asked for often does not ask the engines each time.
 func TestStatusSumsTheMemoryOfEngines(t *testing.T) {
 	for _, tc := range []struct {
 		shared bool
 		cache  uint64
 	}{{true, 40}, {false, 70}} {
-		n := NewNode(nil, NodeInfo{SharesCache: tc.shared}, nil)
-		var resp serverpb.NodeStatusResponse
-		n.addMemory(&resp, &storage.Stats{MemtableBytes: 5, CacheBytes: 40})
-		n.addMemory(&resp, &storage.Stats{MemtableBytes: 6, CacheBytes: 30})
-		if resp.GetMemtableBytes() != 11 || resp.GetCacheBytes() != tc.cache {
-			t.Errorf("shared %v: %v", tc.shared, &resp)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			vBucket := func(name string, s storage.Stats) route.VBucket {
+				return route.VBucket{Name: name, Replica: stored{usage: replica.Usage{Storage: s}, asked: &asked}}
+			}
+			n := NewNode(route.NewKeyspace(vBucket("0", storage.Stats{MemtableBytes: 5, CacheBytes: 40}), vBucket("1", storage.Stats{MemtableBytes: 6, CacheBytes: 30})),
+				NodeInfo{SharesCache: tc.shared}, nil)
+			for range 2 {
+				for range 3 {
+					resp, err := n.GetNodeStatus(t.Context(), nil)
+					if err != nil || resp.GetMemtableBytes() != 11 || resp.GetCacheBytes() != tc.cache {
+						t.Errorf("shared %v: %v, %v", tc.shared, resp, err)
+					}
+				}
+				time.Sleep(heldInterval)
+			}
+			if asked != 4 {
+				t.Errorf("each of two engines was asked %d times in two intervals", asked/2)
+			}
+		})
 	}
 }
 
