@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -63,28 +64,27 @@ func runBackup(ctx context.Context, s *session, args []string) error {
 // oldState is the age of a state from which a node warns of it in the answer to -backup.
 const oldState = time.Minute
 
-// newestFirst returns the addresses with those of the nodes at the end that say that their state is
-// old. The others stay in order, with those that do not say.
+// newestFirst returns the addresses by the ages of their nodes' states, the newest first. States that
+// are not old, and those of nodes that do not say, stay in order before all others.
 func (s *session) newestFirst(ctx context.Context) []string {
 	if len(s.Addrs) < 2 {
 		return s.Addrs
 	}
-	old := eachAddress(s, s.Addrs, func(one *session, _ string) bool {
+	ages := make(map[string]time.Duration)
+	for i, age := range eachAddress(s, s.Addrs, func(one *session, _ string) (age time.Duration) {
 		one.Timeout = min(s.Timeout, options.DefaultTimeout)
-		res, err := one.getNodeStatus(ctx)
-		return err == nil && slices.ContainsFunc(res.GetVBuckets(), func(v *serverpb.VBucketStatus) bool {
-			return time.Duration(v.GetLagMillis())*time.Millisecond >= oldState
-		})
-	})
-	var first, last []string
-	for i, addr := range s.Addrs {
-		if old[i] {
-			last = append(last, addr)
-		} else {
-			first = append(first, addr)
+		if res, err := one.getNodeStatus(ctx); err == nil {
+			for _, v := range res.GetVBuckets() {
+				age = max(age, time.Duration(v.GetLagMillis())*time.Millisecond)
+			}
+		}
+		return age
+	}) {
+		if age >= oldState {
+			ages[s.Addrs[i]] = age
 		}
 	}
-	return append(first, last...)
+	return slices.SortedStableFunc(slices.Values(s.Addrs), func(a, b string) int { return cmp.Compare(ages[a], ages[b]) })
 }
 
 func runRestore(ctx context.Context, s *session, args []string) error {

@@ -126,8 +126,13 @@ func TestWhenTheNextAddressIsAsked(t *testing.T) {
 // TestBackupOfTheNewestState: a master that a promotion has replaced makes backups too, which are all
 // of the state of that day. It is asked only if no other node makes one.
 func TestBackupOfTheNewestState(t *testing.T) {
-	replaced, newest := startFake(t), startFake(t)
+	replaced, older, newest := startFake(t), startFake(t), startFake(t)
 	replaced.of = []*serverpb.VBucketStatus{{VBucket: "default", Mode: "local", State: "failed", LagMillis: uint64((24 * time.Hour).Milliseconds())}}
+	older.of = []*serverpb.VBucketStatus{{VBucket: "default", Mode: "raft", State: "serving", LagMillis: uint64((90 * time.Second).Milliseconds())}}
+	expect(t, dkvctl(t, replaced.addr+","+older.addr, "-backup", "monday"), outcome{stdout: "OK\n"})
+	if n, m := replaced.calls("Backup"), older.calls("Backup"); n != 0 || m != 1 {
+		t.Errorf("%d backups at the master that was replaced, %d at one that has no majority", n, m)
+	}
 	expect(t, dkvctl(t, replaced.addr+","+newest.addr, "-backup", "monday"), outcome{stdout: "OK\n"})
 	if n, m := replaced.calls("Backup"), newest.calls("Backup"); n != 0 || m != 1 {
 		t.Errorf("%d backups at the master that was replaced, %d at the other node", n, m)
