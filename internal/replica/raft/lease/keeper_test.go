@@ -175,6 +175,7 @@ func TestWaitersAreRedirected(t *testing.T) {
 			{"in the wait-out", false, nil, true, 0},
 			{"in the wait-out, untold", false, nil, false, DefaultPoll},
 			{"while BEGIN is under way", true, nil, true, 0},
+			{"while BEGIN is under way, untold", true, nil, false, DefaultPoll},
 			{"after a BEGIN that failed", false, errors.New("no majority"), false, DefaultPoll},
 		} {
 			t.Run(what+" "+c.name, func(t *testing.T) {
@@ -220,6 +221,29 @@ func TestSlowBegin(t *testing.T) {
 			t.Errorf("%d attempts of another term have ended after %v", n, DefaultTimeout)
 		}
 	})
+}
+
+// A BEGIN whose term is lost does not hold up that of the next one, however much time it has, and
+// whether or not a change of the leader is told.
+func TestBeginEndsWithItsTerm(t *testing.T) {
+	for name, told := range map[string]bool{"told": true, "untold": false} {
+		t.Run(name, func(t *testing.T) {
+			g := &fakeGroup{term: 1, self: true, beginHangs: true}
+			keep(t, g, Options{Length: length, BeginTimeout: time.Hour}, func(t *testing.T, k *Keeper) {
+				time.Sleep(2 * time.Hour)
+				g.set(func() { g.term, g.beginHangs = 3, false })
+				won, most := time.Now(), 2*DefaultPoll
+				if told {
+					k.LeaderChanged()
+					most = 0
+				}
+				k.mustEpoch(t, 1)
+				if got := time.Since(won); got > most {
+					t.Errorf("the epoch of the next term has begun after %v", got)
+				}
+			})
+		})
+	}
 }
 
 // Looking at the lease is neither a read nor a reason to renew it.

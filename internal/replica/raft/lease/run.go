@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -91,8 +92,9 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 	// began to confirm it before that.
 	from := k.o.Clock.Now()
 	begun, cancel := context.WithTimeout(ctx, k.tries.timeout(term, &k.o))
+	k.background.Go(func() { k.endWith(begun, term, cancel) })
 	now, previous, accepted, err := k.group.Begin(begun, term, k.o.Nonce, k.o.Length)
-	k.tries.late = begun.Err() != nil
+	k.tries.late = errors.Is(begun.Err(), context.DeadlineExceeded)
 	cancel()
 	if err != nil {
 		k.counts.failures.Add(1)
@@ -111,6 +113,25 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 		return false
 	}
 	return k.install(t)
+}
+
+// endWith calls end once this process no longer leads the given term, unless ctx ends before. A
+// BEGIN of a term that is lost, though it may still be applied, must not hold up the next term's.
+func (k *Keeper) endWith(ctx context.Context, term uint64, end func()) {
+	for ctx.Err() == nil {
+		_, _, changed := k.look()
+		if now, self := k.group.Leader(); !self || now != term {
+			end()
+			return
+		}
+		timer, stop := k.o.Clock.NewTimer(k.o.Poll)
+		select {
+		case <-changed:
+		case <-timer:
+		case <-ctx.Done():
+		}
+		stop()
+	}
 }
 
 // attempts are the calls of Begin in a term.
