@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"maps"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/discovery/record"
@@ -156,17 +157,21 @@ func (s *slave) withdraw(p *proc) (given bool, err error) {
 	return false, err
 }
 
-// stored is what the registry has stored at the end of a run. What is changed of it is lost.
+// stored is a copy of what the registry has stored at the end of a run, which nothing else changes.
 type stored map[string][]byte
 
-func (s stored) Read(_ context.Context, key []byte) ([]byte, error)         { return s[string(key)], nil }
-func (s stored) Swap(context.Context, []byte, []byte, []byte) (bool, error) { return true, nil }
-func (s stored) Each(context.Context, func(key, value []byte)) error        { return nil }
+func (s stored) Read(_ context.Context, key []byte) ([]byte, error)  { return s[string(key)], nil }
+func (s stored) Each(context.Context, func(key, value []byte)) error { return nil }
+
+func (s stored) Swap(_ context.Context, key, _, next []byte) (bool, error) {
+	s[string(key)] = next
+	return true, nil
+}
 
 // lookAtRecord looks whether the last era that was given has masters, or a founder that goes on:
 // a promotion that was given up must never be given.
 func (w *world) lookAtRecord() {
-	r, _, err := record.New(record.Options{Log: stored(w.registry.values)}).Get(context.Background(), "db")
+	r, _, err := record.New(record.Options{Log: stored(maps.Clone(w.registry.values))}).Get(context.Background(), "db")
 	if err != nil || r == nil {
 		return
 	}
