@@ -191,19 +191,30 @@ func (t *table) claim(in *serverpb.RegionInfo, now time.Time) {
 	}
 }
 
-// unclaim takes a vBucket and its database back from a cluster of which no row could be stored.
+// unclaim takes a vBucket back from a cluster of which no row could be stored, and its database
+// from a layout that is neither stored nor a row's.
 func (t *table) unclaim(g *group) {
-	if len(g.rows) > 0 {
-		return
-	}
-	if g.unproven {
+	if g.unproven && !slices.ContainsFunc(g.rows, func(r *row) bool { return r.info.GetClusterID() == g.cluster }) {
+		if g.leading.cluster == g.cluster {
+			t.forgetLeading(g)
+		}
 		g.hold("")
 		t.releaseGroup(g)
 	}
-	if d := g.database; len(d.groups) == 0 && !d.recorded.known() {
+	if d := g.database; d.layout != d.recorded && !d.names(d.layout) {
 		d.layout = layout{}
 		t.releaseDatabase(d)
 	}
+}
+
+// names reports whether a row of the database states a layout.
+func (d *database) names(l layout) bool {
+	for _, g := range d.groups {
+		if slices.ContainsFunc(g.rows, func(r *row) bool { return layoutOf(r.info) == l }) {
+			return true
+		}
+	}
+	return false
 }
 
 // hold makes a cluster the holder of a vBucket; "" is none.
@@ -260,10 +271,7 @@ func (t *table) vacate(d *database) {
 	for _, g := range d.groups {
 		if g.cluster != "" {
 			g.hold("")
-			g.leading, g.awaited = origin{}, false
-			if g.recorded.known {
-				t.stage(change{kind: forgotten, key: leadingKey(g.place)})
-			}
+			t.forgetLeading(g)
 		}
 		t.releaseGroup(g)
 	}

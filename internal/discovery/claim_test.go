@@ -309,6 +309,43 @@ func TestClaimThatCouldNotBeStored(t *testing.T) {
 	})
 }
 
+// TestClaimAmongOthersThatCouldNotBeStored leaves a vBucket, and how the database is cut, to others
+// although it has the row of a slave that names no cluster: the row is not of the claim, or is the
+// one that could not be changed.
+func TestClaimAmongOthersThatCouldNotBeStored(t *testing.T) {
+	for _, node := range []string{"x", "old"} {
+		simulate(t, func(t *testing.T, l *log, r *Registry) {
+			r.send(t, region("db/0/old:1/dc1", slave))
+			l.fail(kv.Errorf(kv.Exhausted, "the disk is full"))
+			row := region("db/0/"+node+":1/dc1", leader, cluster("theirs"), vBuckets(2))
+			if _, err := r.UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{RegionInfo: row}); kv.KindOf(err) != kv.Exhausted {
+				t.Fatal(err)
+			}
+			l.fail(nil)
+			after(3 * time.Second)
+			r.send(t, region("db/0/a:1/dc1", leader, cluster("ours"), vBuckets(4)))
+			r.wantRows(t, "db/0/a:1/dc1 LEADER", "db/0/old:1/dc1 ACTIVE_SLAVE")
+		})
+	}
+}
+
+// TestLeadingHistoryWithoutItsRow stores the history of a claim, but not the row.
+func TestLeadingHistoryWithoutItsRow(t *testing.T) {
+	tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
+	now := time.Now()
+	tab.heartbeat(now, 0, region("db/0/old:1/dc1", slave))
+	tab.storeAll(now)
+	tab.heartbeat(now, 0, region("db/0/x:1/dc1", leader, cluster("theirs"), history("h")))
+	changes := tab.due()
+	tab.apply(&changes[0], now)
+	tab.giveBack(changes[1:])
+	tab.storeAll(now)
+	g := tab.groupAt(place{database: "db", vBucket: "0"})
+	if changes[0].kind != leads || g.cluster != "" || g.leading.known || g.recorded.known || len(g.rows) != 1 {
+		t.Errorf("%q holds the vBucket, %v leads it and %v is stored, of %d rows", g.cluster, g.leading, g.recorded, len(g.rows))
+	}
+}
+
 // TestLayoutIsStoredLater has the store fail when a layout is first known, and when its
 // database is released.
 func TestLayoutIsStoredLater(t *testing.T) {

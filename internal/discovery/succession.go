@@ -165,6 +165,14 @@ func (t *table) applyLeading(c *change, now time.Time) {
 	}
 }
 
+// forgetLeading has no history lead a vBucket, in the store too.
+func (t *table) forgetLeading(g *group) {
+	g.leading, g.awaited = origin{}, false
+	if g.recorded.known {
+		t.stage(change{kind: forgotten, key: leadingKey(g.place)})
+	}
+}
+
 // releaseGroup deletes a vBucket without rows that no cluster holds, from the store too.
 func (t *table) releaseGroup(g *group) {
 	if len(g.rows) > 0 || g.cluster != "" {

@@ -232,11 +232,13 @@ func (t *table) giveBack(changes []change) {
 		case r == nil:
 		case r.fresh && kind == heard:
 			t.remove(r)
-			t.unclaim(r.group)
 		case (kind == heard || kind == purged) && r.silent() && r.queued == nil && !r.fresh:
 			r.queued = t.queues[silent].PushFront(r)
 		case kind == aged || kind == lapsed:
 			t.unstored[r] = struct{}{}
+		}
+		if r != nil && changes[i].kind == heard {
+			t.unclaim(r.group) // also if the row was known, and is of a cluster only now
 		}
 	}
 }
