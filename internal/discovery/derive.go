@@ -11,7 +11,7 @@ import (
 func (t *table) settle(g *group, now time.Time, dcs ...string) {
 	former := g.leader
 	g.succeed(now, t.times)
-	g.elect(now)
+	g.elect(now, t.awakeSince(now))
 	t.stageLeading(g)
 	for _, dc := range dcs {
 		was, is := g.choosePrimary(dc)
@@ -52,17 +52,19 @@ func (g *group) statusOf(r *row) serverpb.RegionStatus {
 // elect chooses the leader among the nodes of the leading history that say that they lead:
 // the one with the highest term. Of equal terms, which only nodes without Raft have, the
 // current leader stays while it sends heartbeats, otherwise the least address of those that do
-// counts. There is none while the database's record does not admit them.
-func (g *group) elect(now time.Time) {
+// counts. There is none while the database's record does not admit them. awake is since when
+// heartbeats are read: what came later than that because they were not is no miss.
+func (g *group) elect(now, awake time.Time) {
+	late := func(r *row) bool { return now.Sub(awake) > r.patience() && r.late(now) }
 	var best *row
 	if b := g.origins[g.leading]; b != nil && g.admits(g.leading) {
-		best = b.foremost(now)
+		best = b.foremost(late)
 	}
 	g.contested = g.claimants > 1 || g.claimants == 1 && best == nil
 	switch present := g.leader; {
 	case g.claimants == 0: // it stays, as the last one
 	case best != nil && present != nil && present.claims() && originOf(present.info) == g.leading &&
-		present.info.GetTerm() == best.info.GetTerm() && (!present.late(now) || best.late(now)):
+		present.info.GetTerm() == best.info.GetTerm() && (!late(present) || late(best)):
 	default:
 		g.leader = best
 	}
@@ -70,10 +72,10 @@ func (g *group) elect(now time.Time) {
 
 // foremost returns the row with the highest term that claims to lead; nil for none. Of equal terms
 // it is the least address of those whose nodes send heartbeats.
-func (b *branch) foremost(now time.Time) *row {
+func (b *branch) foremost(late func(*row) bool) *row {
 	best := b.claims.top()
 	for _, r := range b.claims.rows {
-		if r.info.GetTerm() == best.info.GetTerm() && !r.late(now) && (best.late(now) || lesserAddress(r, best)) {
+		if r.info.GetTerm() == best.info.GetTerm() && !late(r) && (late(best) || lesserAddress(r, best)) {
 			best = r
 		}
 	}

@@ -121,6 +121,56 @@ func TestLeaderAtAnotherAddress(t *testing.T) {
 	}
 }
 
+// TestLeaderStaysIfTheRegistryWasStopped: of two standalone masters of one history, as a copy of a
+// folder makes them, the same one leads when the registry reads heartbeats again after it had
+// been stopped, whichever comes first. It does not if it is silent from then on.
+func TestLeaderStaysIfTheRegistryWasStopped(t *testing.T) {
+	for _, looksFirst := range []bool{false, true} {
+		tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
+		now := time.Now()
+		say := func(nodes ...string) {
+			for _, node := range nodes {
+				tab.heartbeat(now, 0, region("db/0/"+node+":1/dc1", leader, cluster("ours"), history("h")))
+				tab.mu.Lock()
+				tab.storeAll(now)
+				tab.mu.Unlock()
+			}
+		}
+		second := func() {
+			now = now.Add(time.Second)
+			tab.expire(now)
+		}
+		leads := func(node string) {
+			t.Helper()
+			if got := tab.groupAt(place{database: "db", vBucket: "0"}).leader; got.key.node != node+":1" {
+				t.Errorf("looks first %v: %s leads, want %s", looksFirst, got.key.node, node)
+			}
+		}
+		say("b", "a")
+		for range 5 {
+			second()
+			say("b", "a")
+		}
+		now = now.Add(5 * time.Second)
+		if looksFirst {
+			tab.expire(now)
+		}
+		say("a")
+		leads("b")
+		if !looksFirst {
+			tab.expire(now)
+		}
+		say("a")
+		leads("b")
+		say("b")
+		for range 5 {
+			second()
+			say("a")
+		}
+		leads("a")
+	}
+}
+
 // step is one thing that may happen to a registry. storing is what is being stored.
 func step(t *rapid.T, tab *table, now *time.Time, storing *[]change) {
 	switch rapid.SampledFrom([]int{0, 1, 1, 1, 1, 2, 2, 2}).Draw(t, "what") {

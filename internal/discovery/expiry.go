@@ -13,6 +13,9 @@ const (
 	// timeout, and at least once a second.
 	looksPerTimeout = 10
 	maxLookInterval = time.Second
+	// A longer time between two looks is a pause of this process. With a heartbeat each
+	// second, no row is late after a shorter one (row.late).
+	maxLookGap = maxLookInterval * 3 / 2
 	// maxPurge bounds the rows that one look purges, and those that it stores again.
 	maxPurge = 4 * maxProposalRows
 	// stepRows and stepTime bound how long a look holds the lock: heartbeats and look-ups
@@ -78,7 +81,17 @@ func (t *table) beginLook(now time.Time) {
 			d.held = earlier(d.held.Add(gap), now)
 		}
 	}
+	t.woken = t.awakeSince(now)
 	t.looked = now
+}
+
+// awakeSince returns since when this process has not been stopped, so that it has read
+// heartbeats as they came; the zero time if it never was.
+func (t *table) awakeSince(now time.Time) time.Time {
+	if !t.looked.IsZero() && now.Sub(t.looked) > maxLookGap {
+		return now
+	}
+	return t.woken
 }
 
 // ageSome moves rows of an age that have been silent for longer to a later age. more

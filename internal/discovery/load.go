@@ -45,6 +45,7 @@ func (t *table) load(info *serverpb.RegionInfo, now time.Time) {
 
 // loaded derives holders and statuses once all rows are loaded.
 func (t *table) loaded(now time.Time) {
+	t.looked = now
 	for _, d := range t.databases {
 		t.settleClaims(d, now)
 		for _, g := range d.groups {

@@ -59,9 +59,12 @@ func (r *row) follows() bool {
 func (r *row) masters() bool { return r.claims() || r.follows() }
 
 // late reports whether the node has missed a few of its own heartbeats.
-func (r *row) late(now time.Time) bool {
+func (r *row) late(now time.Time) bool { return now.Sub(r.heard) > r.patience() }
+
+// patience is for how long a node may be silent without being late.
+func (r *row) patience() time.Duration {
 	const missed = 3
-	return now.Sub(r.heard) > missed*max(r.pace, time.Second)
+	return missed * max(r.pace, time.Second)
 }
 
 // age is how long a row has been silent.
@@ -130,8 +133,9 @@ type table struct {
 	ended error
 	// unstored are rows whose age could not be stored, which is tried again.
 	unstored map[*row]struct{}
-	// looked is when expire last ran.
-	looked time.Time
+	// looked is when expire last ran, and woken when it last did after a longer pause than usual:
+	// this process, or its machine, had been stopped.
+	looked, woken time.Time
 	// refusals counts the rejected rows, by reason.
 	refusals map[string]uint64
 }
