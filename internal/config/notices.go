@@ -40,11 +40,11 @@ func (c *Config) sharedFolders() []string {
 		return nil // it has no log, or one that no promotion replaces
 	}
 	switch nexus := NexusFolder(s.DBFolder); {
-	case Holds(log, s.DBFolder):
+	case LeadsThrough(log, s.DBFolder):
 		return []string{fmt.Sprintf("db-folder (%s) is in nexus-log-dir (%s): give the Raft log a folder that nothing else is in", s.DBFolder, log)}
-	case Holds(log, s.BackupDir):
+	case LeadsThrough(log, s.BackupDir):
 		return []string{fmt.Sprintf("backup-dir (%s) is in nexus-log-dir (%s): give each of the two a folder that nothing else is in", s.BackupDir, log)}
-	case Holds(nexus, s.BackupDir):
+	case LeadsThrough(nexus, s.BackupDir):
 		return []string{fmt.Sprintf("backup-dir (%s) is in %s, which is for Raft logs: give it a folder that nothing else is in", s.BackupDir, nexus)}
 	}
 	return nil

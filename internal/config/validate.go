@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -129,6 +130,35 @@ func inVBucket(data, folder string) bool {
 func Holds(folder, other string) bool {
 	inside, err := filepath.Rel(realPath(folder), realPath(other))
 	return err == nil && filepath.IsLocal(inside)
+}
+
+// mostLinks is how many links the system follows in a path.
+const mostLinks = 40
+
+// LeadsThrough reports whether a folder is another one, or has it or a link on the way to it in
+// it: then the other one is not found without the folder. The two need not exist.
+func LeadsThrough(folder, other string) bool {
+	real, at := realPath(folder), "/"
+	if full, err := filepath.Abs(other); err == nil {
+		other = full
+	}
+	links := 0
+	for rest := strings.Split(other, "/"); len(rest) > 0; {
+		at, rest = filepath.Join(at, rest[0]), rest[1:]
+		if inside, err := filepath.Rel(real, at); err == nil && filepath.IsLocal(inside) {
+			return true
+		}
+		target, err := os.Readlink(at)
+		if err != nil || links == mostLinks {
+			continue
+		}
+		links++
+		if at = filepath.Dir(at); filepath.IsAbs(target) {
+			at = "/"
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return false
 }
 
 // realPath returns a path in a form that can be compared: absolute, and without

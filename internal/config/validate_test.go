@@ -2,6 +2,8 @@ package config
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -142,6 +144,35 @@ func TestNotices(t *testing.T) {
 		if strings.Join(got, "\n") != strings.Join(tt.want, "\n") {
 			t.Errorf("%s:\n got %q\nwant %q", tt.args, got, tt.want)
 		}
+	}
+}
+
+// A folder is needed on the way to another one also if only a link in it leads there.
+func TestLeadsThrough(t *testing.T) {
+	root := t.TempDir()
+	at := func(path string) string { return filepath.Join(root, path) }
+	for _, path := range []string{"log", "disk/db"} {
+		if err := os.MkdirAll(at(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{
+		"log/x": at("disk"), "log/up": "../disk/db", "chain": "log/x", "name": "log", "round": "round", "lost": "log/nowhere",
+	} {
+		if err := os.Symlink(target, at(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]bool{
+		"log": true, "log/a": true, "log/x": true, "log/x/db": true, "log/x/db/a/b": true, "log/up": true, "chain/db": true, "name/x/db": true, "lost": true,
+		"disk/db": false, "log2": false, "round/a": false, "": false,
+	} {
+		if got := LeadsThrough(at("log"), at(path)); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+	if !LeadsThrough(at("name"), at("chain/db")) {
+		t.Error("a folder is not known by the name of a link to it")
 	}
 }
 

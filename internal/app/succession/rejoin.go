@@ -123,11 +123,9 @@ func setFilesAside(cfg *config.Config, aside string, log *slog.Logger) error {
 }
 
 // holdsOthers reports whether a folder must not be moved or deleted as a whole: the data folder,
-// which is in use, or the backups are in it, or only a link to them.
+// which is in use, or the backups are in it, or only a link on the way to them.
 func holdsOthers(cfg *config.Config, folder string) bool {
-	return slices.ContainsFunc([]string{cfg.Storage.DBFolder, cfg.Storage.BackupDir}, func(other string) bool {
-		return config.Holds(folder, other) || config.Holds(folder, filepath.Dir(filepath.Clean(other)))
-	})
+	return config.LeadsThrough(folder, cfg.Storage.DBFolder) || config.LeadsThrough(folder, cfg.Storage.BackupDir)
 }
 
 // within reports whether a path is a folder or in it.

@@ -146,6 +146,8 @@ func TestFoldersInOneAnother(t *testing.T) {
 		"a link to backups":          {"db", "log", "log/backups", "log/backups"},
 		"a link to the data":         {"disk/db", "disk", "backups", "disk/db"},
 		"a link among the backups":   {"db", "db/nexus/log", "db/nexus/backups", "db/nexus/backups"},
+		"a link on the way to data":  {"disk/x/y/db", "disk", "backups", "disk/x"},
+		"a link above the backups":   {"db", "log", "log/x/backups", "log/x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
