@@ -73,7 +73,7 @@ func (r *rig) peak() (most func() int64) {
 // drained waits until nothing is held any more.
 func (r *rig) drained() {
 	r.t.Helper()
-	testkit.Eventually(r.t, "messages hold no memory", func() bool { return r.calls.wire.held.Load() == 0 })
+	testkit.Eventually(r.t, "messages hold no memory", func() bool { return r.calls.wire.held.Load() == 0 && r.calls.wire.metadata.Load() == 0 })
 }
 
 func limitMemoryTo(bytes int64) func(*Options) { return func(o *Options) { o.MaxMemory = bytes } }

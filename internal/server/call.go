@@ -159,6 +159,7 @@ func (c *conn) release(k *call) {
 		delete(c.byStream, k.id)
 	}
 	n := k.bytes + k.metadata
+	c.calls.wire.metadata.Add(-k.metadata)
 	k.bytes, k.metadata, k.over = 0, 0, true
 	if c.closed {
 		n = 0 // Close has released it

@@ -275,6 +275,41 @@ func TestMetadataOfStreamsCounts(t *testing.T) {
 	r.drained()
 }
 
+// Streams with a usual token are not ended because others fill the memory, unless all of them take much.
+func TestMetadataOfAFewStreamsMakesNoRoom(t *testing.T) {
+	r := newRig(t, limitMemoryTo(2<<20))
+	a := r.attack(1<<16, true)
+	var all []uint32
+	watch := func(n int) {
+		t.Helper()
+		for range n {
+			s, _ := a.Begin(healthpb.Health_Watch_FullMethodName, hpack.HeaderField{Name: "authorization", Value: strings.Repeat("y", 5<<10), Sensitive: true})
+			a.Data(s, rawgrpc.Message(&healthpb.HealthCheckRequest{}), true, 16<<10)
+			all = append(all, s)
+		}
+		testkit.Eventually(t, "they are open", func() bool { return r.calls.watching.size() == len(all) })
+		if n := r.calls.wire.held.Load(); n < int64(len(all)*5<<10) {
+			t.Errorf("%d bytes are held", n)
+		}
+	}
+	// stalest is what makes room a minute later.
+	stalest := func() holder { return r.calls.watching.all()[0].conn.stalest(time.Now().Add(time.Minute)) }
+	watch(10)
+	if h := stalest(); h.call != nil {
+		t.Errorf("a stream whose metadata takes %d bytes is ended, all take %d", h.bytes, r.calls.wire.metadata.Load())
+	}
+	watch(50)
+	if h := stalest(); h.call == nil || !h.stream || h.bytes < 5<<10 {
+		t.Errorf("%d bytes of metadata make no room", r.calls.wire.metadata.Load())
+	}
+	for _, s := range all[10:] {
+		a.Reset(s)
+	}
+	testkit.Eventually(t, "none is ended any more", func() bool { return stalest().call == nil })
+	a.Close()
+	r.drained()
+}
+
 // What an iteration holds beside a message counts while that waits for its reader, however small
 // the message is.
 func TestWhatStreamsHoldCounts(t *testing.T) {

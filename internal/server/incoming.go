@@ -139,6 +139,7 @@ func (c *conn) hold(k *call, n int64) (over, full bool) {
 	}
 	if k.method.streaming {
 		k.metadata += n
+		c.calls.wire.metadata.Add(n)
 	} else {
 		k.bytes += n
 	}

@@ -114,6 +114,7 @@ func (c *conn) abandon(id uint32, k *call) {
 		c.received -= n
 		c.calls.wire.held.Add(-n)
 	}
+	c.calls.wire.metadata.Add(-k.metadata)
 	k.bytes, k.metadata, k.over = 0, 0, true
 }
 

@@ -18,6 +18,8 @@ type wire struct {
 	// perConnOut its responses, which newConnOut bounds while the client has taken none.
 	limit, perConn, perConnOut, newConnOut int64
 	held                                   atomic.Int64
+	// metadata is what the metadata of streams takes of that.
+	metadata atomic.Int64
 
 	mu       sync.Mutex
 	searched time.Time // for something to end, without success
@@ -46,6 +48,9 @@ const (
 	// stale is after how long without progress a request or a connection may be ended to
 	// make room for others.
 	stale = time.Second
+	// metadataPart is which part of the memory the metadata of all streams may take without any being
+	// ended for it. The usual token of a few KiB is no reason: little becomes free, and it makes progress.
+	metadataPart = 8
 	// searchPause bounds how often stale ones are searched for.
 	searchPause = 10 * time.Millisecond
 )
@@ -89,7 +94,7 @@ func noRoom(format string, args ...any) error {
 }
 
 // makeRoom ends the request or connection that holds most of the memory for messages without making
-// progress, or the stream whose metadata does. It reports whether there was one.
+// progress, or the stream whose metadata does if that of all takes much. It reports whether there was one.
 func (c *calls) makeRoom() bool {
 	now := time.Now()
 	c.wire.mu.Lock()
@@ -119,7 +124,7 @@ type holder struct {
 	bytes int64
 	call  *call
 	conn  *conn
-	// stream: the call is a stream that has much metadata.
+	// stream: the call is a stream whose metadata is a part of that.
 	stream bool
 }
 
@@ -143,21 +148,23 @@ func (c *calls) endStalest(h holder) bool {
 }
 
 // stalest returns the request, or the message of a client's stream, that holds most among those of
-// which nothing has arrived lately. The metadata of a stream counts however busy that is, since it
-// becomes no less.
+// which nothing has arrived lately. Once the metadata of all streams takes much, that of a stream
+// counts however busy the stream is, since it becomes no less.
 func (c *conn) stalest(now time.Time) (most holder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	w := c.calls.wire
+	much := w.metadata.Load() > w.limit/metadataPart
 	for _, k := range c.byStream {
 		var n int64
-		if now.Sub(k.begun) >= stale {
+		if much && now.Sub(k.begun) >= stale {
 			n = k.metadata
 		}
 		if k.arrives() && now.Sub(k.moved) >= stale {
 			n += k.bytes
 		}
 		if n > most.bytes {
-			most = holder{bytes: n, call: k, conn: c, stream: k.metadata > 0}
+			most = holder{bytes: n, call: k, conn: c, stream: much && k.metadata > 0}
 		}
 	}
 	return most
