@@ -269,24 +269,28 @@ func writeChange(f io.Writer, vBucket string, c *kv.Change) error {
 // and returns the folders and how many bytes they had.
 func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
 	dir, logDir := cfg.Storage.DBFolder, filepath.Clean(cfg.Nexus.LogDir)
-	all, err := aside(dir, asidePrefix)
+	inData, err := aside(dir, asidePrefix)
 	if err != nil {
 		return nil, 0, err
 	}
+	var all []string
 	nexus := config.NexusFolder(dir)
 	around := filepath.Dir(logDir)
 	for _, in := range [][2]string{{around, filepath.Base(logDir) + "." + beforeEra}, {nexus, beforeEra}, {logDir, beforeEra}} {
 		more, err := aside(in[0], in[1])
-		private := in[0] == around && errors.Is(err, fs.ErrPermission) // another user's: nothing was set aside there
-		if err != nil && !private && !errors.Is(err, fs.ErrNotExist) {
+		if in[0] == around && errors.Is(err, fs.ErrPermission) {
+			more, err = besideLog(logDir, inData)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, 0, err
 		}
 		for _, folder := range more {
-			if !slices.Contains(all, folder) {
+			if !slices.Contains(inData, folder) && !slices.Contains(all, folder) {
 				all = append(all, folder)
 			}
 		}
 	}
+	all = append(all, inData...) // last, since besideLog needs them if this call does not end
 	all = slices.DeleteFunc(all, func(folder string) bool {
 		info, err := os.Lstat(folder) // of a link, nothing but the link itself is deleted
 		return err == nil && info.IsDir() && holdsOthers(cfg, folder)
@@ -294,10 +298,7 @@ func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
 	for _, folder := range all {
 		size, err := diskspace.FilesIn(folder)
 		if err == nil {
-			err = os.RemoveAll(folder)
-		}
-		if err == nil {
-			err = durable.SyncDir(filepath.Dir(folder))
+			err = removeAll(folder)
 		}
 		if err != nil {
 			return folders, bytes, err
@@ -305,6 +306,44 @@ func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
 		folders, bytes = append(folders, folder), bytes+size
 	}
 	return folders, bytes, nil
+}
+
+// besideLog returns the folders to which rejoins have moved the log beside itself, if the folder
+// around them cannot be listed: each is named like one in the data folder.
+func besideLog(logDir string, inData []string) (folders []string, err error) {
+	for _, folder := range inData {
+		if !strings.HasPrefix(filepath.Base(folder), beforeEra) {
+			continue
+		}
+		beside := logAside(logDir, filepath.Base(folder))
+		switch _, err := os.Lstat(beside); {
+		case err == nil:
+			folders = append(folders, beside)
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
+			return nil, err
+		}
+	}
+	return folders, nil
+}
+
+// removeAll deletes a folder, durably, also in one that cannot be listed, which os.RemoveAll opens.
+func removeAll(folder string) error {
+	err := os.RemoveAll(folder)
+	if info, lost := os.Lstat(folder); lost == nil && info.IsDir() && errors.Is(err, fs.ErrPermission) {
+		var entries []fs.DirEntry
+		entries, err = os.ReadDir(folder)
+		for _, e := range entries {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(folder, e.Name())))
+		}
+		err = errors.Join(err, os.Remove(folder))
+	}
+	if err != nil {
+		return err
+	}
+	if err := durable.SyncDir(filepath.Dir(folder)); !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }
 
 // aside returns the folders in dir whose names begin with prefix.

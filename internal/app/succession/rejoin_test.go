@@ -44,7 +44,7 @@ func TestDropAsideDeletesInItsOwnFolderOnly(t *testing.T) {
 	cfg := &config.Config{}
 	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = own, log, filepath.Join(own, "backups")
 	folders, _, err := DropAside(cfg)
-	want := []string{filepath.Join(own, "aside-before-era-1"), filepath.Join(own, "aside-link"), logAside(log, "aside-before-era-1")}
+	want := []string{logAside(log, "aside-before-era-1"), filepath.Join(own, "aside-before-era-1"), filepath.Join(own, "aside-link")}
 	if err != nil || !reflect.DeepEqual(folders, want) {
 		t.Errorf("%v, %v", folders, err)
 	}
@@ -215,6 +215,37 @@ func TestDropAsideBelowAnotherUsersFolder(t *testing.T) {
 			t.Errorf("%v, %v", folders, err)
 		}
 	})
+}
+
+// Or one which it may write to and not list: the log was set aside beside itself there.
+func TestDropAsideBelowAnUnlistedFolder(t *testing.T) {
+	const aside = "aside-before-era-1"
+	root := t.TempDir()
+	cfg := &config.Config{}
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = filepath.Join(root, "db"), filepath.Join(root, "drop", "log"), filepath.Join(root, "db", "backups")
+	inData, around, below := filepath.Join(cfg.Storage.DBFolder, aside), filepath.Dir(cfg.Nexus.LogDir), filepath.Join(cfg.Nexus.LogDir, "x")
+	mkdir(t, inData)
+	mkdir(t, below)
+	if err := os.WriteFile(filepath.Join(below, "1.wal"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{root: 0o755, cfg.Storage.DBFolder: 0o777, inData: 0o777, around: 0o333, cfg.Nexus.LogDir: 0o777, below: 0o777} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer os.Chmod(around, 0o700)
+	testkit.Unprivileged(t, root, func() {
+		if err := setLogAside(cfg, aside, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		if folders, bytes, err := DropAside(cfg); err != nil || bytes != 1 || !reflect.DeepEqual(folders, []string{logAside(cfg.Nexus.LogDir, aside), inData}) {
+			t.Errorf("%v, %d bytes, %v", folders, bytes, err)
+		}
+	})
+	if left, err := filepath.Glob(filepath.Join(around, "*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
 }
 
 func mkdir(t *testing.T, path string) {
