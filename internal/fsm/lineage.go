@@ -70,7 +70,7 @@ func (m *Machine) successorLineage() []Former {
 // what the state has is a part of it, and its changes may be replicated. The state must have no change
 // above the end of its own history, nor may its index be above those that the promotion has skipped,
 // else the error is ErrElsewhere. A state above the end moves right behind the skipped indexes, in the
-// same write: whoever waits for an index that is lost learns that. It is durable, and may be repeated.
+// same write: a reader that waits for a lost index learns that. It is durable, and may be repeated.
 // Only the goroutine that replicates may call it.
 func (m *Machine) Adopt(to string, lineage []Former) error {
 	if err := m.failure(); err != nil {

@@ -213,7 +213,7 @@ func TestHeadersCount(t *testing.T) {
 	}
 }
 
-// Metadata takes what it has in memory, not on the wire: a byte there may stand for kilobytes, each time anew.
+// Metadata takes what it has in memory, not on the wire: a byte there may stand for kilobytes at each reference.
 func TestMetadataOfTheTableCounts(t *testing.T) {
 	r := newRig(t, limitMemoryTo(16<<20))
 	for _, key := range []string{"x-bin", "grpc-accept-encoding"} {

@@ -227,7 +227,7 @@ func (*Slave) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterDa
 const releaseEach = time.Minute
 
 // release closes the connections to nodes that were no masters at the last look either: where
-// addresses are given anew with each start, there would be more and more. A promotion that has sealed
+// addresses are new with each start, there would be more and more. A promotion that has sealed
 // a copy may bring it changes from any node.
 func (s *Slave) release() {
 	var needed []string
