@@ -232,11 +232,12 @@ type follower struct {
 	// last is the index of the last change that was returned, or where the watch began. There are
 	// none after it up to at.
 	last uint64
-	// refusals counts the streams since the last message that nodes of the present history have
-	// refused, as they do not have the watch's.
-	refusals int
-	// trimmed are the nodes that do not retain what comes after at, gone the error of the last
-	// one: how far back changes are kept is each node's own.
+	// refusals counts the streams that nodes with the history refusedBy have refused, as they do
+	// not have the watch's. No message of the watch's own history takes that back.
+	refusedBy string
+	refusals  int
+	// trimmed are the nodes that do not retain what comes after at, or do not have it, and gone is the
+	// error of the last one that does not retain it: how far back changes are kept is each node's own.
 	trimmed []*node
 	gone    error
 }
@@ -268,10 +269,13 @@ func (f *follower) follow(ctx context.Context) error {
 		if f.at != before {
 			pause, f.trimmed, f.gone = firstPause, nil, nil
 		}
-		if kv.KindOf(err) == kv.OutOfRange {
+		switch {
+		case kv.KindOf(err) == kv.OutOfRange:
 			f.trimmed, f.gone = append(f.trimmed, n), err
-		} else if !f.mayRetry(ctx, n, err) {
+		case !f.mayRetry(ctx, n, err):
 			return f.explain(err)
+		case f.gone != nil && (errors.Is(err, errOutOfTouch) || errors.Is(err, ErrPrecondition)):
+			f.trimmed = append(f.trimmed, n) // which may say the same for ever
 		}
 		c.opts.log.Debug("watch is broken", "vBucket", f.name, "error", err)
 		c.learner.probeSoon()
@@ -313,6 +317,9 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	if current == "" || f.at.History == "" || current == f.at.History || f.ask(ctx, []*node{n}) != current {
 		return true
 	}
+	if f.refusedBy != current {
+		f.refusedBy, f.refusals = current, 0
+	}
 	f.refusals++
 	return f.refusals < 2 // the node may have come to that history after its answer
 }
@@ -323,8 +330,6 @@ func (f *follower) history(ctx context.Context) string {
 	if !f.client.opts.fixed {
 		return t.vBuckets[f.vBucket].history
 	}
-	ctx, cancel := context.WithTimeout(ctx, watchSilence)
-	defer cancel()
 	return f.ask(ctx, t.masters)
 }
 
@@ -334,8 +339,8 @@ func (f *follower) history(ctx context.Context) string {
 func (f *follower) ask(ctx context.Context, nodes []*node) string {
 	found, led, silent := "", "", false
 	for _, n := range nodes {
-		var resp serverpb.NodeStatusResponse
-		if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
+		resp, err := f.status(ctx, n)
+		if err != nil {
 			silent = true
 			continue
 		}
@@ -359,6 +364,15 @@ func (f *follower) ask(ctx context.Context, nodes []*node) string {
 	}
 }
 
+// status asks a node for its status. Each node has a time limit of its own: one that hangs leaves
+// the others theirs.
+func (f *follower) status(ctx context.Context, n *node) (*serverpb.NodeStatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, watchSilence)
+	defer cancel()
+	resp := new(serverpb.NodeStatusResponse)
+	return resp, n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, resp)
+}
+
 func (f *follower) explain(err error) error {
 	var e *Error
 	if errors.As(err, &e) && (e.Kind == ErrTrimmed || e.Kind == ErrPrecondition) {
@@ -367,6 +381,9 @@ func (f *follower) explain(err error) error {
 	}
 	return err
 }
+
+// errOutOfTouch means that a node's messages show nothing of what others may have by now.
+var errOutOfTouch = errors.New("another node may know more")
 
 // stream delivers what one node sends until its stream ends. Its error is never nil.
 func (f *follower) stream(ctx context.Context, n *node) error {
@@ -391,13 +408,13 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 		}
 		silence.Stop() // the consumer may take any time
 		if f.replaced(resp.GetHistoryId()) {
-			return errorf(ErrUnavailable, "a promotion has replaced node %s", n.addr)
+			return errorf(ErrUnavailable, "a promotion has replaced node %s: %w", n.addr, errOutOfTouch)
 		}
 		if err := f.deliver(ctx, resp, first); err != nil {
 			return err
 		}
 		if f.cutOff(n, resp) {
-			return errorf(ErrUnavailable, "node %s has heard nothing of the leader for %d ms", n.addr, resp.GetAgeMillis())
+			return errorf(ErrUnavailable, "node %s has heard nothing of the leader for %d ms: %w", n.addr, resp.GetAgeMillis(), errOutOfTouch)
 		}
 		silence.Reset(watchSilence)
 	}
@@ -434,11 +451,10 @@ func (f *follower) deliver(ctx context.Context, resp *serverpb.GetChangesRespons
 		f.at.History = got
 	case first && era.Of(got) > era.Of(f.at.History):
 		// Numbers without an effect above the end of the former history may have one here.
-		f.at = Position{Index: f.last, History: got}
+		f.at, f.refusedBy, f.refusals = Position{Index: f.last, History: got}, "", 0
 	default:
 		return errorf(ErrTrimmed, "the keyspace was replaced: it has history %s now, not %s", got, f.at.History)
 	}
-	f.refusals = 0
 	for _, rec := range resp.GetChanges() {
 		if rec.GetChangeNumber() <= f.at.Index {
 			continue // delivered before the connection broke

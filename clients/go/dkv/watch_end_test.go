@@ -1,0 +1,100 @@
+package dkv
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// A former node that runs on, cut off, does not keep a watch from its end at the nodes that lack what
+// the watch has returned.
+func TestWatchEndsBesideANodeThatIsCutOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		history string
+		opts    []Option
+	}{
+		"a promotion, fixed addresses":           {"1-p", []Option{WithFixedAddresses()}},
+		"a restore, the node in the data centre": {"h2", []Option{WithDC("here")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := newCluster(t, 2, 1)
+			cl.nodes[0].dc, cl.nodes[1].dc = "here", "there"
+			client := ready(t, cl.addrs(), c.opts...)
+			testkit.Eventually(t, "both masters have answered", func() bool { return len(client.topology.Load().masters) == 2 })
+			ctx := testkit.Within(t, enough)
+			w := watch(t, ctx, client, "", must[Cursor](t)(client.Position(ctx)))
+			must[uint64](t)(client.Put(ctx, []byte("k"), nil))
+			w.want("k")
+			succeed(cl, c.history, 0)
+			w.fails(ErrTrimmed)
+		})
+	}
+}
+
+// succeed has the second node lead in another history, which has the former one up to end. The
+// first node stays in that, cut off.
+func succeed(cl *cluster, history string, end uint64) {
+	cl.nodes[0].alone.Store(true)
+	cl.mu.Lock()
+	cl.nodes[0].own, cl.history, cl.ended = cl.history, history, map[string]uint64{cl.history: end}
+	cl.mu.Unlock()
+	cl.lead(cl.nodes[1])
+}
+
+// Nor if the new master has all that the watch has returned and does not retain what follows.
+func TestWatchEndsWhereOnlyAFormerNodeDoesNotSayTrimmed(t *testing.T) {
+	for name, refuses := range map[string]bool{"it is cut off": false, "it lags": true} {
+		t.Run(name, func(t *testing.T) {
+			cl := newCluster(t, 2, 1)
+			client := ready(t, cl.addrs(), WithFixedAddresses())
+			ctx := testkit.Within(t, enough)
+			must[uint64](t)(ready(t, cl.addrs()).Put(ctx, []byte("k"), nil))
+			if refuses {
+				cl.nodes[0].fail(func(_ context.Context, method string) error {
+					if method == serverpb.DKVReplication_WatchChanges_FullMethodName {
+						return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "change 2 is ahead")
+					}
+					return nil
+				}, nil)
+			}
+			cl.mu.Lock()
+			cl.nodes[1].floor = 5
+			cl.mu.Unlock()
+			succeed(cl, "1-p", 1)
+			watch(t, ctx, client, "", Cursor{"default": {Index: 1, History: "h1"}}).fails(ErrTrimmed)
+		})
+	}
+}
+
+// Each node that a watch asks for its history has a time limit, and one of its own: a node that
+// hangs does not use up the others'.
+func TestWatchAsksWithinALimit(t *testing.T) {
+	const pause = 100 * time.Millisecond
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs(), WithFixedAddresses()) // which asks nothing else
+	ends := make(chan time.Time, len(cl.nodes))
+	for _, n := range cl.nodes {
+		n.fail(func(ctx context.Context, _ string) error {
+			end, limited := ctx.Deadline()
+			if !limited {
+				t.Error("a node is asked without a limit")
+			}
+			ends <- end
+			<-time.After(pause)
+			return nil
+		}, nil)
+	}
+	f := &follower{watcher: &watcher{client: c}, name: "default", at: Position{History: "h1"}}
+	if got := f.ask(t.Context(), c.topology.Load().masters); got != "h1" {
+		t.Errorf("history %q", got)
+	}
+	if first, second := <-ends, <-ends; second.Sub(first) < pause {
+		t.Errorf("the second node has %v more than the first", second.Sub(first))
+	}
+}
