@@ -64,7 +64,8 @@ func (c Cursor) Advance(ch Change) { c[ch.VBucket] = Position{Index: ch.Index, H
 
 // Position returns the cursor after all present writes: a watch from there returns each
 // write that begins after Position has returned. With WithFixedAddresses it may be an
-// earlier one, that of a node that lags.
+// earlier one, that of a node that lags. Keys that are read after it may show later writes too,
+// which the watch has yet to return, and which a promotion may lose: see Watch.
 func (c *Client) Position(ctx context.Context) (Cursor, error) {
 	ctx, cancel, t, err := c.ready(ctx)
 	if err != nil {
@@ -135,7 +136,10 @@ func (c *Client) positions(ctx context.Context, out Cursor) error {
 // first write after the loop was entered. Within a vBucket changes come in order, each
 // exactly once, across lost connections and changes of the leader too. After a promotion the
 // watch goes on in the history that this has begun, if that has the last change which the watch
-// has returned or begun after. The watch runs until ctx ends, and waits for changes in between.
+// has returned or begun after. Keys that were read beside the watch may then show writes after that
+// change, which no history has any more and no change takes back. So if a change has another History
+// than the cursor that it follows, read such keys of its vBucket again; those that were taken
+// from changes alone are right. The watch runs until ctx ends, and waits for changes in between.
 //
 // After an error the watch ends. The error is ErrTrimmed if the changes after the cursor
 // are not retained any more, if the keyspace was replaced, or if a promotion has lost changes up
