@@ -46,8 +46,16 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return Changes{}, err
 	}
 	defer view.Close()
-	out := Changes{Newest: view.Index(), Clock: view.state.Clock, Identity: m.Identity(), Former: m.Lineage(), Line: m.line}
+	out := Changes{Newest: view.Index(), Clock: view.state.Clock, Line: m.line}
 	err = view.read(func(r storage.Reader) error {
+		// The history that the index belongs to: Adopt changes both in one write.
+		var err error
+		if out.Identity, _, err = layout.ReadIdentity(r); err != nil {
+			return err
+		}
+		if out.Former, err = layout.ReadLineage(r); err != nil {
+			return err
+		}
 		floor, err := layout.ReadFloor(r)
 		if err != nil {
 			return err
@@ -56,7 +64,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 			return kv.Errorf(kv.OutOfRange,
 				"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
 		}
-		if m.Lost(from - 1) {
+		if lost(out.Former, from-1) {
 			return kv.Errorf(kv.OutOfRange, "change %d does not exist: a promotion has ended its history before it; start over from a snapshot", from)
 		}
 		out.Changes, err = changelog.Scan(r, from, limit, maxBytes)

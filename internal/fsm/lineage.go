@@ -45,8 +45,9 @@ func (m *Machine) Succeeds(history string) bool {
 // Lost reports whether an index is of no history any more: a promotion has ended its history
 // before it. The index that the next history begins with is that of its state before the first
 // entry, which reads show.
-func (m *Machine) Lost(index kv.Index) bool {
-	lineage := m.Lineage()
+func (m *Machine) Lost(index kv.Index) bool { return lost(m.Lineage(), index) }
+
+func lost(lineage []Former, index kv.Index) bool {
 	for i := range lineage {
 		end := lineage[i].End
 		for _, later := range lineage[i:] {

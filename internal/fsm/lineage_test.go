@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -160,6 +161,45 @@ func TestAdoptAboveTheEnd(t *testing.T) {
 		}
 		is(to.History, to.End+era.Gap)
 	}
+}
+
+// What is read between the write of an adoption and its end is of one history too: the index behind
+// the skipped ones is not told as one of the former history.
+func TestChangesWhileAdopting(t *testing.T) {
+	x, to := ended(t)
+	above := copiedState(t, x)
+	if err := above.m.Replicate(nil, to.End+1, false); err != nil {
+		t.Fatal(err)
+	}
+	engine := &observed{Engine: above.engine}
+	m := newMachine(t, engine)
+	lineage := []Former{{History: to.Former, End: to.End}}
+	reads := 0
+	engine.written = func() {
+		reads++
+		c, err := m.Changes(to.End+era.Gap+1, 0, 1)
+		if err != nil || c.Newest != to.End+era.Gap || c.History != to.History || !slices.Equal(c.Former, lineage) {
+			t.Errorf("the end + %d of history %s after %v, %v", c.Newest-to.End, c.History, c.Former, err)
+		}
+		if _, err := m.Changes(to.End+2, 0, 1); kv.KindOf(err) != kv.OutOfRange {
+			t.Errorf("a number that was skipped: %v", err)
+		}
+	}
+	if err := m.Adopt(to.History, lineage); err != nil || reads != 1 {
+		t.Errorf("%v, %d reads", err, reads)
+	}
+}
+
+// observed calls written after each write.
+type observed struct {
+	storage.Engine
+	written func()
+}
+
+func (o *observed) Write(b *storage.Batch, sync bool) error {
+	err := o.Engine.Write(b, sync)
+	o.written()
+	return err
 }
 
 // What storage did not take is not adopted.
