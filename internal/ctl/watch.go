@@ -168,8 +168,10 @@ func (w *watcher) stream(ctx context.Context) error {
 	return err
 }
 
-// errLater means that a node has a history of a later era than the watch.
-var errLater = errors.New("the node has a later history")
+// laterError is the error of a node with a history of a later era than the watch's.
+type laterError struct{ newest uint64 } // number there
+
+func (*laterError) Error() string { return "the node has a later history" }
 
 // attempt is stream at one node.
 func (w *watcher) attempt(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
@@ -178,14 +180,20 @@ func (w *watcher) attempt(ctx context.Context, conn grpc.ClientConnInterface, pr
 		return err
 	}
 	// The node may lag: then what comes next there is before what this watch waits for.
-	if err = w.receive(ctx, conn, 0, progress); !errors.Is(err, errLater) {
+	var later *laterError
+	if err = w.receive(ctx, conn, 0, progress); !errors.As(err, &later) {
 		return err
 	}
-	// It has come to that history since its answer, or there is no way to that.
-	if err = w.receive(ctx, conn, w.next, progress); status.Code(err) == codes.FailedPrecondition {
+	// It has come to that history since its answer, or lags there too, or there is no way to that.
+	err = w.receive(ctx, conn, w.next, progress)
+	switch {
+	case status.Code(err) != codes.FailedPrecondition:
+		return err
+	case later.newest < w.next-1:
+		return status.Errorf(codes.Unavailable, "the node follows a promotion, and is at change %d before %d yet", later.newest, w.next-1)
+	default:
 		return nodes.Local(w.replaced())
 	}
-	return err
 }
 
 // receive prints what a stream brings that begins at a number, or with the node's next change
@@ -228,7 +236,7 @@ func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, fr
 		case era.Of(history) <= era.Of(w.history):
 			return nodes.Elsewhere(w.replaced()) // which may lag as well
 		case from == 0:
-			return errLater
+			return &laterError{resp.GetMasterChangeNumber()}
 		default:
 			// Numbers without an effect above the end of the former history may have one here.
 			w.history, w.next = history, w.last+1

@@ -349,11 +349,12 @@ func TestWatchOfANodeThatSendsIsInterrupted(t *testing.T) {
 func TestWatchGoesOnAfterAPromotion(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  uint64 // of the former history
+		base uint64 // of the next one
 		want outcome
 	}{
-		"that lost nothing":       {6, outcome{stdout: "4 del a1\n5 put a3 => \xff\n8 put new => 1\n"}},
-		"that lost what followed": {5, outcome{stdout: "4 del a1\n5 put a3 => \xff\n8 put new => 1\n"}},
-		"that lost a change":      {4, outcome{code: 1, stdout: "4 del a1\n5 put a3 => \xff\n", stderr: "a promotion has lost some of the changes up to 5"}},
+		"that lost nothing":       {6, 7, outcome{stdout: "4 del a1\n5 put a3 => \xff\n8 put new => 1\n"}},
+		"that lost what followed": {5, 7, outcome{stdout: "4 del a1\n5 put a3 => \xff\n8 put new => 1\n"}},
+		"that lost a change":      {4, 20, outcome{code: 1, stdout: "4 del a1\n5 put a3 => \xff\n", stderr: "a promotion has lost some of the changes up to 5"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := changed(t)
@@ -367,7 +368,7 @@ func TestWatchGoesOnAfterAPromotion(t *testing.T) {
 					f.index = 10 // entries without an effect
 					f.news.Raise()
 				case newest == 10:
-					f.history, f.ended, f.index = "1-p", map[string]uint64{"h1": c.end}, 7
+					f.history, f.ended, f.index = "1-p", map[string]uint64{"h1": c.end}, c.base
 					f.apply(putTrxn([]byte("new"), []byte("1"), 0))
 				}
 				return nil
@@ -375,6 +376,33 @@ func TestWatchGoesOnAfterAPromotion(t *testing.T) {
 			expect(t, dkvctl(t, f.addr, "-watch", "-from", "4", "-limit", "3", "-poll", "1ms"), c.want)
 		})
 	}
+}
+
+// A node that has come to the history of a promotion and lags there has lost nothing: the watch
+// waits for it.
+func TestWatchWaitsForANodeThatLagsAfterAPromotion(t *testing.T) {
+	f := changed(t)
+	f.sends = true
+	kept := f.changes
+	lags := 0
+	f.onSent = func(res *serverpb.GetChangesResponse) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		switch newest := res.GetMasterChangeNumber(); {
+		case f.history == "h1" && newest == 5:
+			f.history, f.ended = "1-p", map[string]uint64{"h1": 5}
+			f.changes, f.index = slices.Clone(kept[:3]), 3
+			f.news.Raise()
+		case f.history == "1-p" && newest == 3:
+			if lags++; lags == 2 {
+				f.changes, f.index = slices.Clone(kept), 7
+				f.apply(putTrxn([]byte("new"), []byte("1"), 0))
+			}
+		}
+		return nil
+	}
+	want := outcome{stdout: "4 del a1\n5 put a3 => \xff\n8 put new => 1\n"}
+	expect(t, dkvctl(t, f.addr, "-watch", "-from", "4", "-limit", "3", "-poll", "1ms", "-timeout", "1m"), want)
 }
 
 // While a promotion goes on, no node may serve a watch for a moment.
