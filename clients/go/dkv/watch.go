@@ -318,7 +318,7 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 		return passes(err)
 	}
 	current := f.history(ctx)
-	if current == "" || f.at.History == "" || current == f.at.History || f.ask(ctx, []*node{n}) != current {
+	if current == "" || f.at.History == "" || current == f.at.History || !f.isPast(ctx, n, current) {
 		return true
 	}
 	if f.refusedBy != current {
@@ -326,6 +326,16 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	}
 	f.refusals++
 	return f.refusals < 2 // the node may have come to that history after its answer
+}
+
+// isPast reports whether a node is past the watch in a history. One that has the history and is behind
+// rejects the watch for what it has yet to receive: all that a history begins with is above
+// what was watched in the one before.
+func (f *follower) isPast(ctx context.Context, n *node, history string) bool {
+	resp, err := f.status(ctx, n)
+	return err == nil && slices.ContainsFunc(resp.GetVBuckets(), func(v *serverpb.VBucketStatus) bool {
+		return v.GetVBucket() == f.name && v.GetHistoryId() == history && v.GetAppliedIndex() >= f.at.Index
+	})
 }
 
 // history is the one that the vBucket has now; empty if that is not known.

@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -96,5 +97,27 @@ func TestWatchAsksWithinALimit(t *testing.T) {
 	}
 	if first, second := <-ends, <-ends; second.Sub(first) < pause {
 		t.Errorf("the second node has %v more than the first", second.Sub(first))
+	}
+}
+
+// A node that has the new history and is yet to receive what the watch has returned does not end it:
+// only one that has come past that says that it is lost.
+func TestANodeThatLagsEndsNoWatch(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs(), WithFixedAddresses())
+	must[uint64](t)(c.Put(t.Context(), []byte("k"), nil))
+	succeed(cl, "1-p", 0)
+	masters := c.topology.Load().masters
+	n := masters[slices.IndexFunc(masters, func(n *node) bool { return n.addr == cl.nodes[1].addr })]
+	refused := errorf(ErrPrecondition, "change 6 is ahead")
+	f := &follower{watcher: &watcher{client: c}, name: "default", at: Position{Index: 5, History: "h1"}}
+	for range 3 {
+		if !f.mayRetry(t.Context(), n, refused) {
+			t.Fatal("a node that lags ends the watch")
+		}
+	}
+	f.at.Index = 1
+	if !f.mayRetry(t.Context(), n, refused) || f.mayRetry(t.Context(), n, refused) {
+		t.Error("a node that has all ends the watch at its first refusal, or not at its second")
 	}
 }
