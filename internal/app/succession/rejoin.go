@@ -290,22 +290,27 @@ func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
 			}
 		}
 	}
-	all = append(all, inData...) // last, since besideLog needs them if this call does not end
+	all = append(all, inData...) // last, since besideLog needs them for what is left of a log
 	all = slices.DeleteFunc(all, func(folder string) bool {
 		info, err := os.Lstat(folder) // of a link, nothing but the link itself is deleted
 		return err == nil && info.IsDir() && holdsOthers(cfg, folder)
 	})
+	var left []string
 	for _, folder := range all {
-		size, err := diskspace.FilesIn(folder)
-		if err == nil {
-			err = removeAll(folder)
+		if slices.Contains(inData, folder) && slices.Contains(left, logAside(logDir, filepath.Base(folder))) {
+			continue // the next call finds that log by this folder
 		}
-		if err != nil {
-			return folders, bytes, err
+		size, failed := diskspace.FilesIn(folder)
+		if failed == nil {
+			failed = removeAll(folder)
+		}
+		if failed != nil {
+			err, left = errors.Join(err, failed), append(left, folder)
+			continue
 		}
 		folders, bytes = append(folders, folder), bytes+size
 	}
-	return folders, bytes, nil
+	return folders, bytes, err
 }
 
 // besideLog returns the folders to which rejoins have moved the log beside itself, if the folder

@@ -1,10 +1,13 @@
 package succession
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -245,6 +248,33 @@ func TestDropAsideBelowAnUnlistedFolder(t *testing.T) {
 	})
 	if left, err := filepath.Glob(filepath.Join(around, "*")); err != nil || len(left) > 0 {
 		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+// What cannot be deleted keeps nothing else from being deleted, but the folder that names it.
+func TestDropAsideGoesOnBehindAnError(t *testing.T) {
+	root := t.TempDir()
+	cfg := &config.Config{}
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = filepath.Join(root, "db"), filepath.Join(root, "drop", "log"), filepath.Join(root, "db", "backups")
+	first, second := filepath.Join(cfg.Storage.DBFolder, "aside-before-era-1"), filepath.Join(cfg.Storage.DBFolder, "aside-before-era-2")
+	theirs := logAside(cfg.Nexus.LogDir, filepath.Base(first))
+	for _, folder := range []string{first, second, theirs, cfg.Nexus.LogDir} {
+		mkdir(t, folder)
+	}
+	for path, mode := range map[string]os.FileMode{root: 0o755, cfg.Storage.DBFolder: 0o777, first: 0o777, second: 0o777, filepath.Dir(theirs): 0o755, cfg.Nexus.LogDir: 0o777, theirs: 0o755} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Unprivileged(t, root, func() {
+		if folders, _, err := DropAside(cfg); !errors.Is(err, fs.ErrPermission) || !slices.Equal(folders, []string{second}) {
+			t.Errorf("%v, %v", folders, err)
+		}
+	})
+	for _, folder := range []string{first, theirs} {
+		if _, err := os.Lstat(folder); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
