@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/dkvdb/dkv/internal/app"
+	_ "github.com/dkvdb/dkv/internal/timerslack" // Go's scheduler takes less processor time
 )
 
 func main() {

@@ -1,6 +1,5 @@
 // Package rocksdb is the storage engine on RocksDB, through a C++ shim of its
-// own, which compiles against RocksDB 7.8 to 9.11. It is the only package of the
-// repository that uses cgo.
+// own, which compiles against RocksDB 7.8 to 9.11.
 //
 // # Layout
 //
