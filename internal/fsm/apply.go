@@ -78,7 +78,7 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 		return err
 	}
 	if tx.named != nil {
-		m.identity.Store(tx.named)
+		m.histories.Store(&histories{Identity: *tx.named, former: m.Lineage(), since: m.state.Applied})
 	}
 	if tx.members != nil {
 		m.members.Store(&tx.members)

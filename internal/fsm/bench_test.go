@@ -109,6 +109,17 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
+// BenchmarkChanges asks for what a reader that is up to date lacks.
+func BenchmarkChanges(b *testing.B) {
+	m := benchMachine(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if c, err := m.Changes(benchKeys+1, 1000, 1<<20); err != nil || len(c.Changes) != 0 {
+			b.Fatal(len(c.Changes), err)
+		}
+	}
+}
+
 func BenchmarkGetParallel(b *testing.B) {
 	m := benchMachine(b)
 	b.ReportAllocs()

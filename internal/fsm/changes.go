@@ -19,7 +19,8 @@ type Changes struct {
 	// Clock is the log's clock at Newest.
 	Clock kv.Clock
 	Identity
-	// Former lists the histories before the current one, the oldest first.
+	// Former lists the histories before the current one, the oldest first. The receiver must not
+	// change them.
 	Former  []Former
 	Changes []kv.Change
 	// Line is that of the state which they were read from.
@@ -46,16 +47,8 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return Changes{}, err
 	}
 	defer view.Close()
-	out := Changes{Newest: view.Index(), Clock: view.state.Clock, Line: m.line}
+	out := Changes{Newest: view.Index(), Clock: view.state.Clock, Identity: view.Identity(), Former: view.histories.former, Line: m.line}
 	err = view.read(func(r storage.Reader) error {
-		// The history that the index belongs to: Adopt changes both in one write.
-		var err error
-		if out.Identity, _, err = layout.ReadIdentity(r); err != nil {
-			return err
-		}
-		if out.Former, err = layout.ReadLineage(r); err != nil {
-			return err
-		}
 		floor, err := layout.ReadFloor(r)
 		if err != nil {
 			return err

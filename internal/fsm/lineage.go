@@ -24,17 +24,41 @@ type Identity = history.Identity
 // Former is a history before the current one.
 type Former = history.Former
 
+// histories are the history of a state and those before it.
+type histories struct {
+	Identity
+	former []Former
+	// since is the index that was written with them.
+	since kv.Index
+}
+
+// historiesAt returns the histories of a view at an index. A write is first in the engine, then in
+// m.histories, and its index is published last. So what is loaded from memory once the view's index is
+// published is as new as the view or newer. It is not newer if the index that was written with it is not above
+// the view's; or only by an adoption that moved no index, whose state is one of both histories.
+func (m *Machine) historiesAt(view storage.Reader, index kv.Index) (*histories, error) {
+	if m.Applied() >= index {
+		if h := m.histories.Load(); h.since <= index {
+			return h, nil
+		}
+	}
+	identity, _, err := layout.ReadIdentity(view)
+	if err != nil {
+		return nil, err
+	}
+	former, err := layout.ReadLineage(view)
+	if err != nil {
+		return nil, err
+	}
+	return &histories{Identity: identity, former: former}, nil
+}
+
 // Identity returns the ids of the state.
-func (m *Machine) Identity() Identity { return *m.identity.Load() }
+func (m *Machine) Identity() Identity { return m.histories.Load().Identity }
 
 // Lineage returns the histories before the current one, the oldest first. The caller must not
 // change them.
-func (m *Machine) Lineage() []Former {
-	if l := m.lineage.Load(); l != nil {
-		return *l
-	}
-	return nil
-}
+func (m *Machine) Lineage() []Former { return m.histories.Load().former }
 
 // Succeeds reports whether the current history has replaced or followed the given one, by one
 // restore or promotion or several.
@@ -109,8 +133,7 @@ func (m *Machine) Adopt(to string, lineage []Former) error {
 	if err := m.engine.Write(&b, true); err != nil {
 		return m.fail(fmt.Errorf("adopt history %s: %w", to, err))
 	}
-	m.lineage.Store(&lineage)
-	m.identity.Store(&id)
+	m.histories.Store(&histories{Identity: id, former: lineage, since: state.Applied})
 	m.state = state
 	m.publish() // last: who sees the index knows the history
 	return nil

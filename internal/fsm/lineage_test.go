@@ -190,16 +190,54 @@ func TestChangesWhileAdopting(t *testing.T) {
 	}
 }
 
-// observed calls written after each write.
+// A state that was pinned before an adoption keeps its history, also if that ends before it is read.
+func TestViewOfBeforeAnAdoption(t *testing.T) {
+	x, to := ended(t)
+	above := copiedState(t, x)
+	if err := above.m.Replicate(nil, to.End+1, false); err != nil {
+		t.Fatal(err)
+	}
+	engine := &observed{Engine: above.engine}
+	m := newMachine(t, engine)
+	before, err := m.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	engine.viewed = func() {
+		engine.viewed = nil
+		if err := m.Adopt(to.History, []Former{{History: to.Former, End: to.End}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c, err := m.Changes(to.End+2, 0, 1); err != nil || c.Newest != to.End+1 || c.History != to.Former || len(c.Former) != 0 {
+		t.Errorf("changes up to the end + %d of history %s after %v, %v", c.Newest-to.End, c.History, c.Former, err)
+	}
+	if before.Index() != to.End+1 || before.Identity().History != to.Former || m.Identity().History != to.History {
+		t.Errorf("a view at the end + %d is of history %s", before.Index()-to.End, before.Identity().History)
+	}
+}
+
+// observed calls written after each write, and viewed after a state was pinned.
 type observed struct {
 	storage.Engine
-	written func()
+	written, viewed func()
 }
 
 func (o *observed) Write(b *storage.Batch, sync bool) error {
 	err := o.Engine.Write(b, sync)
-	o.written()
+	if o.written != nil {
+		o.written()
+	}
 	return err
+}
+
+func (o *observed) NewView() (storage.View, error) {
+	v, err := o.Engine.NewView()
+	if o.viewed != nil {
+		o.viewed()
+	}
+	return v, err
 }
 
 // What storage did not take is not adopted.

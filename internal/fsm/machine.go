@@ -42,8 +42,7 @@ type Machine struct {
 	reaching atomic.Uint64
 
 	// Copies of parts of the state, which readers may load at any time.
-	identity   atomic.Pointer[Identity]
-	lineage    atomic.Pointer[[]Former]
+	histories  atomic.Pointer[histories]
 	epoch      atomic.Pointer[command.Epoch]
 	members    atomic.Pointer[map[uint64][]byte]
 	applied    atomic.Uint64
@@ -96,12 +95,11 @@ func (m *Machine) load(fresh Identity) error {
 	if err != nil {
 		return err
 	}
-	m.identity.Store(&identity)
 	lineage, err := layout.ReadLineage(m.engine)
 	if err != nil {
 		return err
 	}
-	m.lineage.Store(&lineage)
+	m.histories.Store(&histories{Identity: identity, former: lineage})
 	if m.state, err = layout.ReadState(m.engine); err != nil {
 		return err
 	}

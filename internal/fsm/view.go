@@ -19,6 +19,8 @@ type View struct {
 	m     *Machine
 	view  storage.View
 	state layout.State
+	// histories are those of the state, whatever becomes of the machine.
+	histories *histories
 
 	// mu is held for reading by reads, and for writing by revoke and Close.
 	mu      sync.RWMutex
@@ -45,6 +47,9 @@ func (v *View) open() error {
 		return err
 	}
 	if v.state, err = layout.ReadState(v.view); err != nil {
+		return err
+	}
+	if v.histories, err = v.m.historiesAt(v.view, v.state.Applied); err != nil {
 		return err
 	}
 	v.m.views.add(v)
@@ -159,7 +164,7 @@ func (v *View) EstimatedKeys() uint64 { return v.m.Stats().EstimatedKeys }
 func (v *View) Clock() kv.Clock { return v.state.Clock }
 
 // Identity returns the ids of the state.
-func (v *View) Identity() Identity { return v.m.Identity() }
+func (v *View) Identity() Identity { return v.histories.Identity }
 
 // Get reads a key like Machine.Get, from the view's state.
 func (v *View) Get(key []byte, now kv.Clock) (pair kv.Pair, found bool, err error) {
