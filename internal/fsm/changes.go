@@ -39,7 +39,8 @@ func (m *Machine) Continue(closed *Machine) { m.line = closed.line }
 // Changes returns the changes from index from on: at most limit of them (0: no limit), and no
 // more than maxBytes, but always one if there is one. The error is a kv.OutOfRange if from
 // is below the changelog's floor, or among the numbers that a promotion has skipped: after the
-// last index of a former history the next one is that of the present history's first entry.
+// last index of a former history the next one is that of the present history's first entry. With it
+// comes the history that it is about.
 func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 	// One view for all of it, so that a concurrent trim removes nothing from it.
 	view, err := m.View()
@@ -64,7 +65,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return err
 	})
 	if err != nil {
-		return Changes{}, err
+		return Changes{Identity: out.Identity, Former: out.Former}, err
 	}
 	return out, nil
 }

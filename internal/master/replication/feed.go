@@ -149,7 +149,7 @@ func (f *feed) succeed(ctx context.Context, former string) error {
 		return otherHistory(former, f.history)
 	}
 	c, err := f.v.Changes(ctx, f.v.Status().Applied+1, 1, 1) // for the history and its lineage alone
-	if err != nil {
+	if err != nil && kv.KindOf(err) != kv.OutOfRange {
 		return ended(ctx, err)
 	}
 	end, _ := history.EndOf(former, c.Former)
@@ -178,13 +178,10 @@ func otherHistory(theirs, here string) error {
 // read returns the stretch at next, and advances next to its end.
 func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 	c, err := f.v.Changes(ctx, f.next, changelog.PageChanges, f.share.take(changelog.StreamBytes))
-	if kv.KindOf(err) == kv.OutOfRange {
-		// A new history's changes begin above the old one's.
-		if now := f.v.Status().Identity.History; now != f.history {
-			return c, otherHistory(f.history, now)
-		}
-	}
 	switch {
+	case kv.KindOf(err) == kv.OutOfRange && c.History != f.history:
+		// A new history's changes begin above the old one's.
+		return c, otherHistory(f.history, c.History)
 	case err != nil:
 		return c, err
 	case c.History != f.history:

@@ -373,3 +373,29 @@ func TestWatchOfAFormerHistory(t *testing.T) {
 		}
 	}
 }
+
+// adopting is a copy that has stored a later history, and shows the one before still.
+type adopting struct{ replica.Replica }
+
+func (adopting) Status() replica.Status {
+	return replica.Status{Identity: fsm.Identity{History: "1-b"}, Applied: 6}
+}
+
+func (adopting) Changes(context.Context, kv.Index, int, int) (fsm.Changes, error) {
+	stored := fsm.Changes{Identity: fsm.Identity{History: "2-c"}, Former: []fsm.Former{{History: "a", End: 3}, {History: "1-b", End: 5}}}
+	return stored, kv.Errorf(kv.OutOfRange, "a promotion has ended its history before it")
+}
+
+// A number that the end of a history has made one of no change was not trimmed, which would send a
+// receiver to get all again.
+func TestFeedWhileItsHistoryEnds(t *testing.T) {
+	v := route.VBucket{Replica: adopting{}}
+	f := feed{v: v, next: 7, history: "1-b"}
+	if _, err := f.read(t.Context()); kv.KindOf(err) != kv.Precondition {
+		t.Errorf("it ends with %v", err)
+	}
+	f = feed{v: v, next: 5, last: proto.Uint64(3), history: "1-b"}
+	if err := f.succeed(t.Context(), "a"); err != nil || f.history != "2-c" || f.next != 4 {
+		t.Errorf("goes on at %d of history %s, %v", f.next, f.history, err)
+	}
+}
