@@ -102,7 +102,8 @@ func (p *Puller) untilSealed(ctx context.Context) (_ context.Context, done func(
 }
 
 // CatchUp brings the sealed copy to an index, by the changes of the node at an address that
-// the promotion has sealed as well. What it has applied is durable, also after an error.
+// the promotion has sealed there. What it has applied is durable, also after an error. A node that is
+// further is rejected: it does not say what the log's clock was at the index.
 func (p *Puller) CatchUp(ctx context.Context, promotion, address string, upTo kv.Index) error {
 	ctx = peer.ForPromotion(ctx, promotion)
 	pr, err := p.opts.Pool.Peer(address)
@@ -123,7 +124,7 @@ func (p *Puller) CatchUp(ctx context.Context, promotion, address string, upTo kv
 	case found.verdict != fit:
 		return kv.Errorf(kv.Precondition, "vBucket %s (%s) cannot be brought to change %d by node %s: it %s",
 			p.opts.VBucket, name(id, at), upTo, address, found.verdict)
-	case found.newest < upTo:
+	case found.newest != upTo:
 		return kv.Errorf(kv.Precondition, "vBucket %s is to be brought to change %d by node %s, which is at %d", p.opts.VBucket, upTo, address, found.newest)
 	}
 	for at < upTo {
@@ -151,25 +152,12 @@ func (s *session) step(ctx context.Context, promotion string, at, upTo kv.Index)
 	if err != nil {
 		return at, err
 	}
-	st.cut(upTo)
-	if st.upTo <= at {
-		return at, kv.Errorf(kv.Precondition, "node %s has nothing after change %d any more", s.source.Address, at)
+	if st.upTo <= at || st.upTo > upTo {
+		return at, kv.Errorf(kv.Precondition, "node %s is not at change %d any more", s.source.Address, upTo)
 	}
 	if err := s.opts.State.CatchUp(ctx, promotion, at, st.all(), st.upTo); err != nil {
 		return at, err
 	}
 	s.status.applied(st.upTo)
 	return st.upTo, nil
-}
-
-// cut leaves out what is above an index.
-func (s *stretch) cut(upTo kv.Index) {
-	if s.upTo <= upTo {
-		return
-	}
-	n := len(s.changes)
-	for n > 0 && s.changes[n-1].Index > upTo {
-		n--
-	}
-	s.changes, s.upTo, s.clock = s.changes[:n], upTo, 0
 }

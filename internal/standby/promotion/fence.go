@@ -175,7 +175,7 @@ func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
 		if cut.Former != p.History {
 			return kv.Errorf(kv.Precondition, "vBucket %s has followed history %s since the promotion began with %s; promote this slave again", p.VBucket, p.History, cut.Former)
 		}
-		cut.End, cut.Clock = greatest(all, p.VBucket)
+		cut.End, cut.Clock = furthest(all, p.VBucket)
 		lost += cut.Seal - min(cut.Seal, cut.End)
 		unapplied += cut.unapplied(all, p.VBucket)
 		cuts[p.VBucket] = cut

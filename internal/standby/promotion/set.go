@@ -143,12 +143,13 @@ func (f *Founder) sealSet(ctx context.Context, r *Record) ([][]Position, error) 
 	return out, nil
 }
 
-// greatest returns the greatest index and clock of a vBucket's copies.
-func greatest(all [][]Position, vBucket string) (index kv.Index, clock kv.Clock) {
+// furthest returns the greatest index of a vBucket's copies, and the log's clock there. That of a copy
+// which is behind may be later, if the clock was set back since.
+func furthest(all [][]Position, vBucket string) (index kv.Index, clock kv.Clock) {
 	for _, positions := range all {
 		for _, p := range positions {
-			if p.VBucket == vBucket {
-				index, clock = max(index, p.Index), max(clock, p.Clock)
+			if p.VBucket == vBucket && p.Index > index {
+				index, clock = p.Index, p.Clock
 			}
 		}
 	}
@@ -177,7 +178,6 @@ func (f *Founder) equal(ctx context.Context, o *order, r Record) error {
 	if err := joined(others, errs); err != nil {
 		return fmt.Errorf("the remembered requests of this node did not reach every other: %w", err)
 	}
-	r.Cuts = clocked(r.Cuts, all)
 	r.Step = Equal
 	return f.write(o, r, fmt.Sprintf("%d nodes have the same state", len(r.Nodes)))
 }
@@ -243,17 +243,6 @@ func (r *Record) agree(all [][]Position) error {
 		}
 	}
 	return nil
-}
-
-// clocked returns cuts with the greatest of the nodes' clocks.
-func clocked(cuts map[string]Cut, all [][]Position) map[string]Cut {
-	out := map[string]Cut{}
-	for name, cut := range cuts {
-		_, clock := greatest(all, name)
-		cut.Clock = max(cut.Clock, clock)
-		out[name] = cut
-	}
-	return out
 }
 
 // tell tells the other nodes that the promotion is decided. Those that do not answer are told

@@ -1,6 +1,7 @@
 package promotion_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 // other is another slave of the world.
 type other struct {
 	applied kv.Index
-	seal    string
+	// clock is that of its log; 0 is that of all nodes at its index.
+	clock kv.Clock
+	seal  string
 	// digest is that of its last change; 0 is that of all nodes at its index.
 	digest uint64
 	// history is what it follows if that is not former.
@@ -29,7 +32,7 @@ type other struct {
 }
 
 func (o *other) positions() []promotion.Position {
-	p := promotion.Position{VBucket: "default", History: former, Index: o.applied, Clock: kv.Clock(o.applied), Digest: o.digest, Sealed: o.seal, Lag: o.lag}
+	p := promotion.Position{VBucket: "default", History: former, Index: o.applied, Clock: cmp.Or(o.clock, kv.Clock(o.applied)), Digest: o.digest, Sealed: o.seal, Lag: o.lag}
 	if p.Digest == 0 {
 		p.Digest = p.Index
 	}
@@ -102,7 +105,7 @@ func (s slaves) CatchUp(_ context.Context, address, id, _, from string, upTo kv.
 	if o.seal != id || source < upTo {
 		return nil, fmt.Errorf("sealed by %q, and %s is at %d", o.seal, from, source)
 	}
-	o.applied = upTo
+	o.applied, o.clock = upTo, 0
 	return o.positions(), nil
 }
 
@@ -166,6 +169,24 @@ func TestSetHasTheGreatestIndexOfAll(t *testing.T) {
 	wantSet(t, w, recordOf(t, dir), 41)
 	if !slices.Contains(steps, promotion.Equal) || len(recordOf(t, dir).Untold) != 0 {
 		t.Errorf("%v, %+v", steps, recordOf(t, dir))
+	}
+}
+
+// A node that is behind may have a clock from before that was set back.
+func TestSetHasTheClockOfTheGreatestIndex(t *testing.T) {
+	for _, ahead := range []string{"t:1", "u:1"} {
+		w, dir := newSet(), t.TempDir()
+		w.cut, w.written = true, 39
+		w.others["t:1"].clock, w.others["u:1"].clock = 500, 300
+		w.others[ahead].applied = 45
+		want := map[string]kv.Clock{"t:1": 500, "u:1": 300}[ahead]
+		if _, asked, ran := w.promote(t, dir, with); asked != nil || !errors.Is(ran, promotion.ErrDecided) {
+			t.Fatal(asked, ran)
+		}
+		wantSet(t, w, recordOf(t, dir), 45)
+		if got := recordOf(t, dir).Cuts["default"].Clock; got != want {
+			t.Errorf("%s is ahead: the clock is %d, want %d", ahead, got, want)
+		}
 	}
 }
 
