@@ -21,6 +21,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/logfile"
+	"github.com/dkvdb/dkv/internal/periodic"
 )
 
 // Caller is who makes a call, as the node has found out.
@@ -208,18 +209,12 @@ func (l *Log) await(done <-chan struct{}) bool {
 }
 
 func (l *Log) look(ctx context.Context) {
-	t := time.NewTicker(tellEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			l.tell(time.Now())
-			return
-		case now := <-t.C:
-			l.recover(now)
-			l.tell(now)
-		}
+	for periodic.Wait(ctx, tellEvery) {
+		now := time.Now()
+		l.recover(now)
+		l.tell(now)
 	}
+	l.tell(time.Now())
 }
 
 // tell logs how many lines of each host were left out since the last one.

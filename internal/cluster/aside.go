@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/dkvdb/dkv/internal/sleep"
+	"github.com/dkvdb/dkv/internal/periodic"
 )
 
 const (
@@ -24,7 +24,7 @@ func (c *Cluster) stepAside(ctx context.Context) {
 	if c.aside == nil {
 		return
 	}
-	for sleep.For(ctx, asideInterval) {
+	for periodic.Wait(ctx, asideInterval) {
 		if c.aside() {
 			c.handAllOver(ctx)
 		}

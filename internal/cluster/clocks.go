@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -39,7 +40,7 @@ func (c *Cluster) compareClocks(ctx context.Context) {
 		if !c.clock.Known() {
 			pause = clockHaste
 		}
-		sleep.For(ctx, pause)
+		periodic.Wait(ctx, pause)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/sleep"
@@ -210,7 +211,7 @@ func (c *Cluster) balance(ctx context.Context) {
 	if len(c.logs) < 2 {
 		return
 	}
-	for sleep.For(ctx, balanceInterval) {
+	for periodic.Wait(ctx, balanceInterval) {
 		c.spread(ctx)
 	}
 }

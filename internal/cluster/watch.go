@@ -16,8 +16,8 @@ import (
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 const (
@@ -35,7 +35,7 @@ const (
 func (c *Cluster) watch(ctx context.Context) error {
 	led := time.Now()
 	c.reach(ctx)
-	for sleep.For(ctx, watchInterval) {
+	for periodic.Wait(ctx, watchInterval) {
 		attempt, cancel := context.WithTimeout(ctx, watchInterval)
 		_, err := c.membership(attempt) // without a majority the last known one is kept
 		if err == nil {

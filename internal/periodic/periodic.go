@@ -1,5 +1,7 @@
 // Package periodic calls functions at intervals. A function takes a goroutine only while it
-// runs: thousands of them that wait cost a timer each, and no stack.
+// runs: thousands of them that wait cost a timer each, and no stack. What recurs comes in step
+// as far as it can, because each moment at which an idle process wakes costs more than what is
+// done then.
 package periodic
 
 import (
@@ -22,9 +24,14 @@ type Tasks struct {
 	running sync.WaitGroup
 }
 
-// Start returns Tasks that are called until ctx ends or Stop is called.
-func Start(ctx context.Context) *Tasks {
+// Start returns Tasks that are called until ctx ends or Stop is called, in step with the process's
+// beat. Tasks of different turns have different moments of it, so that those of thousands of logs
+// are not due at once.
+func Start(ctx context.Context, turn uint64) *Tasks {
 	t := &Tasks{begun: time.Now()}
+	if b := shared.Load(); b != nil {
+		t.begun = b.begun.Add(time.Duration(turn) * b.step)
+	}
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	return t
 }
@@ -56,9 +63,7 @@ func (t *Tasks) Stop() {
 }
 
 // untilNext is how long it takes to the next multiple of the interval.
-func (t *Tasks) untilNext(interval time.Duration) time.Duration {
-	return interval - time.Since(t.begun)%interval
-}
+func (t *Tasks) untilNext(interval time.Duration) time.Duration { return until(t.begun, interval) }
 
 // enter reports whether a call may begin, and counts it.
 func (t *Tasks) enter() bool {

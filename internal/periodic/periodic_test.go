@@ -10,7 +10,7 @@ import (
 
 func TestEachTaskIsCalledAtItsInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tasks := Start(t.Context())
+		tasks := Start(t.Context(), 0)
 		begun := time.Now()
 		var often, seldom []time.Duration
 		tasks.Every(time.Second, func(context.Context) bool { often = append(often, time.Since(begun)); return false })
@@ -26,7 +26,7 @@ func TestEachTaskIsCalledAtItsInterval(t *testing.T) {
 
 func TestATaskIsCalledAgainWhileThereIsMoreToDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tasks := Start(t.Context())
+		tasks := Start(t.Context(), 0)
 		defer tasks.Stop()
 		calls := 0
 		tasks.Every(time.Second, func(context.Context) bool { calls++; return calls%3 != 0 })
@@ -40,7 +40,7 @@ func TestATaskIsCalledAgainWhileThereIsMoreToDo(t *testing.T) {
 
 func TestASlowTaskDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tasks := Start(t.Context())
+		tasks := Start(t.Context(), 0)
 		slow, quick := 0, 0
 		tasks.Every(time.Second, func(ctx context.Context) bool { slow++; <-ctx.Done(); return true })
 		tasks.Every(time.Second, func(context.Context) bool { quick++; return false })
@@ -58,7 +58,7 @@ func TestASlowTaskDelaysNoOther(t *testing.T) {
 func TestTasksEndWithTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		tasks := Start(ctx)
+		tasks := Start(ctx, 0)
 		calls := 0
 		tasks.Every(time.Second, func(context.Context) bool { calls++; return false })
 		cancel()
@@ -77,7 +77,7 @@ func TestTasksEndWithTheirContext(t *testing.T) {
 
 func TestWaitingTasksTakeNoGoroutines(t *testing.T) {
 	before := runtime.NumGoroutine()
-	tasks := Start(t.Context())
+	tasks := Start(t.Context(), 0)
 	defer tasks.Stop()
 	for range 1000 {
 		tasks.Every(time.Hour, func(context.Context) bool { return false })

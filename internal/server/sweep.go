@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/internal/periodic"
 )
 
 const (
@@ -31,15 +33,8 @@ func (c *calls) watch(ctx context.Context) {
 	for _, d := range []time.Duration{c.opts.ReceiveTimeout, c.opts.StallTimeout} {
 		every = min(every, max(d/4, time.Millisecond))
 	}
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-t.C:
-			c.look(now, every)
-		}
+	for periodic.Wait(ctx, every) {
+		c.look(time.Now(), every)
 	}
 }
 

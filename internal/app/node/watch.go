@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -21,18 +22,15 @@ const (
 func (n *Node) Watch(ctx context.Context, look func() (latest time.Duration)) {
 	for {
 		changed := n.Changed.Changed()
-		latest := time.NewTimer(look())
-		if !sleep.For(ctx, lookPause) {
-			latest.Stop()
-			return
-		}
+		latest := time.NewTimer(periodic.Until(look()))
+		looked := time.Now()
 		select {
 		case <-changed:
 		case <-latest.C:
 		case <-ctx.Done():
 		}
 		latest.Stop()
-		if ctx.Err() != nil {
+		if pause := lookPause - time.Since(looked); ctx.Err() != nil || pause > 0 && !sleep.For(ctx, pause) {
 			return
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
-	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
@@ -155,7 +155,7 @@ func (s *Service) watchSeals(ctx context.Context) {
 				s.seals.age(id)
 			}
 		}
-		if !sleep.For(ctx, sealPause) {
+		if !periodic.Wait(ctx, sealPause) {
 			return
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/certs/dial"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -249,20 +250,14 @@ type Known struct {
 // members to check: those that do not answer. refused, unless nil, is called for each
 // node rejected.
 func (c *Client) RefuseEmpty(ctx context.Context, every time.Duration, down func() []Known, refused func(Known)) error {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-t.C:
-		}
+	for periodic.Wait(ctx, every) {
 		for _, k := range down() {
 			if err := c.Refuse(ctx, k.URL, LostDisk(k.Replica, k.URL)); err == nil && refused != nil {
 				refused(k)
 			}
 		}
 	}
+	return context.Cause(ctx)
 }
 
 // call runs f over a connection of its own to url and says what a failure means. It does

@@ -91,7 +91,7 @@ func (f *Replica) Run(ctx context.Context) error {
 		f.state.Become(replica.Bootstrapping, nil, replica.Serving)
 	}
 	defer f.makeDurable()
-	tasks := periodic.Start(ctx)
+	tasks := periodic.Start(ctx, 0)
 	defer tasks.Stop()
 	f.state.AddTrim(tasks, f.fail)
 	f.state.AddRelief(tasks)

@@ -78,7 +78,7 @@ func (l *Replica) Run(ctx context.Context) error {
 	}
 	l.state.Serve()
 	defer l.state.End()
-	tasks := periodic.Start(ctx)
+	tasks := periodic.Start(ctx, 0)
 	defer tasks.Stop()
 	l.state.AddExpiry(tasks)
 	l.state.AddTrim(tasks, l.fail)

@@ -264,7 +264,7 @@ func (r *Replica) lookAfter(ctx context.Context) (end func()) {
 	var keeper sync.WaitGroup
 	keeper.Go(func() { r.keep(ctx) })
 	keeper.Go(func() { r.elect(ctx) })
-	tasks := periodic.Start(ctx)
+	tasks := periodic.Start(ctx, r.raft.Shard-1)
 	r.state.AddExpiry(tasks)
 	r.state.AddTrim(tasks, r.fail)
 	r.state.AddRelief(tasks)

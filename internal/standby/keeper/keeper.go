@@ -14,6 +14,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/confirm"
 )
@@ -134,13 +135,9 @@ func (k *Keeper) Run(ctx context.Context) {
 	if k.opts.Level > kv.AckAsync || k.opts.Leases {
 		every = min(max(k.opts.Timeout/8, shortest), longest)
 	}
-	t := time.NewTicker(every)
-	defer t.Stop()
 	for {
 		k.round(ctx)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
+		if !periodic.Wait(ctx, every) {
 			return
 		}
 	}

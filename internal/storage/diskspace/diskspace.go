@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -129,17 +130,10 @@ const settled = 5 * time.Second
 // Run keeps looking until ctx ends. It reports when writes begin to be rejected, and when
 // there is room for them again.
 func (g *Guard) Run(ctx context.Context, changed func(low bool)) {
-	t := time.NewTicker(interval)
-	defer t.Stop()
 	var reported bool
 	var since time.Duration // for how long there has been room
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			_ = g.look() // the next one may do better
-		}
+	for periodic.Wait(ctx, interval) {
+		_ = g.look() // the next one may do better
 		if since += interval; g.Low() {
 			since = 0
 		}

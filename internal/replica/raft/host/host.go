@@ -24,6 +24,7 @@ import (
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/faults"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica/raft/transport"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/timing"
@@ -132,6 +133,7 @@ func Open(opts Options) (_ *Host, err error) {
 	if h.nh == nil { // a panic with a text, which it has logged, becomes no error
 		return nil, fmt.Errorf("the Raft log in %s cannot be opened: the line before this one says why", opts.Dir)
 	}
+	periodic.Beat(opts.Timing.RTT) // Dragonboat has just begun to count its ticks
 	return h, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/periodic"
 )
 
 // Run looks after the epoch and its lease until ctx ends, and returns ctx's
@@ -35,7 +36,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// idlePolls is how many times as long as Poll the pauses of a Keeper are that has nothing
+// idlePolls is how many times as long as Poll the pauses of a Keeper are at most that has nothing
 // to do: it follows, or owns the vBucket and has no lease. LeaderChanged and a new lease
 // end them.
 const idlePolls = 5
@@ -49,7 +50,7 @@ func (k *Keeper) step(ctx context.Context) {
 	case !self:
 		k.revoke(nil)
 		k.lookAgain(term, self)
-		pause *= idlePolls
+		pause = k.idlePause()
 	case t == nil || t.term != term:
 		k.revoke(nil)
 		if k.activate(ctx, term) {
@@ -63,13 +64,16 @@ func (k *Keeper) step(ctx context.Context) {
 		if k.lapse(); k.grant.Load() != nil {
 			pause = min(pause, k.o.Renew)
 		} else {
-			pause *= idlePolls
+			pause = k.idlePause()
 		}
 	default:
-		pause *= idlePolls
+		pause = k.idlePause()
 	}
 	k.sleep(ctx, pause)
 }
+
+// idlePause is how long a Keeper pauses that has nothing to do.
+func (k *Keeper) idlePause() time.Duration { return periodic.Until(idlePolls * k.o.Poll) }
 
 // sleep waits for d, or until it is woken.
 func (k *Keeper) sleep(ctx context.Context, d time.Duration) {
