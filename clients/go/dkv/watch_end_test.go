@@ -100,6 +100,15 @@ func TestWatchAsksWithinALimit(t *testing.T) {
 	}
 }
 
+// A cursor that was stored may be of a database that was set up again and restored from an older backup:
+// its numbers are lower, and no promotion leads to it.
+func TestAHistoryOfNoLaterEraEndsAWatch(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	client := ready(t, cl.addrs())
+	w := watch(t, testkit.Within(t, enough), client, "", Cursor{"default": {Index: 1000, History: "another"}})
+	w.fails(ErrTrimmed)
+}
+
 // A node that has the new history and is yet to receive what the watch has returned does not end it:
 // only one that has come past that says that it is lost.
 func TestANodeThatLagsEndsNoWatch(t *testing.T) {
