@@ -20,19 +20,22 @@ var shared atomic.Pointer[beat]
 func Beat(step time.Duration) { shared.Store(&beat{begun: time.Now(), step: step}) }
 
 // Until returns how long it takes to the next multiple of d on the process's beat, so that all
-// that waits for the same d is due at the same moment. That is d at most, and d if there is no
-// beat.
-func Until(d time.Duration) time.Duration {
+// that waits for the same d is due at the same moment; see Start for turn. That is d at most, and
+// d if there is no beat.
+func Until(turn uint64, d time.Duration) time.Duration {
 	b := shared.Load()
 	if b == nil || d <= 0 {
 		return d
 	}
-	return until(b.begun, d)
+	return until(b.of(turn), d)
 }
 
-// Wait waits for what Until returns, and returns true. It returns false at once when ctx ends.
+// of is when the beat has begun for a turn.
+func (b *beat) of(turn uint64) time.Time { return b.begun.Add(time.Duration(turn) * b.step) }
+
+// Wait waits for what Until returns for turn 0, and returns true. It returns false at once when ctx ends.
 func Wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(Until(d))
+	t := time.NewTimer(Until(0, d))
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -31,8 +31,11 @@ func TestWaitsOnABeatEndAtTheSameMoment(t *testing.T) {
 		if ends[0] != 970*time.Millisecond || ends[1] != 1970*time.Millisecond {
 			t.Errorf("waits ended after %v", ends)
 		}
-		if d := Until(500 * time.Millisecond); d != 200*time.Millisecond {
+		if d := Until(0, 500*time.Millisecond); d != 200*time.Millisecond {
 			t.Errorf("%v to the next half second of the beat", d)
+		}
+		if d := Until(3, 500*time.Millisecond); d != 350*time.Millisecond {
+			t.Errorf("%v to the next half second of the beat for turn 3", d)
 		}
 	})
 }

@@ -30,7 +30,7 @@ type Tasks struct {
 func Start(ctx context.Context, turn uint64) *Tasks {
 	t := &Tasks{begun: time.Now()}
 	if b := shared.Load(); b != nil {
-		t.begun = b.begun.Add(time.Duration(turn) * b.step)
+		t.begun = b.of(turn)
 	}
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	return t

@@ -22,7 +22,7 @@ const (
 func (n *Node) Watch(ctx context.Context, look func() (latest time.Duration)) {
 	for {
 		changed := n.Changed.Changed()
-		latest := time.NewTimer(periodic.Until(look()))
+		latest := time.NewTimer(periodic.Until(0, look()))
 		looked := time.Now()
 		select {
 		case <-changed:

@@ -193,6 +193,7 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 	r.keeper = lease.New(group{r}, lease.Options{
 		Length:       h.LeaseLength(),
 		BeginTimeout: opts.Timeout,
+		Turn:         r.turn(),
 		Nonce:        rand.Uint64(),
 		Changed:      opts.Changed,
 		Log:          opts.Log.With("vbucket", opts.VBucket),
@@ -257,6 +258,10 @@ func (r *Replica) Run(ctx context.Context) error {
 	return nil
 }
 
+// turn is that of the process's beat in which this replica does what recurs. The first vBucket's is
+// that of what recurs once for all of them.
+func (r *Replica) turn() uint64 { return r.raft.Shard - 1 }
+
 // lookAfter keeps the lease and does the replica's periodic tasks until the result is
 // called.
 func (r *Replica) lookAfter(ctx context.Context) (end func()) {
@@ -264,7 +269,7 @@ func (r *Replica) lookAfter(ctx context.Context) (end func()) {
 	var keeper sync.WaitGroup
 	keeper.Go(func() { r.keep(ctx) })
 	keeper.Go(func() { r.elect(ctx) })
-	tasks := periodic.Start(ctx, r.raft.Shard-1)
+	tasks := periodic.Start(ctx, r.turn())
 	r.state.AddExpiry(tasks)
 	r.state.AddTrim(tasks, r.fail)
 	r.state.AddRelief(tasks)

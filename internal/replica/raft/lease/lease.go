@@ -72,6 +72,9 @@ type Options struct {
 	// Poll is how often the leader is looked up even without LeaderChanged. Zero
 	// stands for DefaultPoll.
 	Poll time.Duration
+	// Turn is that of the process's beat in which a Keeper that has nothing to do looks; see
+	// periodic.Start.
+	Turn uint64
 	// Nonce distinguishes this process from all that were or will be the same replica:
 	// random at every start.
 	Nonce uint64

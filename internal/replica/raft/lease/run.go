@@ -73,7 +73,7 @@ func (k *Keeper) step(ctx context.Context) {
 }
 
 // idlePause is how long a Keeper pauses that has nothing to do.
-func (k *Keeper) idlePause() time.Duration { return periodic.Until(idlePolls * k.o.Poll) }
+func (k *Keeper) idlePause() time.Duration { return periodic.Until(k.o.Turn, idlePolls*k.o.Poll) }
 
 // sleep waits for d, or until it is woken.
 func (k *Keeper) sleep(ctx context.Context, d time.Duration) {
