@@ -72,6 +72,7 @@ func (s *Slave) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	calls.Window = peer.LargeWindow // changes and snapshots come from far away, too
 	s.pool = peer.NewPool(calls)
 	n.OnClose(s.pool.Close)
 	s.router = route.NewForCopies(s.pool, !s.rejectsLinearizable())
