@@ -120,13 +120,14 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 
 // isPast reports whether a node is past the watch in a history. One that has a history of a later era and
 // is behind rejects the watch for what it has yet to receive: all that a promotion begins with is above
-// what was watched before. To any other history nothing leads, and a database that was set up again
-// and restored from a backup may have lower numbers for ever.
+// what was watched before. One of an earlier era may be a former master, while the new ones are away.
+// To another history of the same era nothing leads, and a database that was set up again and restored
+// from a backup may have lower numbers for ever.
 func (f *follower) isPast(ctx context.Context, n *node, history string) bool {
 	resp, err := f.status(ctx, n)
 	return err == nil && slices.ContainsFunc(resp.GetVBuckets(), func(v *serverpb.VBucketStatus) bool {
 		return v.GetVBucket() == f.name && v.GetHistoryId() == history &&
-			(v.GetAppliedIndex() >= f.at.Index || era.Of(history) <= era.Of(f.at.History))
+			(v.GetAppliedIndex() >= f.at.Index || era.Of(history) == era.Of(f.at.History))
 	})
 }
 

@@ -102,7 +102,7 @@ func TestWatchAsksWithinALimit(t *testing.T) {
 
 // A cursor that was stored may be of a database that was set up again and restored from an older backup:
 // its numbers are lower, and no promotion leads to it.
-func TestAHistoryOfNoLaterEraEndsAWatch(t *testing.T) {
+func TestAnotherHistoryOfTheSameEraEndsAWatch(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	client := ready(t, cl.addrs())
 	w := watch(t, testkit.Within(t, enough), client, "", Cursor{"default": {Index: 1000, History: "another"}})
@@ -128,5 +128,19 @@ func TestANodeThatLagsEndsNoWatch(t *testing.T) {
 	f.at.Index = 1
 	if !f.mayRetry(t.Context(), n, refused) || f.mayRetry(t.Context(), n, refused) {
 		t.Error("a node that has all ends the watch at its first refusal, or not at its second")
+	}
+}
+
+// A former master that has not been told, and is taken for the leader while the new one is away, ends
+// no watch of the new history: nothing is lost, and that comes back.
+func TestAFormerMasterThatLeadsEndsNoWatch(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	refused := errorf(ErrPrecondition, "the history is h1")
+	f := &follower{watcher: &watcher{client: c}, name: "default", at: Position{Index: 1 << 41, History: "1-p"}}
+	for range 3 {
+		if !f.mayRetry(t.Context(), c.topology.Load().masters[0], refused) {
+			t.Fatal("a node of an earlier era ends the watch")
+		}
 	}
 }
