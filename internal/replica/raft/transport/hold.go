@@ -32,7 +32,7 @@ type hold struct {
 }
 
 // take returns what is to be sent now that some messages are: they, with what was held and is not
-// said by them, or nothing, if they are held. The result is valid until the next call.
+// said by them, or nothing, if they are held. The result is valid until sent is called.
 func (h *hold) take(now time.Time, messages []raftpb.Message) []raftpb.Message {
 	if onlyCommits(messages) {
 		return h.commits(now, messages)
@@ -44,7 +44,6 @@ func (h *hold) take(now time.Time, messages []raftpb.Message) []raftpb.Message {
 	if len(h.held) == 0 {
 		return messages
 	}
-	h.out = h.out[:0]
 	for i := range h.held {
 		if !said(&h.held[i], messages) {
 			h.out = append(h.out, h.held[i])
@@ -53,6 +52,12 @@ func (h *hold) take(now time.Time, messages []raftpb.Message) []raftpb.Message {
 	h.held = h.held[:0]
 	h.out = append(h.out, messages...)
 	return h.out
+}
+
+// sent forgets the messages that take returned last: what they carry is as large as a frame.
+func (h *hold) sent() {
+	clear(h.out)
+	h.out = h.out[:0]
 }
 
 // commits takes messages that only say how far logs are committed.

@@ -31,6 +31,7 @@ type line struct {
 func (l *line) send(messages ...raftpb.Message) (sent int) {
 	out := l.take(l.now, messages)
 	l.sent = append(l.sent, out...)
+	l.hold.sent()
 	return len(out)
 }
 
@@ -88,6 +89,22 @@ func TestCommitThatIsNotSaidGoesFirst(t *testing.T) {
 		before := len(l.sent)
 		if n := l.send(next); n != 2 || l.sent[before].Commit != 10 || len(l.sent[before].Entries) != 0 {
 			t.Errorf("%s: sent %v, want what was held and then this", name, l.sent[before:])
+		}
+	}
+}
+
+// What was sent is not kept by the buffer that it was put together in.
+func TestSentEntriesAreNotKept(t *testing.T) {
+	l := newLine()
+	l.warm(1)
+	l.send(says(1, 10))
+	l.send(carries(2, 10))
+	if cap(l.out) < 2 {
+		t.Fatal("nothing was put together")
+	}
+	for _, m := range l.out[:cap(l.out)] {
+		if m.Entries != nil {
+			t.Error("entries are kept")
 		}
 	}
 }

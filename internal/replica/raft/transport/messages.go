@@ -89,7 +89,9 @@ func (l *messageLine) SendMessageBatch(batch raftpb.MessageBatch) error {
 		}
 	}
 	batch.Requests = requests
-	return l.send(batch)
+	err := l.send(batch)
+	l.hold.sent()
+	return err
 }
 
 // wake has what is held be sent after a while, unless it goes with something else before.
