@@ -65,6 +65,16 @@ func (*Slave) NewClock(o clock.Options) *clock.Clock { return slave.NewClock(o) 
 // NeedsOthers implements role.Role: a slave serves what it has.
 func (*Slave) NeedsOthers() bool { return false }
 
+// streamWindows bounds, in bytes, what may be ahead of the readers of all vBuckets' streams.
+const streamWindows = 64 << 20
+
+// streamWindow is how far a stream of changes, or of a snapshot, may be ahead of its reader. They
+// come from far away, too. But all vBuckets come over the same line, what is ahead takes memory,
+// and a master takes a stream for stalled of which a quarter of the window is not read in time.
+func streamWindow(vBuckets int) int32 {
+	return int32(min(max(streamWindows/max(vBuckets, 1), 256<<10), peer.LargeWindow))
+}
+
 // Open implements role.Role.
 func (s *Slave) Open(ctx context.Context) error {
 	n := s.node
@@ -72,7 +82,7 @@ func (s *Slave) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	calls.Window = peer.LargeWindow // changes and snapshots come from far away, too
+	calls.Window = streamWindow(n.Config.Node.VBuckets)
 	s.pool = peer.NewPool(calls)
 	n.OnClose(s.pool.Close)
 	s.router = route.NewForCopies(s.pool, !s.rejectsLinearizable())
