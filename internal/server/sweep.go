@@ -40,7 +40,7 @@ func (c *calls) watch(ctx context.Context) {
 
 // look ends what has made no progress for too long.
 func (c *calls) look(now time.Time, every time.Duration) {
-	if now.Sub(c.looked) >= lookEvery {
+	if now.Sub(c.looked) >= lookEvery-every/2 { // a look that is a little early counts
 		c.looked = now
 		c.endExpired(now)
 	}

@@ -22,7 +22,7 @@ type Branch struct {
 	End    kv.Index
 	// History is the one that begins.
 	History string
-	// Clock is the greatest of the nodes' clocks of the log.
+	// Clock is the log's clock at End.
 	Clock kv.Clock
 	// Expired is ExpiredTotal of the promotion's founder. Slaves do not count it.
 	Expired uint64
