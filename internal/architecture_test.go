@@ -83,7 +83,7 @@ var mayImport = map[string][]string{
 	"internal/sleep":             {},
 	"internal/timerslack":        {},
 	"internal/task":              {},
-	"internal/periodic":          {},
+	"internal/periodic":          {"internal/sleep"},
 	"internal/crc":               {},
 	"internal/era":               {"internal/kv"},
 	"internal/compress":          {},

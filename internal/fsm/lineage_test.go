@@ -163,9 +163,10 @@ func TestAdoptAboveTheEnd(t *testing.T) {
 	}
 }
 
-// What is read between the write of an adoption and its end is of one history too: the index behind
-// the skipped ones is not told as one of the former history.
-func TestChangesWhileAdopting(t *testing.T) {
+// beforeAdoption returns a state that is about to adopt the history that follows its own, with its
+// engine.
+func beforeAdoption(t *testing.T) (*Machine, *observed, offline.Branch) {
+	t.Helper()
 	x, to := ended(t)
 	above := copiedState(t, x)
 	if err := above.m.Replicate(nil, to.End+1, false); err != nil {
@@ -173,6 +174,13 @@ func TestChangesWhileAdopting(t *testing.T) {
 	}
 	engine := &observed{Engine: above.engine}
 	m := newMachine(t, engine)
+	return m, engine, to
+}
+
+// What is read between the write of an adoption and its end is of one history too: the index behind
+// the skipped ones is not told as one of the former history.
+func TestChangesWhileAdopting(t *testing.T) {
+	m, engine, to := beforeAdoption(t)
 	lineage := []Former{{History: to.Former, End: to.End}}
 	reads := 0
 	engine.written = func() {
@@ -193,13 +201,7 @@ func TestChangesWhileAdopting(t *testing.T) {
 
 // A state that was pinned before an adoption keeps its history, also if that ends before it is read.
 func TestViewOfBeforeAnAdoption(t *testing.T) {
-	x, to := ended(t)
-	above := copiedState(t, x)
-	if err := above.m.Replicate(nil, to.End+1, false); err != nil {
-		t.Fatal(err)
-	}
-	engine := &observed{Engine: above.engine}
-	m := newMachine(t, engine)
+	m, engine, to := beforeAdoption(t)
 	before, err := m.View()
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // beat is what wakes the process anyway: at begun, and at each multiple of step since.
@@ -35,14 +37,7 @@ func (b *beat) of(turn uint64) time.Time { return b.begun.Add(time.Duration(turn
 
 // Wait waits for what Until returns for turn 0, and returns true. It returns false at once when ctx ends.
 func Wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(Until(0, d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return sleep.For(ctx, Until(0, d))
 }
 
 // until is how long it takes to the next multiple of d since begun, which may be ahead.
