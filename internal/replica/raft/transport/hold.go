@@ -54,7 +54,7 @@ func (h *hold) take(now time.Time, messages []raftpb.Message) []raftpb.Message {
 	return h.out
 }
 
-// sent forgets the messages that take returned last: what they carry is as large as a frame.
+// sent forgets the messages that take returned last, sent or not: what they carry is as large as a frame.
 func (h *hold) sent() {
 	clear(h.out)
 	h.out = h.out[:0]
@@ -92,14 +92,13 @@ func (h *hold) keep(m *raftpb.Message) {
 
 // followed notes whether something else came soon enough behind a commit index.
 func (h *hold) followed(soon bool) {
-	switch {
-	case !soon:
+	if !soon {
 		h.quick = 0
-	case len(h.held) > 0:
+		return
+	}
+	h.quick++
+	if len(h.held) > 0 {
 		h.needed = max(h.needed-1, fewestQuick)
-		h.quick++
-	default:
-		h.quick++
 	}
 }
 

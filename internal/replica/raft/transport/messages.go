@@ -68,6 +68,7 @@ func (l *messageLine) SendMessageBatch(batch raftpb.MessageBatch) error {
 	defer l.mu.Unlock()
 	held := len(l.hold.held) > 0
 	requests := l.hold.take(time.Now(), batch.Requests)
+	defer l.hold.sent()
 	if now := len(l.hold.held) > 0; now && !held {
 		l.frame = batch
 		l.frame.Requests = nil
@@ -89,9 +90,7 @@ func (l *messageLine) SendMessageBatch(batch raftpb.MessageBatch) error {
 		}
 	}
 	batch.Requests = requests
-	err := l.send(batch)
-	l.hold.sent()
-	return err
+	return l.send(batch)
 }
 
 // wake has what is held be sent after a while, unless it goes with something else before.
