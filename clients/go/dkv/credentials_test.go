@@ -232,3 +232,40 @@ func TestTokenCostsNothing(t *testing.T) {
 		t.Errorf("%f allocations", n)
 	}
 }
+
+// A node ends a stream when the token with which it began is revoked or runs out. The watch goes on with
+// the token of now, and ends if that is not accepted either.
+func TestWatchOutlivesItsToken(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	n := cl.nodes[0]
+	var accepts atomic.Value
+	accepts.Store("first")
+	n.fail(func(ctx context.Context, method string) error {
+		if md, _ := metadata.FromIncomingContext(ctx); method == watchMethod && md.Get("authorization")[0] != "Bearer "+accepts.Load().(string) {
+			return status.Error(codes.Unauthenticated, "unknown token")
+		}
+		return nil
+	}, nil)
+	file := filepath.Join(t.TempDir(), "token")
+	putFile(t, file, "first")
+	c := ready(t, cl.addrs(), WithTokenFile(file))
+	ctx := testkit.Within(t, enough)
+	w := watch(t, ctx, c, "", must[Cursor](t)(c.Position(ctx)))
+	must[uint64](t)(c.Put(ctx, []byte("a"), nil))
+	w.want("a")
+
+	putFile(t, file, "second")
+	testkit.Eventually(t, "the client sends the second token", func() bool {
+		token, err := c.opts.token(ctx)
+		return err == nil && token == "second"
+	})
+	accepts.Store("second")
+	revoked := status.Error(codes.Unauthenticated, "the token was revoked")
+	n.expel <- revoked
+	must[uint64](t)(c.Put(ctx, []byte("b"), nil))
+	w.want("b")
+
+	accepts.Store("third")
+	n.expel <- revoked
+	w.fails(ErrUnauthenticated)
+}

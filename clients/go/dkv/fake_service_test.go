@@ -340,6 +340,8 @@ func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerSt
 			return err
 		}
 		select {
+		case err := <-n.expel:
+			return err
 		case <-changed:
 		case <-time.After(100 * time.Millisecond):
 		case <-s.Context().Done():

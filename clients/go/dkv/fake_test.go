@@ -187,6 +187,8 @@ type fakeNode struct {
 	mute chan struct{}
 	// alone makes its watches show no changes, and say that it has lost touch with the leader.
 	alone atomic.Bool
+	// expel ends one of its watches with an error.
+	expel chan error
 }
 
 // startNode serves a node on an address, or a free one.
@@ -199,7 +201,7 @@ func startNode(t testing.TB, c *cluster, addr string, opts ...grpc.ServerOption)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &fakeNode{cluster: c, addr: l.Addr().String(), calls: make(map[string]int)}
+	n := &fakeNode{cluster: c, addr: l.Addr().String(), calls: make(map[string]int), expel: make(chan error)}
 	opts = append(opts, grpc.UnaryInterceptor(n.intercept), grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 		MinTime: time.Second, PermitWithoutStream: true}))
 	n.grpc = grpc.NewServer(opts...)

@@ -27,6 +27,7 @@ const (
 	putMethod       = serverpb.DKV_Put_FullMethodName
 	getMethod       = serverpb.DKV_Get_FullMethodName
 	incrementMethod = serverpb.DKV_Increment_FullMethodName
+	watchMethod     = serverpb.DKVReplication_WatchChanges_FullMethodName
 )
 
 // ready is open and WaitReady.

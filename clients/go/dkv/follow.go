@@ -34,6 +34,8 @@ type follower struct {
 	// error of the last one that does not retain it: how far back changes are kept is each node's own.
 	trimmed []*node
 	gone    error
+	// accepted reports that the last stream has brought a message: the node knew the caller.
+	accepted bool
 }
 
 // watchSilence is how long a stream may bring no message before it counts as broken:
@@ -102,8 +104,11 @@ func passes(err error) bool {
 // mayRetry reports whether another stream may succeed, after an error of a node. A node may reject
 // a stream because it is behind the node before, or because it has another history. Only the latter
 // ends the watch, and only if it is the leader's history: a node of that knows whether the
-// watch can go on in it.
+// watch can go on in it. A stream ends when its token does; the token of now may be another one.
 func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
+	if rejected(err) {
+		return f.accepted
+	}
 	if passes(err) || !errors.Is(err, ErrPrecondition) {
 		return passes(err)
 	}
@@ -198,6 +203,7 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 	defer cancel(nil)
 	silence := time.AfterFunc(watchSilence, func() { cancel(errStalled) })
 	defer silence.Stop()
+	f.accepted = false
 	r := &serverpb.WatchChangesRequest{KeyPrefix: f.prefix, FromChangeNumber: f.at.Index + 1, VBucket: f.name, HistoryId: f.at.History}
 	if r.HistoryId != "" {
 		r.LastChange = proto.Uint64(f.last)
@@ -214,6 +220,7 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 			return toError(n.note(err), n.addr, false)
 		}
 		silence.Stop() // the consumer may take any time
+		f.accepted = true
 		if f.replaced(resp.GetHistoryId()) {
 			return errorf(ErrUnavailable, "a promotion has replaced node %s: %w", n.addr, errOutOfTouch)
 		}
