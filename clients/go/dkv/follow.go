@@ -36,11 +36,20 @@ type follower struct {
 	gone    error
 	// accepted reports that the last stream has brought a message: the node knew the caller.
 	accepted bool
+	// formerFor is for how long nodes of an earlier era have refused, and none of another era has answered;
+	// formerAt is when the last one did. They are zero if none did.
+	formerFor time.Duration
+	formerAt  time.Time
 }
 
 // watchSilence is how long a stream may bring no message before it counts as broken:
 // servers send one each half second.
 const watchSilence = 10 * time.Second
+
+// formerWithin is how long a watch waits at nodes of an earlier era. Those that a promotion has replaced
+// learn of it within moments of meeting the new masters; a database that was set up again from
+// nothing, or whose promotion was discarded, never comes to that era.
+const formerWithin = time.Minute
 
 // follow opens one stream after the other until one fails with an error that a retry does
 // not help.
@@ -113,6 +122,10 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 		return passes(err)
 	}
 	current := f.history(ctx)
+	if current != "" && era.Of(current) < era.Of(f.at.History) {
+		return f.waitsAtFormer()
+	}
+	f.formerFor, f.formerAt = 0, time.Time{}
 	if current == "" || f.at.History == "" || current == f.at.History || !f.isPast(ctx, n, current) {
 		return true
 	}
@@ -121,6 +134,17 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	}
 	f.refusals++
 	return f.refusals < 2 // the node may have come to that history after its answer
+}
+
+// waitsAtFormer notes that nodes of an earlier era refuse, and reports whether others may yet answer. Time in
+// which none could be reached counts little.
+func (f *follower) waitsAtFormer() bool {
+	now := time.Now()
+	if !f.formerAt.IsZero() {
+		f.formerFor += min(now.Sub(f.formerAt), watchSilence)
+	}
+	f.formerAt = now
+	return f.formerFor < formerWithin
 }
 
 // isPast reports whether a node is past the watch in a history. One that has a history of a later era and
@@ -147,9 +171,9 @@ func (f *follower) history(ctx context.Context) string {
 
 // ask returns the history that nodes at fixed addresses say the vBucket has: that of its leader,
 // or the watch's own if any node still has that. Without a leader all have to answer. Nodes
-// that a promotion has replaced do not count.
+// that a promotion has replaced count only if there are no others.
 func (f *follower) ask(ctx context.Context, nodes []*node) string {
-	found, led, silent := "", "", false
+	found, led, former, silent := "", "", "", false
 	for _, n := range nodes {
 		resp, err := f.status(ctx, n)
 		if err != nil {
@@ -158,7 +182,11 @@ func (f *follower) ask(ctx context.Context, nodes []*node) string {
 		}
 		for _, v := range resp.GetVBuckets() {
 			switch {
-			case v.GetVBucket() != f.name, era.Of(v.GetHistoryId()) < era.Of(cmp.Or(led, f.at.History)):
+			case v.GetVBucket() != f.name:
+			case era.Of(v.GetHistoryId()) < era.Of(cmp.Or(led, f.at.History)):
+				if v.GetIsLeader() {
+					former = v.GetHistoryId()
+				}
 			case v.GetIsLeader():
 				led = v.GetHistoryId()
 			case found != f.at.History:
@@ -169,6 +197,8 @@ func (f *follower) ask(ctx context.Context, nodes []*node) string {
 	switch {
 	case led != "":
 		return led
+	case found == "" && former != "":
+		return former
 	case silent:
 		return ""
 	default:
@@ -220,7 +250,7 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 			return toError(n.note(err), n.addr, false)
 		}
 		silence.Stop() // the consumer may take any time
-		f.accepted = true
+		f.accepted, f.formerFor, f.formerAt = true, 0, time.Time{}
 		if f.replaced(resp.GetHistoryId()) {
 			return errorf(ErrUnavailable, "a promotion has replaced node %s: %w", n.addr, errOutOfTouch)
 		}

@@ -137,8 +137,9 @@ func (c *Client) positions(ctx context.Context, out Cursor) error {
 // from changes alone are right. The watch runs until ctx ends, and waits for changes in between.
 //
 // After an error the watch ends. The error is ErrTrimmed if the changes after the cursor
-// are not retained any more, if the keyspace was replaced, or if a promotion has lost changes up
-// to the cursor; ErrClosed, that of the context, or another one that a retry does not help.
+// are not retained any more, if the keyspace was replaced, if a promotion has lost changes up
+// to the cursor, or if the database was set up again; ErrClosed, that of the context, or another one
+// that a retry does not help.
 // Leaving the loop ends the watch.
 // Watch does not change the cursor: see Cursor.Advance.
 func (c *Client) Watch(ctx context.Context, prefix []byte, from Cursor) iter.Seq2[Change, error] {

@@ -144,3 +144,28 @@ func TestAFormerMasterThatLeadsEndsNoWatch(t *testing.T) {
 		}
 	}
 }
+
+// But a database that was set up again from nothing never comes to the era of a cursor that was stored
+// before. The watch ends if its nodes have refused for so long, also beside an address that is dead.
+func TestADatabaseOfAnEarlierEraEndsAWatch(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	for name, c := range map[string]*Client{
+		"known nodes":     ready(t, cl.addrs()),
+		"fixed addresses": ready(t, cl.addrs()+","+testkit.Address(t), WithFixedAddresses()),
+	} {
+		n := c.topology.Load().masters[0]
+		refused := errorf(ErrPrecondition, "the history is h1")
+		f := &follower{watcher: &watcher{client: c}, name: "default", at: Position{Index: 1 << 41, History: "1-p"}}
+		if !f.mayRetry(t.Context(), n, refused) {
+			t.Errorf("%s: the first refusal ends it", name)
+		}
+		f.formerAt = f.formerAt.Add(-time.Hour) // in which no node was reached
+		if !f.mayRetry(t.Context(), n, refused) {
+			t.Errorf("%s: the time without any answer counts", name)
+		}
+		f.formerFor = formerWithin - 1
+		if f.mayRetry(t.Context(), n, refused) {
+			t.Errorf("%s: it goes on for ever", name)
+		}
+	}
+}
