@@ -29,8 +29,8 @@ type fakeDisk struct {
 	full    bool
 	failing int
 	noRoom  int
-	// writes counts those that were made durable.
-	writes int
+	// writes counts those that were made durable, filled the files that were made of zeros.
+	writes, filled int
 }
 
 func newFakeDisk(seed uint64) *fakeDisk {
@@ -109,6 +109,7 @@ func (d *fakeDisk) create(name string, size int64, old string) (file, error) {
 			delete(d.files, old)
 		} else {
 			d.files[name] = &fakeFile{disk: d, data: make([]byte, size)}
+			d.filled++
 		}
 	}
 	if !done {

@@ -289,6 +289,48 @@ func TestRoomIsGivenBack(t *testing.T) {
 	wantEntries(t, mustOpen(t, d.restart()), 1, entries(1, 3, 1, 100))
 }
 
+// What a snapshot makes unnecessary becomes the next segments, at once several: only a log that
+// grows fills files with zeros.
+func TestFilesAreUsedAgain(t *testing.T) {
+	const several = 3
+	d := newFakeDisk(1)
+	l := mustOpen(t, d)
+	next := uint64(1)
+	// round fills segments and gives them up; it returns how many files were filled meanwhile.
+	round := func() int {
+		d.mu.Lock()
+		before := d.filled
+		d.mu.Unlock()
+		for first := l.current(); l.current() == nil || first == nil || l.current().number < first.number+several; next++ {
+			save(t, l, 1, pb.State{Term: 1}, entries(next, 1, 1, 1000)...)
+			if first == nil {
+				first = l.current()
+			}
+		}
+		if err := l.RemoveEntriesTo(1, 1, next-1); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, "segments are given back", func() bool {
+			l.mu.RLock()
+			defer l.mu.RUnlock()
+			return len(l.segments) == 1
+		})
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.filled - before
+	}
+	for range 3 {
+		round() // the first segments are small
+	}
+	if n := round(); n > 0 {
+		t.Errorf("%d files were filled with zeros", n)
+	}
+	names, err := d.list()
+	if most := several + 2; len(names) > most || err != nil {
+		t.Errorf("there are %d files, want at most %d (%v)", len(names), most, err)
+	}
+}
+
 // A write that is larger than a segment gets one of its own.
 func TestLargeWrite(t *testing.T) {
 	d := newFakeDisk(1)

@@ -61,12 +61,12 @@ func (l *Log) reclaimOldest() (again bool, err error) {
 	if err := l.flush(); err != nil {
 		return false, err
 	}
-	return true, l.giveBack(oldest)
+	return true, l.giveBack(oldest, keptFiles)
 }
 
-// giveBack gives the oldest segment back, unless it is gone already. The ranges that do not need it
-// are durable.
-func (l *Log) giveBack(oldest *segment) error {
+// giveBack gives the oldest segment back, unless it is gone already, and keeps so many files of those
+// that were. The ranges that do not need it are durable.
+func (l *Log) giveBack(oldest *segment, kept int) error {
 	l.spare.files.Lock()
 	defer l.spare.files.Unlock()
 	l.mu.Lock()
@@ -79,7 +79,7 @@ func (l *Log) giveBack(oldest *segment) error {
 		return nil
 	}
 	l.spare.old = append(l.spare.old, oldest)
-	return errorOf(oldest.release(), l.removeOld())
+	return errorOf(oldest.release(), l.removeOld(kept))
 }
 
 // makeRoom gives back, while the disk is too full for another segment, what is not needed of the
@@ -101,10 +101,10 @@ func (l *Log) makeRoom() error {
 		}
 	}
 	l.spare.files.Lock()
-	err := l.removeOld()
+	err := l.removeOld(1)
 	l.spare.files.Unlock()
 	for _, s := range idle {
-		err = errorOf(err, l.giveBack(s))
+		err = errorOf(err, l.giveBack(s, 1))
 	}
 	if err != nil {
 		l.opts.Log.Warn("a segment of the Raft log cannot be given back; trying again", "dir", l.opts.Dir, "error", err)

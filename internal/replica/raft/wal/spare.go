@@ -17,8 +17,8 @@ type spare struct {
 
 	// files is held while a file gets another name or is removed, and guards old: the segments
 	// that are not needed any more and whose files are there, oldest first. They go in that
-	// order, so that the files that are there have no gap between them. One is kept, to become the
-	// next segment.
+	// order, so that the files that are there have no gap between them. Some are kept, to become the
+	// next segments: see keptFiles.
 	files sync.Mutex
 	old   []*segment
 }
@@ -27,6 +27,11 @@ type made struct {
 	segment *segment
 	err     error
 }
+
+// keptFiles is how many files that are not needed any more are kept. A snapshot makes several
+// unnecessary at once, and as many are filled until the next one. To fill a new file with zeros first
+// costs about as much as what is then written to it.
+const keptFiles = 3
 
 // roomRetry is how often the log tries again while there is no room on its disk.
 const roomRetry = time.Second
@@ -144,11 +149,11 @@ func (l *Log) waitingForRoom(do func() error) error {
 // createFile makes a file, out of one that is not needed any more if there is one.
 func (l *Log) createFile(name string, size int64) (file, error) {
 	l.spare.files.Lock()
-	if old := l.spare.old; len(old) == 1 && old[0].size >= size && old[0].size <= l.opts.SegmentSize && old[0].uses.Load() == 0 {
+	if old := l.reusable(size); old != nil {
 		defer l.spare.files.Unlock()
-		f, err := l.disk.create(name, size, segmentName(old[0].number))
+		f, err := l.disk.create(name, size, segmentName(old.number))
 		if err == nil {
-			l.spare.old = nil
+			l.spare.old = l.spare.old[1:]
 		}
 		return f, err
 	}
@@ -156,10 +161,30 @@ func (l *Log) createFile(name string, size int64) (file, error) {
 	return l.disk.create(name, size, "")
 }
 
-// removeOld removes the files that are not needed any more, but the newest. What fails is done
+// reusable returns the oldest file that is not needed any more, if it can become a segment of at
+// least size bytes. Those of another size in front of it, from when the log was small or from a
+// single large write, are removed. The caller holds files.
+func (l *Log) reusable(size int64) *segment {
+	for len(l.spare.old) > 0 {
+		oldest := l.spare.old[0]
+		fits := oldest.size >= size && oldest.size <= l.opts.SegmentSize
+		if oldest.uses.Load() != 0 || !fits && len(l.spare.old) == 1 {
+			return nil
+		}
+		if fits {
+			return oldest
+		}
+		if l.removeOld(len(l.spare.old)-1) != nil {
+			return nil // it is tried again when the next segment is given back
+		}
+	}
+	return nil
+}
+
+// removeOld removes the files that are not needed any more, but the newest ones. What fails is done
 // first the next time. The caller holds files.
-func (l *Log) removeOld() error {
-	for len(l.spare.old) > 1 {
+func (l *Log) removeOld(kept int) error {
+	for len(l.spare.old) > kept {
 		if err := l.disk.remove(segmentName(l.spare.old[0].number)); err != nil {
 			return err
 		}
