@@ -2,6 +2,7 @@ package rocksdb
 
 // #cgo CXXFLAGS: -std=c++17
 // #cgo LDFLAGS: -lrocksdb -pthread -lstdc++ -ldl -lm -lzstd -llz4 -lz -lsnappy
+// #cgo linux,amd64 LDFLAGS: -Wl,--wrap=_ZN7rocksdb6crc32c6ExtendEjPKcm
 // #cgo noescape dkv_write
 // #cgo nocallback dkv_write
 // #cgo noescape dkv_get
@@ -50,3 +51,8 @@ func openNative(dir string, o *settings, there int) (*C.dkv_db, error) {
 
 // bytesPointer is the address of p's first byte, or nil if there is none.
 func bytesPointer(p []byte) *C.char { return (*C.char)(unsafe.Pointer(unsafe.SliceData(p))) }
+
+// extendCRC continues a CRC-32C as RocksDB does for its log.
+func extendCRC(sum uint32, p []byte) uint32 {
+	return uint32(C.dkv_crc32c(C.uint32_t(sum), bytesPointer(p), C.size_t(len(p))))
+}

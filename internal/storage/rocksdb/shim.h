@@ -57,6 +57,9 @@ uint32_t dkv_family_id(const dkv_db* db, size_t i);
 // freed before.
 void dkv_close(dkv_db* db);
 
+// dkv_crc32c continues a CRC-32C with RocksDB's function for its log, as the log does.
+uint32_t dkv_crc32c(uint32_t crc, const char* data, size_t n);
+
 // dkv_write applies a serialised write batch.
 dkv_status dkv_write(dkv_db* db, const char* rep, size_t len, int sync);
 // dkv_sync makes everything written before it durable.
