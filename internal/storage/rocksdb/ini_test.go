@@ -168,6 +168,11 @@ func TestINIErrors(t *testing.T) {
 		{"merge operator", "[CFOptions \"meta\"]\nmerge_operator=uint64add\n", "it cannot be changed: the engine has none"},
 		{"table format", "[CFOptions \"meta\"]\ntable_factory=PlainTable\n", "it cannot be changed: the table format is BlockBasedTable"},
 		{"memtable of one block", "[CFOptions \"meta\"]\narena_block_size=1G\n", "it cannot be changed: a memtable would be full before it holds anything"},
+		{"loss of the oldest", "[CFOptions \"default\"]\ncompaction_style=kCompactionStyleFIFO\n", "it cannot be changed: nothing may vanish but by a write"},
+		{"hints", "memtable_insert_with_hint_prefix_extractor=rocksdb.CappedPrefix.0\n", "it cannot be changed: deletions of ranges cannot have hints"},
+		{"level without room", "max_bytes_for_level_base=1\n", "it cannot be changed: a level has room for 1 MiB at least"},
+		{"statistics", "persist_stats_to_disk=true\n", "it cannot be changed: the folder has no place for statistics"},
+		{"mapped writes", "allow_mmap_writes=true\n", "it cannot be changed: a write behind the end of a file would end the process"},
 		{"binary", "\x00\x01\x02", "is neither a [section] nor name=value"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -155,6 +155,10 @@ const char* Broken(const rocksdb::DBOptions& o) {
   }
   if (!o.paranoid_checks) return "damage must be reported";
   if (!o.wal_dir.empty()) return "the log lies with the data";
+  if (o.persist_stats_to_disk) return "the folder has no place for statistics";
+  if (o.allow_mmap_writes) {
+    return "a write behind the end of a file would end the process";
+  }
   if (o.error_if_exists) return "the engine opens what is there";
   return nullptr;
 }
@@ -178,7 +182,19 @@ const char* Broken(const rocksdb::ColumnFamilyOptions& o) {
   if (o.compaction_filter != nullptr || o.compaction_filter_factory != nullptr) {
     return "nothing may vanish but by a write";
   }
+  if (o.compaction_style == rocksdb::kCompactionStyleFIFO) {
+    return "nothing may vanish but by a write";
+  }
   if (o.inplace_update_support) return "views need old values to stay";
+  if (o.memtable_insert_with_hint_prefix_extractor != nullptr) {
+    // A memtable keeps deletions of ranges in a list of their own, and RocksDB (7.8
+    // at least) would use a hint of one list in the other, which ends the process.
+    return "deletions of ranges cannot have hints";
+  }
+  // RocksDB ends the process if an upper level comes to nothing.
+  if (o.max_bytes_for_level_base < 1 * kMiB) {
+    return "a level has room for 1 MiB at least";
+  }
   if (o.arena_block_size > LeastWriteBuffer(o) / 2) {
     return "a memtable would be full before it holds anything";
   }
