@@ -211,7 +211,14 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 // which were asked.
 func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 	id, at := p.opts.State.Position()
-	if s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.verdict == trimmed }); ok {
+	switch s, certain := p.forgetful(ordered, id); {
+	case s.Address == "":
+	case !certain && !p.search.due():
+		p.search.rounds++
+		p.search.again()
+		p.pause.atLeast(roundPause)
+		return plan{}, false
+	default:
 		p.log.Info("no master retains the changes that come next here; starting over from a snapshot", "master", s.Address)
 		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: p.search.findings[s.Address].id.History}}, true
 	}
