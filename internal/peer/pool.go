@@ -57,7 +57,7 @@ type Options struct {
 	// Dialer connects to nodes with TLS or in the clear, as its mode says; it takes the place
 	// of Credentials and Dial. Nil, and one without TLS, leave these in place.
 	Dialer *dial.Dialer
-	// Dial opens a connection; nil dials TCP.
+	// Dial opens a connection; nil dials TCP, at any of the addresses that a name has.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Extra are applied last and override what this package sets.
 	Extra []grpc.DialOption
@@ -129,6 +129,8 @@ func NewPool(opts Options) *Pool {
 		opts.Credentials, opts.Dial = handshaken{}, opts.Dialer.Dial
 	} else if opts.Dialer.Faulty() {
 		opts.Dial = opts.Dialer.Dial
+	} else if opts.Dial == nil {
+		opts.Dial = newNames().Dial
 	}
 	if opts.Credentials == nil {
 		opts.Credentials = insecure.NewCredentials()
