@@ -3,6 +3,7 @@ package dkv
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 // and again.
 var tlsTexts = [...]string{"authentication handshake failed", "error reading server preface", "remote error: tls:", "the connection is draining", "INADEQUATE_SECURITY"}
 
+// The texts of a handshake, or of the first bytes, that did not come in time, so that the client has hung
+// up. A side that does not agree about TLS says something, or hangs up; one that is silent hangs.
+var silentTexts = [...]string{"i/o timeout", "deadline exceeded", "use of closed network connection"}
+
 // suspectTLS reports whether err may mean that the two sides do not agree about TLS. A
 // server that stops at that moment causes the same error.
 func suspectTLS(err error) bool {
@@ -22,12 +27,10 @@ func suspectTLS(err error) bool {
 	if !ok {
 		return false
 	}
-	for _, text := range tlsTexts {
-		if strings.Contains(st.Message(), text) {
-			return true
-		}
+	among := func(texts []string) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(st.Message(), text) })
 	}
-	return false
+	return among(tlsTexts[:]) && !among(silentTexts[:])
 }
 
 // A suspicion is taken for a fact after this many failures in a row over this time.

@@ -118,6 +118,19 @@ func TestServerThatRequiresTLS(t *testing.T) {
 	}
 }
 
+// A node that takes connections and is silent hangs: that may pass, and TLS has nothing to do with it.
+func TestSilentNodeIsNotTakenForTLS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	c := open(t, l.Addr().String())
+	if _, err := c.Get(testkit.Within(t, 4*time.Second), []byte("k")); errors.Is(err, ErrTLS) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
 // A node that the client learns of does not get the token unencrypted.
 func TestTokenStaysHere(t *testing.T) {
 	for _, c := range []struct {
