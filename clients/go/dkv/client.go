@@ -85,6 +85,7 @@ func (c *Client) useFixed() error {
 		if err != nil {
 			return err
 		}
+		n.fixed = true
 		t.masters = append(t.masters, n)
 	}
 	t.vBuckets[0].replicas = t.masters

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -54,7 +55,9 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 	began := time.Now()
 	stamp(req, t.vBuckets[t.of(r.key)].cluster)
 	n := r.node(t, nil)
-	err := n.invoke(ctx, r.method, req, resp)
+	limited, release := c.shareOf(ctx, r, 0)
+	err := n.invoke(limited, r.method, req, resp)
+	release()
 	if err == nil {
 		if r.sequential {
 			n.observe(time.Since(began))
@@ -63,6 +66,22 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 	}
 	a := attempts{client: c, request: r, began: began}
 	return a.retry(ctx, n, err, req, resp)
+}
+
+// shareOf returns ctx with the time limit of one attempt. Nodes at fixed addresses are not probed, so that
+// one that hangs would use up the time of its calls: a quarter of the time is left for the next node, unless
+// all have used up theirs, or the request cannot be repeated.
+func (c *Client) shareOf(ctx context.Context, r *request, unanswered int) (context.Context, context.CancelFunc) {
+	deadline, limited := ctx.Deadline()
+	if !c.opts.fixed || !limited || unanswered+1 >= len(c.target.addrs) || r.mutates && r.id == nil {
+		return ctx, noCancel
+	}
+	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
+}
+
+// unanswered reports whether the time of an attempt ended without a word from the node.
+func unanswered(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) && !peer.Answered(err)
 }
 
 // failure returns the error in a response: servers of the earlier system report some failures
@@ -108,6 +127,8 @@ type attempts struct {
 	tls       suspicion
 	// toLeader reports that a replica's state was too old, so that the leader is asked.
 	toLeader bool
+	// unanswered counts the attempts that nodes did not answer in their time.
+	unanswered int
 }
 
 // retry makes further attempts after one at n that failed with err.
@@ -128,14 +149,16 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 			return a.finalError(ctx, out) // the machine may have slept for longer
 		}
 		n = a.next(n, err)
-		limited, cancel := ctx, noCancel
+		limited, release := a.client.shareOf(ctx, a.request, a.unanswered)
+		cancel := noCancel
 		if a.unknown && a.request.id != nil {
 			a.request.id.Repeat = true
 			// A node may keep it until there is an owner, who must still recognise it.
-			limited, cancel = context.WithDeadline(ctx, a.began.Add(2*repeatWithin))
+			limited, cancel = context.WithDeadline(limited, a.began.Add(2*repeatWithin))
 		}
 		err = n.invoke(limited, a.request.method, req, resp)
 		cancel()
+		release()
 	}
 	return failure(resp, n, a.request.mutates)
 }
@@ -153,6 +176,9 @@ func (a *attempts) note(n *node, err error) *Error {
 	out := toError(err, n.name(), a.request.mutates)
 	a.unknown = a.unknown || out.OutcomeUnknown
 	a.tls.add(out)
+	if unanswered(err) {
+		a.unanswered++
+	}
 	if !errors.Is(err, kv.ErrSlave) && out.Kind != ErrOtherCluster {
 		a.elsewhere = time.Time{}
 	} else if a.elsewhere.IsZero() {

@@ -13,7 +13,9 @@ import (
 // node is one address with its connections and the experience of earlier calls.
 type node struct {
 	addr string
-	peer atomic.Pointer[peer.Peer]
+	// fixed reports that the node is not probed (WithFixedAddresses).
+	fixed bool
+	peer  atomic.Pointer[peer.Peer]
 	// calls counts the calls in progress, ended those that are over.
 	calls atomic.Int64
 	ended atomic.Uint64
@@ -32,6 +34,10 @@ const (
 	// avoidFor is how long a node that could not be reached is passed over if there
 	// are others.
 	avoidFor = time.Second
+	// hangsAfter is how long a node that is not probed may leave a call without an answer before it is
+	// passed over, for hangsFor: its connection does not break, and each call would wait for it.
+	hangsAfter = time.Second
+	hangsFor   = 10 * time.Second
 	// connectTime bounds the wait for a connection: another node may answer sooner.
 	connectTime = time.Second
 )
@@ -69,10 +75,17 @@ func (n *node) invoke(ctx context.Context, method string, req, resp any) error {
 			return err
 		}
 	}
+	var began int64
+	if n.fixed {
+		began = now()
+	}
 	n.calls.Add(1)
 	err := p.Invoke(traced(ctx), method, req, resp)
 	n.calls.Add(-1)
 	n.ended.Add(1)
+	if n.fixed && unanswered(err) && now()-began >= int64(hangsAfter) {
+		n.down.Store(now() + int64(hangsFor-avoidFor))
+	}
 	return n.note(err)
 }
 
