@@ -25,7 +25,8 @@ type fakeDisk struct {
 	// negative for never.
 	left int
 	off  bool
-	// full lets no file be made, failing removals fail, and noRoom writes find no room midway.
+	// full lets no file be made, failing removals fail, after which the file may be gone, and noRoom
+	// writes find no room midway.
 	full    bool
 	failing int
 	noRoom  int
@@ -99,6 +100,9 @@ func (d *fakeDisk) list() ([]string, error) {
 func (d *fakeDisk) create(name string, size int64, old string) (file, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if old != "" && d.files[old] == nil {
+		return nil, os.ErrNotExist
+	}
 	if d.full && old == "" {
 		return nil, fmt.Errorf("create: %w", syscall.ENOSPC)
 	}
@@ -133,6 +137,9 @@ func (d *fakeDisk) remove(name string) error {
 	defer d.mu.Unlock()
 	if d.failing > 0 {
 		d.failing--
+		if d.rand.IntN(2) == 0 {
+			delete(d.files, name) // that it is gone could not be made durable
+		}
 		return fmt.Errorf("remove: %w", syscall.EMFILE)
 	}
 	done, torn := d.step()

@@ -118,32 +118,35 @@ func TestFailedWriteOfAFile(t *testing.T) {
 	}
 }
 
-// A removal that fails is done again before the next one: else segments are missing in between.
+// A removal that fails, whether the file is gone or not, is done again before the next one, and before
+// a file is used again: else segments are missing in between.
 func TestFailedRemovalLeavesNoGap(t *testing.T) {
-	d := newFakeDisk(1)
-	l := mustOpen(t, d)
-	for i := range uint64(60) {
-		if i == 30 {
-			d.mu.Lock()
-			d.failing = 1
-			d.mu.Unlock()
-		}
-		save(t, l, 1, pb.State{Term: 1}, entries(1+i, 1, 1, 1500)...)
-		if i%20 == 19 { // several segments at once
-			if err := l.RemoveEntriesTo(1, 1, i-3); err != nil {
-				t.Fatal(err)
+	for seed := range uint64(8) {
+		d := newFakeDisk(seed)
+		l := mustOpen(t, d)
+		for i := range uint64(100) {
+			if i%30 == 0 {
+				d.mu.Lock()
+				d.failing = 1
+				d.mu.Unlock()
 			}
+			save(t, l, 1, pb.State{Term: 1}, entries(1+i, 1, 1, 1500)...)
+			if i%20 == 19 { // several segments at once
+				if err := l.RemoveEntriesTo(1, 1, i-3); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l2, err := openOn(d.restart())
+			if err != nil {
+				t.Fatalf("seed %d: after %d writes: %v", seed, i, err)
+			}
+			_ = l2.Close()
 		}
-		l2, err := openOn(d.restart())
-		if err != nil {
-			t.Fatalf("after %d writes: %v", i, err)
-		}
-		_ = l2.Close()
+		testkit.Eventually(t, "room is given back", func() bool {
+			names, _ := d.list()
+			return len(names) < 8
+		})
 	}
-	testkit.Eventually(t, "room is given back", func() bool {
-		names, _ := d.list()
-		return len(names) < 8
-	})
 }
 
 // What is left in a file that is used again, however it looks, delays no start.

@@ -21,6 +21,8 @@ type spare struct {
 	// next segments: see keptFiles.
 	files sync.Mutex
 	old   []*segment
+	// removing means that the oldest of them may be gone, since its removal has failed at some point.
+	removing bool
 }
 
 type made struct {
@@ -168,14 +170,15 @@ func (l *Log) reusable(size int64) *segment {
 	for len(l.spare.old) > 0 {
 		oldest := l.spare.old[0]
 		fits := oldest.size >= size && oldest.size <= l.opts.SegmentSize
-		if oldest.uses.Load() != 0 || !fits && len(l.spare.old) == 1 {
-			return nil
-		}
-		if fits {
+		switch {
+		case l.spare.removing, !fits && len(l.spare.old) > 1:
+			if l.removeOld(len(l.spare.old)-1) != nil {
+				return nil // it is tried again when the next segment is given back
+			}
+		case fits && oldest.uses.Load() == 0:
 			return oldest
-		}
-		if l.removeOld(len(l.spare.old)-1) != nil {
-			return nil // it is tried again when the next segment is given back
+		default:
+			return nil
 		}
 	}
 	return nil
@@ -185,10 +188,11 @@ func (l *Log) reusable(size int64) *segment {
 // first the next time. The caller holds files.
 func (l *Log) removeOld(kept int) error {
 	for len(l.spare.old) > kept {
+		l.spare.removing = true
 		if err := l.disk.remove(segmentName(l.spare.old[0].number)); err != nil {
 			return err
 		}
-		l.spare.old = l.spare.old[1:]
+		l.spare.old, l.spare.removing = l.spare.old[1:], false
 	}
 	return nil
 }
