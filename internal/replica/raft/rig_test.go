@@ -15,6 +15,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/raft/host"
@@ -51,6 +52,8 @@ type cluster struct {
 	size host.Size
 	// timing is the members', by id, if it is not fastTiming.
 	timing map[uint64]timing.Timing
+	// faults are those of the first node; nil for none.
+	faults *faults.Faults
 	// net connects the nodes; nil leaves that to sockets.
 	net *network
 	// options changes what a node is opened with; nil changes nothing.
@@ -189,6 +192,9 @@ func (n *node) open() error {
 	}
 	if n.c.net != nil {
 		onHost.Transport = n.c.net
+	}
+	if n.id == 1 {
+		onHost.Faults = n.c.faults
 	}
 	var err error
 	if n.host, err = host.Open(onHost); err != nil {

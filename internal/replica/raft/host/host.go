@@ -187,6 +187,7 @@ func (h *Host) transportOptions() transport.Options {
 		Snapshots: h,
 		Size:      h.snapshotSize,
 		Seen:      h.seen,
+		Durable:   h.storage.durable,
 		Rejected:  func() { h.rejected.Add(1) },
 		Traffic:   &h.traffic,
 		Certs:     h.opts.Certs,

@@ -82,6 +82,14 @@ func (s *logStorage) create(dirs []string) (*wal.Log, error) {
 	return l, err
 }
 
+// durable returns the last entry of a replica's log that is on disk.
+func (s *logStorage) durable(shard, replica uint64) uint64 {
+	if l := s.opened.Load(); l != nil {
+		return l.Durable(shard, replica)
+	}
+	return 0
+}
+
 // stopWaiting makes writes fail that wait for room: the host is about to be closed.
 func (s *logStorage) stopWaiting() {
 	if l := s.opened.Load(); l != nil {

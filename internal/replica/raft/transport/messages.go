@@ -36,9 +36,10 @@ type messageLine struct {
 	buf    []byte
 	hold   hold
 	// timer sends what is held; nil until something was. frame is what its batch carries
-	// besides messages.
+	// besides messages, as that of owed.
 	timer *time.Timer
 	frame raftpb.MessageBatch
+	owed  owed
 }
 
 // connect opens the connection.
@@ -113,6 +114,11 @@ func (l *messageLine) release() {
 	if left > 0 {
 		l.wake(left)
 	}
+	l.late(late)
+}
+
+// late sends what did not go with anything else.
+func (l *messageLine) late(late []raftpb.Message) {
 	if len(late) == 0 || l.gone.Load() { // Raft says it again
 		return
 	}
@@ -126,6 +132,7 @@ func (l *messageLine) release() {
 
 // send writes messages.
 func (l *messageLine) send(batch raftpb.MessageBatch) error {
+	l.takeBack(batch)
 	frame := reserve(l.buf, batch.SizeUpperLimit())
 	if cap(frame) <= keepBuffer+headerSize {
 		l.buf = frame
@@ -147,7 +154,9 @@ func (l *messageLine) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	if l.timer != nil {
-		l.timer.Stop()
+	for _, timer := range []*time.Timer{l.timer, l.owed.timer} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 }

@@ -33,6 +33,9 @@ type Options struct {
 	// Seen is called with each message that is sent or has come. It must not wait, nor
 	// keep the message.
 	Seen func(m *raftpb.Message)
+	// Durable returns the last entry that this node has on disk of a replica's log. It must not
+	// wait.
+	Durable func(shard, replica uint64) uint64
 	// Rejected is called for each connection to the port that is not one of this cluster's.
 	Rejected func()
 	// Ended is called when the process of a member, by its Raft address, has ended without

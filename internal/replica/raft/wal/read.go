@@ -30,6 +30,17 @@ func (l *Log) IterateEntries(ents []pb.Entry, size, shard, replica, low, high, m
 	return ents, size, nil
 }
 
+// Durable returns the last entry of a replica's log that is on disk; 0 if it has had none.
+func (l *Log) Durable(shard, replica uint64) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	g := l.groups[raftio.NodeInfo{ShardID: shard, ReplicaID: replica}]
+	if g == nil {
+		return 0
+	}
+	return max(g.next, 1) - 1
+}
+
 // find returns a copy of the block that has an index. The caller releases its segment.
 func (l *Log) find(id raftio.NodeInfo, index uint64) (block, bool) {
 	l.mu.RLock()
