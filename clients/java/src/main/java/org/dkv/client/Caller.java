@@ -216,7 +216,8 @@ final class Caller {
             if (failure.limited()) {
                 // Any node would answer the same: a limit is the caller's own, or the cluster's.
                 long left = mayBeApplied ? Math.min(remaining(), toRepeat()) : remaining();
-                return failure.retryAfterNanos() < left && pause(failure.retryAfterNanos());
+                return failure.retryAfterNanos() < left && pause(failure.retryAfterNanos())
+                        && remaining() > LEAST_ATTEMPT_NANOS;
             }
             boolean passes = failure.elsewhere() || failure.otherCluster();
             passed = passes ? passed + 1 : 0;
