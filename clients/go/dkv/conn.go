@@ -81,7 +81,9 @@ func (c conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method strin
 		n, err := c.client.node(c.addr)
 		return &responses{ctx: ctx, node: n, method: method}, err
 	}
-	t, err := c.client.awaitTopology(ctx)
+	limited, cancel := c.client.bounded(ctx) // a stream lasts, the wait for a node does not
+	t, err := c.client.awaitTopology(limited)
+	cancel()
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -85,4 +86,15 @@ func TestConnOutlivesOtherNodes(t *testing.T) {
 		t.Error("the node that was dropped is still known")
 	}
 	c.mu.Unlock()
+}
+
+// A stream without a deadline waits for a node within the client's time limit, as a call does.
+func TestConnWaitsForNoNodeForEver(t *testing.T) {
+	c := open(t, testkit.Address(t), WithTimeout(100*time.Millisecond))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer time.AfterFunc(10*time.Second, cancel).Stop()
+	_, err := serverpb.NewDKVClient(c.Conn("")).Iterate(ctx, &serverpb.IterateRequest{})
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
 }
