@@ -63,7 +63,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	case err != nil:
 		return localError{fmt.Errorf("bootstrap: %w", err)}
 	}
-	s.needs = 0
+	s.needs, s.setback = 0, 0
 	s.status.bootstrapped()
 	s.moved()
 	s.recovered()

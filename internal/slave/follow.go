@@ -62,7 +62,7 @@ func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, cla
 			st = gather(&s.fresh, st, in)
 			if st.upTo > at {
 				s.pending = st
-				if err := s.write(ctx, at, st); err != nil {
+				if err := s.persist(ctx, at, st); err != nil {
 					return at, err
 				}
 				at, s.pending = st.upTo, stretch{}
@@ -108,6 +108,33 @@ var waiting = map[error]string{
 	storage.ErrNoFiles: "no more files can be opened; waiting until they can",
 }
 
+// errApplied means that what could not be applied was in the end: the next session counts again.
+var errApplied = errors.New("what could not be applied was applied after all")
+
+// persist is write for as long as the session lasts: what cannot be applied, as a change that the
+// engine cannot hold, stays in hand and is tried again. A session that ended each time would have the
+// master send it all again, as fast as the line allows. Meanwhile nothing is confirmed, and nothing
+// that was received counts as going to be applied.
+func (s *session) persist(ctx context.Context, at kv.Index, st stretch) error {
+	for wait := localPause; ; wait = min(2*wait, longestPause) {
+		err := s.write(ctx, at, st)
+		_, now := s.opts.State.Position()
+		switch {
+		case err == nil && wait > localPause:
+			return errApplied
+		case !isLocal(err) || storage.Shortage(err) != nil || now != at:
+			return err
+		}
+		s.intake.end()
+		s.intake.over(at)
+		s.status.failing(err)
+		s.report(cannotApply, err)
+		if !sleep.For(ctx, wait) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // write applies a stretch. If the disk is full, it waits until there is space.
 func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 	changes := st.all()
@@ -117,6 +144,7 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 		case err == nil:
 			s.status.applied(st.upTo)
 			s.pause.reset()
+			s.setback = 0
 			s.moved()
 			return nil
 		case ctx.Err() != nil:

@@ -151,6 +151,8 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 	case p.opts.State.Sealed() != "": // nothing more is applied, whatever the reason
 	case errors.Is(err, errRedirected):
 		p.log.Info("following in another way", "master", src.Address, "reason", err)
+	case errors.Is(err, errApplied):
+		p.log.Info("following again", "master", src.Address, "reason", err)
 	case errors.Is(err, errOrdered):
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.Is(err, errWithdrawn):
@@ -160,13 +162,16 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 		p.chooser.failed(src.Address, served) // it may be back in a moment, and gone again
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.As(err, &local):
-		p.report("cannot apply what the master has", err)
+		p.report(cannotApply, err)
 		p.status.failing(err)
 		if storage.Shortage(err) != nil {
 			sleep.For(ctx, spacePause)
 			break
 		}
-		sleep.For(ctx, localPause)
+		// Each attempt may have the master send it all again, as a snapshot.
+		p.status.search("") // health says why, and not that a snapshot is on its way
+		p.setback = min(max(2*p.setback, localPause), longestPause)
+		p.await(ctx, p.sealing.Changed(), p.setback)
 	case kv.KindOf(err) == kv.Precondition || kv.KindOf(err) == kv.OutOfRange:
 		// The numbers have lost their meaning; the next look at it tells why.
 		p.report("the master has ended the stream of changes", err, "master", src.Address)
@@ -188,7 +193,12 @@ const (
 	// whose retry costs the master something.
 	localPause = 500 * time.Millisecond
 	spacePause = 5 * time.Second
+	// longestPause bounds the time between two attempts at what this node could not apply.
+	longestPause = 30 * time.Second
 )
+
+// cannotApply is what is logged of errors of this node.
+const cannotApply = "cannot apply what the master has"
 
 // report logs an error once for each cause, not for each attempt.
 func (p *Puller) report(what string, err error, more ...any) {

@@ -299,6 +299,8 @@ func (p *Puller) Healthy() error {
 		return errors.New(s.Kept)
 	case s.Phase == Bootstrapping:
 		return fmt.Errorf("vBucket %s is bootstrapping from %s: %d MiB of about %d", p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20)
+	case id.History == "" && s.Err != nil:
+		return fmt.Errorf("vBucket %s has no data yet: %w", p.opts.VBucket, s.Err)
 	case id.History == "":
 		return fmt.Errorf("vBucket %s has no data yet", p.opts.VBucket)
 	case !s.Met:
