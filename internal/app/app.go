@@ -160,7 +160,7 @@ func (a *app) newHTTP() (err error) {
 		Registry:  func() []*modelspb.NodeInfo { return a.rows.Registry() },
 	}
 	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{
-		Guard: a.guard, Audit: a.audit, AccessLog: a.requests, Tracer: a.tracer, Gatherer: a.metrics, Insecure: a.insecure(),
+		Guard: a.guard, Audit: a.audit, AccessLog: a.requests, Tracer: a.tracer, Gatherer: a.metrics, Insecure: a.insecure(), GraceFor: a.drainFor,
 	}))
 	if err != nil {
 		return err

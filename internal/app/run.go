@@ -17,8 +17,8 @@ import (
 // questions about the others until the end. reload runs beside it.
 func (a *app) run(ctx context.Context, reload func(context.Context) error) error {
 	// below outlives ctx, so that requests that are being drained still find a replica.
-	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopBelow()
+	below, cancelBelow := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancelBelow(nil)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return reload(gctx) })
 	g.Go(func() error { return a.http.Run(below) })
@@ -32,8 +32,8 @@ func (a *app) run(ctx context.Context, reload func(context.Context) error) error
 	if guard := a.node.Guard; guard != nil {
 		g.Go(func() error { guard.Run(below, a.node.LogRoom(guard)); return nil })
 	}
-	g.Go(func() error {
-		defer stopBelow()
+	g.Go(func() (err error) {
+		defer func() { cancelBelow(err) }()
 		if !a.opened.Load() {
 			if err := a.open(gctx); err != nil {
 				if ctx.Err() != nil {

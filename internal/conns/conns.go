@@ -247,6 +247,18 @@ func (l *Listener) Drop(gone func(*tls.ConnectionState) bool) (dropped int) {
 	return dropped
 }
 
+// DropUnused closes the connections on which no call has ever begun.
+func (l *Listener) DropUnused() {
+	l.mu.Lock()
+	open := slices.Collect(maps.Keys(l.conns))
+	l.mu.Unlock()
+	for _, c := range open {
+		if c.used.Load() == 0 && c.retire() {
+			_ = c.Close() // its user finds out
+		}
+	}
+}
+
 func (l *Listener) left(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

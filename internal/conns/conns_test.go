@@ -275,3 +275,24 @@ func TestUnfinishedHandshakeGoesFirst(t *testing.T) {
 		t.Error("of two that are ready, the newer one goes first")
 	}
 }
+
+// TestUnusedConnectionsAreDropped: those with a call, now or before, are left.
+func TestUnusedConnectionsAreDropped(t *testing.T) {
+	r, _ := newRig(t, Options{})
+	silent, _ := r.open()
+	_, working := r.open()
+	working.Begin()
+	_, used := r.open()
+	used.Begin()
+	used.End()
+	r.DropUnused()
+	if err := silent.SetReadDeadline(time.Now().Add(testkit.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the silent one: %v", err)
+	}
+	if open := r.Stats().Open; open != 2 {
+		t.Errorf("%d are open", open)
+	}
+}

@@ -35,6 +35,9 @@ const (
 	maxHeaderBytes = 32 << 10
 	// shutdownTimeout is how long Run lets running requests finish.
 	shutdownTimeout = 5 * time.Second
+	// requestTime is how long a connection may then take to begin its first request: what has
+	// arrived is read by then, and a connection that was opened in advance says nothing.
+	requestTime = 100 * time.Millisecond
 )
 
 // Options are what the server shows and does. Functions are called from many
@@ -78,6 +81,9 @@ type Options struct {
 	Events func(EventQuery) any
 	// Vars are shown in /debug/vars, by name.
 	Vars map[string]func() any
+	// GraceFor returns how long running requests may take at most when Run is told to stop for
+	// a cause; nil leaves them a few seconds.
+	GraceFor func(cause error) time.Duration
 	// MaxConnections bounds the open connections; 0 is no bound. Idle ones make room
 	// for new ones.
 	MaxConnections int
@@ -169,8 +175,14 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.endStreams()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	timeout := shutdownTimeout
+	if s.options.GraceFor != nil {
+		timeout = min(timeout, s.options.GraceFor(context.Cause(ctx)))
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
+	unused := time.AfterFunc(requestTime, s.listener.DropUnused)
+	defer unused.Stop()
 	if err := s.http.Shutdown(grace); err != nil {
 		s.options.Logger.Warn("some HTTP requests were cut off", "error", err)
 		_ = s.http.Close() // closes the connections that are left

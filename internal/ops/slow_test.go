@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -182,4 +183,36 @@ func TestLargeHeadersAreRejected(t *testing.T) {
 			t.Errorf("answered %q", text)
 		}
 	})
+}
+
+// TestSilentConnectionsDoNotHoldUpTheEnd: browsers and probes open connections that they say
+// nothing on, and a client may be gone in the middle of its request.
+func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
+	for name, test := range map[string]struct {
+		said  string
+		grace func(error) time.Duration
+	}{
+		"nothing":        {},
+		"half a header":  {said: "GET /health/quick HTTP/1.1\r\nHo"},
+		"half a request": {"POST /admin/backup HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", func(error) time.Duration { return time.Millisecond }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options()
+			o.GraceFor = test.grace
+			o.Actions = map[string]Action{"/admin/backup": func(context.Context, json.RawMessage) (any, error) { return nil, nil }}
+			r := run(t, o)
+			c, err := net.Dial("tcp", r.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			send(t, c, test.said)
+			r.get(t, "/health/quick") // the first connection was accepted before
+			begun := time.Now()
+			r.stop(t)
+			if d := time.Since(begun); d > shutdownTimeout/2 {
+				t.Errorf("it ended after %v", d)
+			}
+		})
+	}
 }

@@ -326,6 +326,15 @@ func (c *calls) conns() []*conn {
 	return out
 }
 
+// hangUp closes the connections whose clients have not begun to speak HTTP/2.
+func (c *calls) hangUp() {
+	for _, conn := range c.conns() {
+		if !conn.greeted.Load() {
+			_ = conn.Close() // what reads from it finds out
+		}
+	}
+}
+
 // cut closes a connection whose client leaves no other choice.
 func (c *calls) cut(conn *conn, limit, why string) {
 	c.limited(limit)

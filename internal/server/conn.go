@@ -41,6 +41,8 @@ type conn struct {
 	// Used by the reading goroutine alone: the frame parser, and the stream of the last headers.
 	in     frames
 	stream uint32
+	// greeted: the client has begun to speak HTTP/2, with its first frame.
+	greeted atomic.Bool
 	// resets bounds the calls that the client cancels; flooded: it cancelled more.
 	resets  resets
 	flooded bool
@@ -98,6 +100,9 @@ func (c *conn) RemoteAddr() net.Addr { return addr{c.Conn.RemoteAddr(), c} }
 // Read implements net.Conn. gRPC must not read ahead of what it handles: tap identifies a
 // call by the headers that were read last.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.in.found && c.in.skip == 0 && !c.greeted.Load() {
+		c.greeted.Store(true) // gRPC has the first frame, and asks for the next one
+	}
 	n, err := c.receive(p)
 	if err != nil {
 		return 0, err

@@ -30,7 +30,8 @@ type frames struct {
 	// skip is how many bytes there are until the next header.
 	skip   int
 	header [frameHeaderBytes]byte
-	have   int // of header
+	have   int  // of header
+	found  bool // a header
 }
 
 // next consumes bytes up to and including the next header that ends in p, and
@@ -46,7 +47,7 @@ func (f *frames) next(p []byte) (head frame, rest []byte, done bool) {
 	if f.have < frameHeaderBytes {
 		return frame{}, nil, false
 	}
-	f.have = 0
+	f.have, f.found = 0, true
 	h := &f.header
 	head = frame{
 		length: int(h[0])<<16 | int(h[1])<<8 | int(h[2]),

@@ -151,6 +151,9 @@ const (
 	maxHeaders = 80 << 10
 	// handshakeTimeout is how long a connection may take to begin to speak HTTP/2.
 	handshakeTimeout = 10 * time.Second
+	// greeting is how long it may still take when the server drains. What has arrived is read
+	// by then, so that only clients that say nothing are cut off.
+	greeting = 100 * time.Millisecond
 	// maxIdle and maxAge are after how long clients are asked to open another connection;
 	// the calls that are open on this one are finished.
 	maxIdle = 15 * time.Minute
@@ -305,6 +308,10 @@ func (s *Server) close(drain time.Duration) {
 		s.health.Shutdown()
 		close(s.drained)
 		s.shake()
+		// gRPC asks no client to go elsewhere before each connection has begun or ended: one that
+		// says nothing, as of a probe, would hold up the end, and with it a promotion.
+		silent := time.AfterFunc(greeting, s.calls.hangUp)
+		defer silent.Stop()
 		force := time.AfterFunc(drain, s.grpc.Stop)
 		defer force.Stop()
 		s.grpc.GracefulStop()

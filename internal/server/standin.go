@@ -34,6 +34,7 @@ type StandInOptions struct {
 type StandIn struct {
 	grpc   *grpc.Server
 	lent   *lent
+	conns  *conns.Listener
 	served chan error
 }
 
@@ -56,10 +57,10 @@ func BeginStandIn(o StandInOptions) (*StandIn, error) {
 	checks := health.NewServer()
 	checks.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s.grpc, checks)
-	bounded := conns.Limit(s.lent, conns.Options{
+	s.conns = conns.Limit(s.lent, conns.Options{
 		Max: o.MaxConnections, MaxPerHost: o.MaxConnectionsPerHost, Key: "max-connections", HostKey: "max-connections-per-host", Refusal: refusal(o.TLS), Handshake: o.TLS != nil,
 	})
-	go func() { s.served <- s.grpc.Serve(o.TLS.Listen(bounded)) }()
+	go func() { s.served <- s.grpc.Serve(o.TLS.Listen(s.conns)) }()
 	return s, nil
 }
 
@@ -76,6 +77,9 @@ func notYet(why string) error {
 
 // End closes the connections and returns the listener to its owner.
 func (s *StandIn) End() error {
+	// gRPC waits for connections that have not begun to speak; none is counted as used here.
+	silent := time.AfterFunc(greeting, s.conns.DropUnused)
+	defer silent.Stop()
 	s.grpc.Stop()
 	if err := <-s.served; err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("answering in the place of the gRPC server: %w", err)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,6 +59,8 @@ type Access struct {
 	AccessLog *accesslog.Log
 	Tracer    *tracing.Tracer
 	Gatherer  prometheus.Gatherer
+	// GraceFor is as in ops.Options.
+	GraceFor func(cause error) time.Duration
 }
 
 // Options are those of the HTTP server that presents the node.
@@ -107,6 +110,7 @@ func (a *Admin) Options(o Access) ops.Options {
 		Pprof:    a.Node.Config.Ops.Pprof,
 		// Health is asked for when all else is used up.
 		MaxConnections: config.HTTPFiles(config.OpenFiles()),
+		GraceFor:       o.GraceFor,
 		StatusOf:       httpStatus,
 	}
 }
