@@ -36,8 +36,10 @@ type follower struct {
 	gone    error
 	// accepted reports that the last stream has brought a message: the node knew the caller.
 	accepted bool
-	// formerFor is for how long nodes of an earlier era have refused, and none of another era has answered;
-	// formerAt is when the last one did. They are zero if none did.
+	// stranger is the error of the last node that refused if it belongs to another cluster; otherwise nil.
+	stranger error
+	// formerFor is for how long nodes of an earlier era, or of another cluster, have refused, and no others have
+	// answered; formerAt is when the last one did. They are zero if none did.
 	formerFor time.Duration
 	formerAt  time.Time
 }
@@ -46,9 +48,9 @@ type follower struct {
 // servers send one each half second.
 const watchSilence = 10 * time.Second
 
-// formerWithin is how long a watch waits at nodes of an earlier era. Those that a promotion has replaced
-// learn of it within moments of meeting the new masters; a database that was set up again from
-// nothing, or whose promotion was discarded, never comes to that era.
+// formerWithin is how long a watch waits at nodes of an earlier era, or of another cluster. Those that a
+// promotion has replaced learn of it within moments of meeting the new masters; a database that was
+// set up again from nothing, or whose promotion was discarded, never comes to that era.
 const formerWithin = time.Minute
 
 // follow opens one stream after the other until one fails with an error that a retry does
@@ -121,6 +123,9 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	if passes(err) || !errors.Is(err, ErrPrecondition) {
 		return passes(err)
 	}
+	if f.stranger = f.otherCluster(ctx, n); f.stranger != nil {
+		return f.waitsAtFormer()
+	}
 	current := f.history(ctx)
 	if current != "" && era.Of(current) < era.Of(f.at.History) {
 		return f.waitsAtFormer()
@@ -136,8 +141,21 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	return f.refusals < 2 // the node may have come to that history after its answer
 }
 
-// waitsAtFormer notes that nodes of an earlier era refuse, and reports whether others may yet answer. Time in
-// which none could be reached counts little.
+// otherCluster returns the error of a node that belongs to another cluster than the client, as one may that has
+// the address of a former node; otherwise nil.
+func (f *follower) otherCluster(ctx context.Context, n *node) error {
+	if f.client.opts.fixed {
+		return nil
+	}
+	resp, err := f.status(ctx, n)
+	if err != nil {
+		return nil
+	}
+	return f.client.topology.Load().strange(n, resp)
+}
+
+// waitsAtFormer notes that nodes of an earlier era, or of another cluster, refuse, and reports whether others
+// may yet answer. Time in which none could be reached counts little.
 func (f *follower) waitsAtFormer() bool {
 	now := time.Now()
 	if !f.formerAt.IsZero() {
@@ -216,6 +234,9 @@ func (f *follower) status(ctx context.Context, n *node) (*serverpb.NodeStatusRes
 }
 
 func (f *follower) explain(err error) error {
+	if f.stranger != nil {
+		return f.stranger
+	}
 	var e *Error
 	if errors.As(err, &e) && (e.Kind == ErrTrimmed || e.Kind == ErrPrecondition) {
 		e.Kind = ErrTrimmed

@@ -1,8 +1,10 @@
 package dkv
 
 import (
+	"fmt"
 	"slices"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -119,6 +121,19 @@ func cheapest(nodes []*node, near int, avoid *node) *node {
 	}
 	if len(nodes) > 0 {
 		return nodes[0]
+	}
+	return nil
+}
+
+// strange returns why a node is not of this cluster, by the status that it reports; nil if it is, or does not
+// say.
+func (t *topology) strange(n *node, s *serverpb.NodeStatusResponse) error {
+	for _, v := range s.GetVBuckets() {
+		i := slices.IndexFunc(t.vBuckets, func(b vBucket) bool { return b.name == v.GetVBucket() })
+		if i >= 0 && t.vBuckets[i].cluster != 0 && v.GetClusterId() != "" && kv.ClusterTag(v.GetClusterId()) != t.vBuckets[i].cluster {
+			return &Error{Kind: ErrOtherCluster, Address: n.name(),
+				Err: fmt.Errorf("node %s belongs to cluster %s, which is not the one that this client is bound to"+openAnother, n.name(), v.GetClusterId())}
+		}
 	}
 	return nil
 }

@@ -67,13 +67,14 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 		return nil, err
 	}
 	defer cancel()
-	out := make(Cursor, len(t.vBuckets))
+	out, began := make(Cursor, len(t.vBuckets)), time.Now()
 	for pause := firstPause; ; pause = nextPause(pause) {
 		err := c.positions(ctx, out)
 		if err == nil {
 			return out, nil
 		}
-		if out := (*Error)(nil); errors.As(err, &out) && !passes(err) {
+		strange := errors.Is(err, ErrOtherCluster) && time.Since(began) < elsewhereWait // as in other calls
+		if out := (*Error)(nil); errors.As(err, &out) && !passes(err) && !strange {
 			return nil, err
 		}
 		c.learner.probeSoon()
@@ -97,6 +98,9 @@ func (c *Client) positions(ctx context.Context, out Cursor) error {
 		var resp serverpb.NodeStatusResponse
 		if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
 			return toError(err, n.name(), false)
+		}
+		if err := t.strange(n, &resp); err != nil {
+			return err
 		}
 		for _, v := range resp.GetVBuckets() {
 			if v.GetIsLeader() || c.opts.fixed {
@@ -138,8 +142,8 @@ func (c *Client) positions(ctx context.Context, out Cursor) error {
 //
 // After an error the watch ends. The error is ErrTrimmed if the changes after the cursor
 // are not retained any more, if the keyspace was replaced, if a promotion has lost changes up
-// to the cursor, or if the database was set up again; ErrClosed, that of the context, or another one
-// that a retry does not help.
+// to the cursor, or if the database was set up again; ErrOtherCluster if only nodes of another cluster have
+// answered for a minute; ErrClosed, that of the context, or another one that a retry does not help.
 // Leaving the loop ends the watch.
 // Watch does not change the cursor: see Cursor.Advance.
 func (c *Client) Watch(ctx context.Context, prefix []byte, from Cursor) iter.Seq2[Change, error] {

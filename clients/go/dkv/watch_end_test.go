@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -167,5 +168,34 @@ func TestADatabaseOfAnEarlierEraEndsAWatch(t *testing.T) {
 		if f.mayRetry(t.Context(), n, refused) {
 			t.Errorf("%s: it goes on for ever", name)
 		}
+	}
+}
+
+// A database that was set up again at the same addresses is not the one that a client is bound to: neither
+// does the client take a position from it, nor wait there for ever.
+func TestAnotherClusterEndsAWatch(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	n := c.topology.Load().masters[0]
+	refused := errorf(ErrPrecondition, "the history is h2")
+	f := &follower{watcher: &watcher{client: c}, name: "default", at: Position{Index: 5, History: "h1"}}
+	cl.mu.Lock()
+	cl.id, cl.history = "c2", "h2"
+	cl.mu.Unlock()
+	if position, err := c.Position(testkit.Within(t, enough)); !errors.Is(err, ErrOtherCluster) {
+		t.Errorf("%v, %v", position, err)
+	}
+	if !f.mayRetry(t.Context(), n, refused) {
+		t.Error("the first refusal ends it")
+	}
+	f.formerFor = formerWithin - 1
+	if f.mayRetry(t.Context(), n, refused) || !errors.Is(f.explain(refused), ErrOtherCluster) {
+		t.Errorf("it goes on for ever, or ends with %v", f.explain(refused))
+	}
+	cl.mu.Lock()
+	cl.id = "c1"
+	cl.mu.Unlock()
+	if f.mayRetry(t.Context(), n, refused); f.stranger != nil || f.formerFor != 0 {
+		t.Error("a node of the client's own cluster does not count:", f.stranger)
 	}
 }
