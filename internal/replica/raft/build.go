@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -192,10 +193,24 @@ func (r *Replica) awaitBuild(ctx context.Context, id []byte) error {
 	}
 	select {
 	case <-b.ready:
+		if errors.Is(b.err, context.Canceled) && ctx.Err() == nil {
+			return r.whyDropped()
+		}
 		return b.err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-r.state.Closing():
 		return replica.ErrClosed
 	}
+}
+
+// whyDropped returns why a build was cancelled that its caller still waits for.
+func (r *Replica) whyDropped() error {
+	if r.state.IsClosing() {
+		return replica.ErrClosed
+	}
+	if err := r.state.Refusal(); err != nil {
+		return err
+	}
+	return kv.Errorf(kv.Unavailable, "what was staged is dropped, since the log got another owner, or its clock was set, during the restore; try again")
 }

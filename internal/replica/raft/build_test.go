@@ -1,8 +1,11 @@
 package raft
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -68,6 +71,31 @@ func (n *node) restoring(t *testing.T, dir string) (done chan error) {
 	raft := n.Replica
 	go func() { done <- raft.Restore(t.Context(), dir) }()
 	return done
+}
+
+// Who waits for a restore that another owner has dropped has not cancelled it.
+func TestRaftRestoreSaysThatItIsDropped(t *testing.T) {
+	dir := backedUp(t, 100)
+	c := newCluster(t, 3)
+	c.put("k", "old")
+	n := c.owner()
+	building, release := n.holdBuild()
+	done := n.restoring(t, dir)
+	testkit.Eventually(t, "the state is being built", func() bool { return building.Load() > 0 })
+	for _, other := range c.nodes {
+		if other != n {
+			c.lead(other)
+			break
+		}
+	}
+	testkit.Eventually(t, "what was staged is dropped here", func() bool { return !n.state.Machine().Restoring() })
+	release()
+	err := <-done
+	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	if errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "another owner") {
+		t.Errorf("%v; want that the log got another owner", err)
+	}
+	c.want("k", "old")
 }
 
 // While the state is built that a restore ends with, the vBucket's log goes on, and so do
