@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -375,6 +376,31 @@ func TestBackupBesideAWorkspaceThatCannotBeLocked(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir += "-on-nfs"
+	}
+}
+
+// A backup that was copied by another user may be whole: that it cannot be read is no damage.
+func TestBackupOfAnotherUserIsNotDamaged(t *testing.T) {
+	for name, closed := range map[string]string{"folder": dataFolder, "file": inData("CURRENT")} {
+		t.Run(name, func(t *testing.T) {
+			dir := mustCreate(t)
+			root := filepath.Dir(filepath.Dir(dir))
+			err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+				return errors.Join(err, os.Chmod(path, 0o755))
+			})
+			if err := errors.Join(err, os.Chmod(filepath.Join(dir, closed), 0)); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Unprivileged(t, root, func() {
+				_, err := Verify(context.Background(), dir)
+				if kv.KindOf(err) != kv.Invalid || !strings.Contains(err.Error(), "cannot be used by the user that dkvsrv runs as") {
+					t.Errorf("%v: %v", kv.KindOf(err), err)
+				}
+			})
+			if err := os.Chmod(filepath.Join(dir, closed), 0o700); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

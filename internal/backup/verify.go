@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -58,7 +59,10 @@ func walk(ctx context.Context, dir, step string, consume func(File, io.Reader) (
 		return m, fmt.Errorf("backup: %w", err)
 	}
 	defer root.Close()
-	if err := m.checkNames(root); err != nil {
+	switch err := m.checkNames(root); {
+	case errors.Is(err, fs.ErrPermission):
+		return m, pathError(dir, err) // it may well be whole
+	case err != nil:
 		return m, kv.Errorf(kv.Corrupt, "backup %s: %w", dir, err)
 	}
 	task.Step(ctx, step, task.Bytes, m.Bytes())
@@ -82,6 +86,9 @@ func walk(ctx context.Context, dir, step string, consume func(File, io.Reader) (
 
 func consumeFile(root *os.Root, f File, consume func(File, io.Reader) (File, error)) (File, error) {
 	in, err := root.Open(inData(f.Name))
+	if errors.Is(err, fs.ErrPermission) {
+		return File{}, pathError(filepath.Join(root.Name(), inData(f.Name)), err)
+	}
 	if err != nil {
 		return File{}, err
 	}
