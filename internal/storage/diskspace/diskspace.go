@@ -167,8 +167,12 @@ func (g *Guard) Admit(n int, frees bool) error {
 	if owed>>20 > 0 {
 		of = fmt.Sprintf("disk-reserve, and %d MiB for earlier writes", owed>>20)
 	}
-	return fmt.Errorf("%w: %d MiB are free on the file system of %s, and writes stop below %d MiB (%s); free some space, writes resume by themselves",
-		storage.ErrNoSpace, g.free.Load()>>20, g.path, (reserve+owed)>>20, of)
+	free, when := g.free.Load(), ""
+	if free > reserve+owed {
+		when = ", which this one could come to with those just before it"
+	}
+	return fmt.Errorf("%w: %d MiB are free on the file system of %s, and writes stop below %d MiB (%s)%s; free some space, writes resume by themselves",
+		storage.ErrNoSpace, free>>20, g.path, (reserve+owed)>>20, of, when)
 }
 
 // Fits returns an error that wraps storage.ErrNoSpace if n bytes, written at

@@ -202,6 +202,20 @@ func TestErrorSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// What is written until the next look may take several times its size: a write can be rejected
+// although there seems to be room for it.
+func TestErrorOfABurstSaysWhyThereIsNoRoom(t *testing.T) {
+	g := guardOf(t, &disk{free: 120 * mib, total: 1000 * mib})
+	if err := g.Admit(4*mib, false); err != nil {
+		t.Fatal(err)
+	}
+	err := g.Admit(2*mib, false)
+	const want = "no space left on device: 120 MiB are free on the file system of /data, and writes stop below 100 MiB (disk-reserve), which this one could come to with those just before it; free some space, writes resume by themselves"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
 func TestNoFileSystem(t *testing.T) {
 	broken := errors.New("stale file handle")
 	if _, err := newGuard("/data", reserve, (&disk{err: broken}).probe); !errors.Is(err, broken) {
