@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -79,10 +80,11 @@ func (c Call) Remote(err error) (done bool, _ error) {
 	}
 }
 
-// mayRepeat reports whether another attempt is safe and may succeed.
+// mayRepeat reports whether another attempt is safe and may succeed. A node that was removed
+// since it was the owner says so of itself: the other members have another owner.
 func (c Call) mayRepeat(err error) bool {
-	switch kv.KindOf(err) {
-	case kv.NotOwner, kv.Unavailable:
+	switch kind := kv.KindOf(err); {
+	case kind == kv.NotOwner, kind == kv.Unavailable, errors.Is(err, kv.ErrRemoved):
 		return !c.Mutates || kv.OutcomeOf(err) == kv.NotApplied
 	default:
 		return false

@@ -3,12 +3,18 @@ package route
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
 )
 
 // TestRepeatEndsAtItsLimit: attempts go on until the limit, with pauses that grow.
@@ -63,6 +69,7 @@ func TestRemoteResults(t *testing.T) {
 		"was not reached":     {kv.Errorf(kv.Unavailable, "no"), false, false},
 		"broke off":           {kv.UnknownOutcome(kv.Unavailable, errors.New("no")), false, true},
 		"rejected the values": {kv.Errorf(kv.Invalid, "no"), true, true},
+		"is no member more":   {fmt.Errorf("no: %w", kv.ErrRemoved), false, false},
 	} {
 		readDone, readErr := read.Remote(c.err)
 		writeDone, writeErr := write.Remote(c.err)
@@ -76,6 +83,25 @@ func TestRemoteResults(t *testing.T) {
 			t.Errorf("%s: %v does not say the outcome", name, write.Explain(c.err))
 		}
 	}
+}
+
+// TestRemovedOwner: the error of a node that was removed is not given to a caller as that of this
+// one, which is a member.
+func TestRemovedOwner(t *testing.T) {
+	st, err := status.New(codes.FailedPrecondition, kv.ErrRemoved.Error()).WithDetails(
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied}, &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonRemoved})
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := peer.FromStatus(st.Err())
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := Call{Mutates: true}.repeat(ctx, func() (bool, error) { return Call{Mutates: true}.Remote(removed) })
+		if errors.Is(err, kv.ErrRemoved) || kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 // TestUntilAnotherOwner: a wait ends soon after another node has become the owner, and costs

@@ -22,7 +22,7 @@ func (c Call) gaveUp(ctx context.Context, last error) error {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, context.Canceled):
 		return c.Explain(kv.Errorf(kv.Unavailable, "the caller did not wait for the owner: %w", cause))
-	case known.Kind == kv.NotOwner && peer.Answered(last):
+	case (known.Kind == kv.NotOwner || errors.Is(last, kv.ErrRemoved)) && peer.Answered(last):
 		return c.Explain(kv.Errorf(kv.Unavailable, "the node that was asked as the owner no longer owns the log, which is moving to another node; retry later"))
 	case known.Outcome == kv.Unknown, peer.Answered(last):
 		return c.Explain(last)
