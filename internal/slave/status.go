@@ -297,6 +297,9 @@ func (p *Puller) Healthy() error {
 		return fmt.Errorf("vBucket %s is sealed by promotion %s and follows no master", p.opts.VBucket, p.opts.State.Sealed())
 	case s.Kept != "":
 		return errors.New(s.Kept)
+	case s.Phase == Bootstrapping && s.Err != nil: // it tries again and again
+		return fmt.Errorf("vBucket %s is bootstrapping from %s again, %d MiB of about %d, after this error: %w",
+			p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20, s.Err)
 	case s.Phase == Bootstrapping:
 		return fmt.Errorf("vBucket %s is bootstrapping from %s: %d MiB of about %d", p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20)
 	case id.History == "" && s.Err != nil:

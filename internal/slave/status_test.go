@@ -184,3 +184,22 @@ func TestContactCountsSleep(t *testing.T) {
 		t.Errorf("health: %v", err)
 	}
 }
+
+// A slave that cannot bootstrap says why, and not only that it does.
+func TestFailedBootstrapSaysWhy(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	s := r.slave(Fixed("m1:1"))
+	s.has(m)
+	s.stop()
+	s.Puller.status.bootstrapping("m1:1")
+	for err, want := range map[error]string{
+		nil:       "vBucket default is bootstrapping from m1:1: 0 MiB of about 0",
+		errFailed: "vBucket default is bootstrapping from m1:1 again, 0 MiB of about 0, after this error: " + errFailed.Error(),
+	} {
+		s.Puller.status.s.Err = err
+		if got := s.Healthy(); got == nil || !strings.HasSuffix(got.Error(), want[len("vBucket default"):]) {
+			t.Errorf("health: %v, want %s", got, want)
+		}
+	}
+}
