@@ -137,7 +137,7 @@ func (w *watcher) step(ctx context.Context) (behind bool, err error) {
 	}
 	sent := w.stream(ctx)
 	if code := codeOf(sent); code != codes.Unimplemented && code != codes.PermissionDenied {
-		return false, w.explainRange(sent)
+		return false, sent
 	}
 	behind, err = w.poll(ctx)
 	if w.polls = err == nil; codeOf(err) == codes.PermissionDenied && codeOf(sent) == codes.PermissionDenied {
@@ -173,8 +173,18 @@ type laterError struct{ newest uint64 } // number there
 
 func (*laterError) Error() string { return "the node has a later history" }
 
-// attempt is stream at one node.
+// attempt is stream at one node. How far back changes are kept is each node's own: a master that a
+// promotion has made a slave keeps none from before it came back, and the others do.
 func (w *watcher) attempt(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
+	err := w.goOn(ctx, conn, progress)
+	if st := status.Convert(err); st.Code() == codes.OutOfRange {
+		return nodes.Elsewhere(w.notRetained(fmt.Errorf("%s: %s", st.Code(), st.Message())))
+	}
+	return err
+}
+
+// goOn prints what a node sends, from where the watch is.
+func (w *watcher) goOn(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
 	err := w.receive(ctx, conn, w.next, progress)
 	if status.Code(err) != codes.FailedPrecondition {
 		return err
@@ -303,9 +313,13 @@ func (w *watcher) replaced() error {
 
 func (w *watcher) explainRange(err error) error {
 	if codeOf(err) == codes.OutOfRange {
-		return fmt.Errorf("change %d is not retained: %w; -from 0 begins at the oldest that is", w.next, err)
+		return w.notRetained(err)
 	}
 	return err
+}
+
+func (w *watcher) notRetained(err error) error {
+	return fmt.Errorf("change %d is not retained: %w; -from 0 begins at the oldest that is", w.next, err)
 }
 
 func (w *watcher) print(change *serverpb.ChangeRecord) error {

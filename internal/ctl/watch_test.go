@@ -321,6 +321,18 @@ func TestWatchLeavesAnotherHistory(t *testing.T) {
 	expect(t, dkvctl(t, both, "-watch", "-poll", "1ms"), outcome{code: 1, stderr: "the database was replaced"})
 }
 
+// A node that does not retain what comes next, as a former master that is a slave by now, is left for one that does.
+func TestWatchLeavesANodeThatDoesNotRetain(t *testing.T) {
+	first, second := changed(t), changed(t)
+	first.sends, second.sends = true, true
+	first.oldest = 6
+	both := first.addr + "," + second.addr
+	expect(t, dkvctl(t, both, "-watch", "-from", "4", "-limit", "2"), outcome{stdout: "4 del a1\n5 put a3 => \xff\n"})
+	second.oldest = 6
+	expect(t, dkvctl(t, both, "-watch", "-from", "4"),
+		outcome{code: 1, stderr: "change 4 is not retained: OutOfRange: the oldest retained change is 6; -from 0 begins"})
+}
+
 func TestWatchOfANodeThatSendsIsInterrupted(t *testing.T) {
 	f := changed(t)
 	f.sends = true
