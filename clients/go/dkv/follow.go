@@ -117,6 +117,7 @@ func passes(err error) bool {
 // ends the watch, and only if it is the leader's history: a node of that knows whether the
 // watch can go on in it. A stream ends when its token does; the token of now may be another one.
 func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
+	f.stranger = nil
 	if rejected(err) {
 		return f.accepted
 	}

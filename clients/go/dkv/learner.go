@@ -135,8 +135,11 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 			return
 		}
 		err = l.record(p, r, err)
-		if err == nil {
+		switch {
+		case err == nil:
 			l.listFrom(ctx, p.node, r)
+		case errors.Is(err, context.DeadlineExceeded) && p.node.waitedFor():
+			l.probeSoon() // an election may have ended since the others were asked
 		}
 		wait := refresh
 		if err != nil || !l.leadersKnown() {
@@ -255,16 +258,24 @@ func (l *learner) record(p *probe, r *report, err error) error {
 		p.timeouts = 0
 		p.stalled.Store(false)
 	}
-	enough := maxTimeouts
-	if p.stalled.Load() {
-		enough = 1
-	}
-	if p.timeouts >= enough && !l.mustWaitFor(p.node) {
-		p.timeouts = 0
-		l.client.reconnect(p.node)
-	}
+	l.cutOff()
 	l.replaceFailed(p, err)
 	return err
+}
+
+// cutOff ends the calls that wait for nodes which have left probes unanswered, unless they have to wait: another
+// node may have said just now that it leads. The caller holds l.mu.
+func (l *learner) cutOff() {
+	for _, p := range l.probes {
+		enough := maxTimeouts
+		if p.stalled.Load() {
+			enough = 1
+		}
+		if p.timeouts >= enough && !l.mustWaitFor(p.node) {
+			p.timeouts = 0
+			l.client.reconnect(p.node)
+		}
+	}
 }
 
 // mustWaitFor reports whether calls have to wait for a node however long it does not

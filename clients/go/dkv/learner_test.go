@@ -40,6 +40,20 @@ func TestHungLeader(t *testing.T) {
 	}
 }
 
+// An election takes some seconds. Calls of the default time that wait for the former leader, which hangs,
+// have time left when it is over.
+func TestHungLeaderThatIsReplacedLater(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	allReplicas(t, c, 3)
+	cl.nodes[0].hang()
+	elected := time.AfterFunc(2*time.Second, func() { cl.lead(cl.nodes[1]) })
+	defer elected.Stop()
+	if _, _, err := c.Increment(t.Context(), []byte("n"), 1); err != nil {
+		t.Error(err)
+	}
+}
+
 // Calls with much time that wait for a leader that does not answer have the nodes be asked who
 // leads now, before one of them ends.
 func TestCallsThatStallAskWhoLeads(t *testing.T) {
