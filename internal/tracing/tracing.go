@@ -40,20 +40,27 @@ type Options struct {
 	Log                              *slog.Logger
 }
 
-// patience is how long an export may take, and how long Close waits for the last one.
-const patience = 5 * time.Second
+const (
+	// patience is how long an export may take.
+	patience = 5 * time.Second
+	// parting is how long Close waits for the last ones: a collector that hangs must hold up
+	// neither the end of a node nor a promotion, at which a node is opened again.
+	parting = 500 * time.Millisecond
+)
 
 // Tracer makes the spans of requests. It is safe for concurrent use.
 type Tracer struct {
 	sample   float64
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
+	uploads  *uploads
 }
 
 // New returns a Tracer. The collector need not be there: it is connected to, again and
 // again, when there are spans for it.
 func New(o Options) (*Tracer, error) {
-	exporter, err := otlptrace.New(context.Background(), &uploads{options: o})
+	to := &uploads{options: o}
+	exporter, err := otlptrace.New(context.Background(), to)
 	if err != nil {
 		return nil, fmt.Errorf("trace-endpoint %s: %w", o.Endpoint, err)
 	}
@@ -68,14 +75,15 @@ func New(o Options) (*Tracer, error) {
 			attribute.String("dkv.node", o.Node),
 			attribute.String("dkv.database", o.Database),
 		)))
-	return &Tracer{sample: o.Sample, provider: provider, tracer: provider.Tracer("github.com/dkvdb/dkv")}, nil
+	return &Tracer{sample: o.Sample, provider: provider, tracer: provider.Tracer("github.com/dkvdb/dkv"), uploads: to}, nil
 }
 
 // Close sends the spans that are left, for a while.
 func (t *Tracer) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), parting)
 	defer cancel()
 	_ = t.provider.Shutdown(ctx) // spans of a collector that is away are lost, as before
+	_ = t.uploads.Stop(ctx)      // if that was not over in time: what still goes on ends with the connection
 	return nil
 }
 

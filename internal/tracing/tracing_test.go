@@ -79,3 +79,20 @@ func TestUnsampledRequestsDoNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// A collector that takes connections and answers nothing does not hold up the end.
+func TestCollectorThatHangsDoesNotHoldUpTheEnd(t *testing.T) {
+	hangs := testkit.Listen(t) // the kernel accepts for it
+	tracer, err := New(Options{Endpoint: hangs.Addr().String(), Sample: 1, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracer.Begin("Get", time.Now(), nil).End(codes.OK, "", nil)
+	begun := time.Now()
+	if err := tracer.Close(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begun); d > patience/2 {
+		t.Errorf("it took %v", d)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -26,6 +27,7 @@ type uploads struct {
 	// method is the call with the path of the endpoint before it.
 	method  string
 	headers metadata.MD
+	stop    sync.Once
 }
 
 // Start implements otlptrace.Client. It does not wait for the collector.
@@ -45,7 +47,10 @@ func (u *uploads) Start(context.Context) (err error) {
 }
 
 // Stop implements otlptrace.Client.
-func (u *uploads) Stop(context.Context) error { return u.conn.Close() }
+func (u *uploads) Stop(context.Context) (err error) {
+	u.stop.Do(func() { err = u.conn.Close() })
+	return err
+}
 
 // UploadTraces implements otlptrace.Client.
 func (u *uploads) UploadTraces(ctx context.Context, spans []*otlp.ResourceSpans) error {
