@@ -34,6 +34,7 @@ type follower struct {
 	// error of the last one that does not retain it: how far back changes are kept is each node's own.
 	trimmed []*node
 	gone    error
+	turns   turns // at fixed addresses
 	// accepted reports that the last stream has brought a message: the node knew the caller.
 	accepted bool
 	// stranger is the error of the last node that refused if it belongs to another cluster; otherwise nil.
@@ -95,6 +96,9 @@ func (f *follower) follow(ctx context.Context) error {
 // there is none.
 func (f *follower) node(avoid *node) *node {
 	t := f.client.topology.Load()
+	if f.gone == nil && f.client.opts.fixed && avoid != nil {
+		return f.turns.next(t, avoid)
+	}
 	if f.gone == nil {
 		return t.forWrite(f.vBucket, avoid)
 	}
@@ -118,8 +122,11 @@ func passes(err error) bool {
 // watch can go on in it. A stream ends when its token does; the token of now may be another one.
 func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	f.stranger = nil
-	if rejected(err) {
+	switch {
+	case rejected(err):
 		return f.accepted
+	case keepsNoKeys(err): // another address, or its next role, may be a master's
+		return f.waitsAtFormer()
 	}
 	if passes(err) || !errors.Is(err, ErrPrecondition) {
 		return passes(err)

@@ -129,6 +129,7 @@ type attempts struct {
 	toLeader bool
 	// unanswered counts the attempts that nodes did not answer in their time.
 	unanswered int
+	turns      turns // at fixed addresses
 }
 
 // retry makes further attempts after one at n that failed with err.
@@ -139,7 +140,7 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 		again := a.mayRepeat(out, err, n) && a.hasTime(ctx, err)
 		switch {
 		case out.Kind == ErrExhausted, errors.Is(err, context.Canceled): // says nothing about who serves what
-		case again, out.Kind == ErrUnavailable: // also at the end of a call: the next ones shall know more
+		case again, out.Kind == ErrUnavailable, keepsNoKeys(err): // also at the end of a call: the next ones shall know more
 			a.client.learner.probeSoon()
 		}
 		if !again {
@@ -166,6 +167,9 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 // next returns the node for the attempt after one at n that failed with err.
 func (a *attempts) next(n *node, err error) *node {
 	t := a.client.topology.Load()
+	if a.client.opts.fixed {
+		return a.turns.next(t, n)
+	}
 	if a.toLeader = a.toLeader || stale(err); a.toLeader {
 		return t.forWrite(t.of(a.request.key), n)
 	}
@@ -179,7 +183,7 @@ func (a *attempts) note(n *node, err error) *Error {
 	if unanswered(err) {
 		a.unanswered++
 	}
-	if !errors.Is(err, kv.ErrSlave) && out.Kind != ErrOtherCluster {
+	if !errors.Is(err, kv.ErrSlave) && out.Kind != ErrOtherCluster && !a.servesOthers(err) {
 		a.elsewhere = time.Time{}
 	} else if a.elsewhere.IsZero() {
 		a.elsewhere = time.Now()
@@ -192,13 +196,22 @@ func stale(err error) bool {
 	return kv.KindOf(err) == kv.Precondition && !errors.Is(err, kv.ErrRemoved)
 }
 
+// servesOthers reports whether another one of the fixed addresses may serve what this one does not at all.
+func (a *attempts) servesOthers(err error) bool {
+	return a.client.opts.fixed && len(a.client.target.addrs) > 1 && keepsNoKeys(err)
+}
+
+// keepsNoKeys reports whether a node has answered that it does not serve such requests, as one does that was started
+// again as a node of a registry. An implementation that does not know a method gives no reason.
+func keepsNoKeys(err error) bool { return kv.KindOf(err) == kv.Unimplemented && peer.Answered(err) }
+
 func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	switch {
 	case a.client.closed.Load(), a.unknown && !a.recognised():
 		return false
 	case errors.Is(err, kv.ErrRemoved):
 		return a.next(n, err) != n // the only node that is known will not be a member again
-	case errors.Is(err, kv.ErrSlave), out.Kind == ErrOtherCluster:
+	case errors.Is(err, kv.ErrSlave), out.Kind == ErrOtherCluster, a.servesOthers(err):
 		// It was a master when it was last asked, or another node belongs to our cluster; the
 		// present masters are found within that time.
 		return time.Since(a.elsewhere) < elsewhereWait

@@ -107,6 +107,9 @@ func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequ
 // holds all of them, which is a master unless the iteration is sequential.
 func (a *attempts) iterationNode(avoid *node, err error) *node {
 	t := a.client.topology.Load()
+	if a.client.opts.fixed && avoid != nil {
+		return a.turns.next(t, avoid)
+	}
 	a.toLeader = a.toLeader || err != nil && stale(err)
 	if len(t.vBuckets) > 1 {
 		if a.request.sequential && !a.toLeader {

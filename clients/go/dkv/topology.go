@@ -125,6 +125,27 @@ func cheapest(nodes []*node, near int, avoid *node) *node {
 	return nil
 }
 
+// turns are the nodes at fixed addresses that have failed a request. Who leads is not known there, and all of
+// them have a turn before one has a second.
+type turns []*node
+
+// next returns the node for the attempt after one at n.
+func (tried *turns) next(t *topology, n *node) *node {
+	if !slices.Contains(*tried, n) {
+		*tried = append(*tried, n)
+	}
+	left := func() []*node {
+		return slices.DeleteFunc(slices.Clone(t.masters), func(m *node) bool { return slices.Contains(*tried, m) })
+	}
+	if len(left()) == 0 {
+		*tried = turns{n}
+	}
+	if others := left(); len(others) > 0 {
+		return cheapest(others, 0, nil)
+	}
+	return n
+}
+
 // strange returns why a node is not of this cluster, by the status that it reports; nil if it is, or does not
 // say.
 func (t *topology) strange(n *node, s *serverpb.NodeStatusResponse) error {

@@ -68,8 +68,15 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 	}
 	defer cancel()
 	out, began := make(Cursor, len(t.vBuckets)), time.Now()
+	var at *node // of the fixed addresses, after an attempt
+	var turns turns
 	for pause := firstPause; ; pause = nextPause(pause) {
-		err := c.positions(ctx, out)
+		if c.opts.fixed && at == nil {
+			at = t.forWrite(0, nil)
+		} else if c.opts.fixed {
+			at = turns.next(t, at)
+		}
+		err := c.positions(ctx, out, at)
 		if err == nil {
 			return out, nil
 		}
@@ -85,12 +92,15 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 }
 
 // positions adds the positions that the leaders report to out. With fixed addresses, leaders and
-// the names of vBuckets are not known: it adds what the node says that answers, which may lag.
-func (c *Client) positions(ctx context.Context, out Cursor) error {
+// the names of vBuckets are not known: it adds what the node at one of them says, which may lag.
+func (c *Client) positions(ctx context.Context, out Cursor, at *node) error {
 	t := c.topology.Load()
 	asked := make(map[*node]bool)
 	for i := range t.vBuckets {
-		n := t.forWrite(i, nil)
+		n := at
+		if n == nil {
+			n = t.forWrite(i, nil)
+		}
 		if asked[n] {
 			continue
 		}
