@@ -212,9 +212,14 @@ final class Failure {
         return !reasons.isEmpty() && reasons.get(0).equals(OTHER_CLUSTER);
     }
 
-    /** Reports whether another node serves the request, which had no effect here. */
+    /**
+     * Reports whether another node serves the request, which had no effect here. A node that was started again as one of
+     * the registry explains that it serves no such requests; an implementation that does not know them explains nothing.
+     */
     boolean elsewhere() {
-        return !mayBeApplied && reasons.stream().anyMatch(ELSEWHERE::contains);
+        return !mayBeApplied
+                && (reasons.stream().anyMatch(ELSEWHERE::contains)
+                        || status.getCode() == Status.Code.UNIMPLEMENTED && explained());
     }
 
     /** Reports whether a node has explained the outcome, as those of the earlier system do not. */

@@ -164,6 +164,25 @@ class FailoverTest {
         }
     }
 
+    /** A node that was started again as one of the registry keeps no keys; the others do. */
+    @Test
+    void nodesOfTheRegistryLeaveCallsToOthers() {
+        first.onRequest((q, apply) -> {
+            throw FakeNode.error(Status.Code.UNIMPLEMENTED, "NOT_APPLIED");
+        });
+        String nodes = first.address() + "," + second.address();
+        for (int i = 0; i < 6; i++) { // each client begins with one of the nodes
+            try (DKVClient c = new SimpleDKVClient(nodes, options)) {
+                c.put("k", "v" + i);
+                assertEquals("v" + i, c.get(LINEARIZABLE, "k"));
+            }
+        }
+        try (DKVClient c = new SimpleDKVClient(first.address(), options)) {
+            DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
+            assertEquals(Status.Code.UNIMPLEMENTED, e.getGrpcStatus().getCode());
+        }
+    }
+
     /** A node of another cluster at one address says nothing of the others, though they have no leader just then. */
     @Test
     void aNodeOfAnotherClusterDoesNotEndACallThatAnotherNodeServesLater() {
