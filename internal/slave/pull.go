@@ -76,6 +76,9 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
+	if err := s.checkLayout(ctx); err != nil {
+		return err
+	}
 	if todo.bootstrap {
 		return s.bootstrap(ctx, todo.grant)
 	}

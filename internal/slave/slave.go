@@ -102,6 +102,8 @@ const (
 type Options struct {
 	// VBucket is the name of the vBucket, the same on the masters.
 	VBucket string
+	// VBuckets is into how many this node divides the database; 0 accepts any master.
+	VBuckets int
 	// DC is this node's data centre, whose masters are preferred.
 	DC string
 	// Self is this node as its master lists it.

@@ -127,6 +127,7 @@ func (s *Slave) newPuller(i int, name string, state *follower.Replica, sources s
 	cfg := &s.node.Config.Replication
 	return slave.New(slave.Options{
 		VBucket:      name,
+		VBuckets:     len(s.node.Layout.VBuckets),
 		DC:           s.node.Info.DC,
 		Self:         s.self,
 		State:        state,
