@@ -93,11 +93,12 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 	level := new(telemetry.Levels)
 	level.Set(inv.Config.LogLevel())
 	log := telemetry.NewLogger(telemetry.LogOptions{
-		Writer: p.Stderr,
-		JSON:   inv.Config.Log.Format == config.LogJSON,
-		Level:  level,
-		Node:   inv.Config.Node.Name,
-		Recent: telemetry.NewRecent(recentEvents),
+		Writer:  p.Stderr,
+		Patient: true,
+		JSON:    inv.Config.Log.Format == config.LogJSON,
+		Level:   level,
+		Node:    inv.Config.Node.Name,
+		Recent:  telemetry.NewRecent(recentEvents),
 	})
 	ended, opened := make(chan error, 1), make(chan struct{})
 	go func() { ended <- runNode(ctx, inv, p, level, log, sync.OnceFunc(func() { close(opened) })) }()

@@ -3,6 +3,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 )
@@ -11,6 +12,8 @@ import (
 type LogOptions struct {
 	// Writer receives one line for each record, in one call of Write.
 	Writer io.Writer
+	// Patient has no one wait for a Writer that hangs.
+	Patient bool
 	// JSON writes a JSON object for each line, instead of text.
 	JSON bool
 	// Level is the least severe level that is logged; nil means Info. A
@@ -34,14 +37,11 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 
 // NewLogger returns a logger; it is safe for concurrent use.
 func NewLogger(o LogOptions) *slog.Logger {
-	options := &slog.HandlerOptions{Level: o.Level}
-	var handler slog.Handler
-	if o.JSON {
-		options.ReplaceAttr = readable
-		handler = slog.NewJSONHandler(o.Writer, options)
-	} else {
-		handler = slog.NewTextHandler(o.Writer, options)
+	to := o.Writer
+	if o.Patient {
+		to = &patient{to: o.Writer, missing: o.missing}
 	}
+	handler := o.handler(to)
 	if o.Recent != nil {
 		handler = o.Recent.Handler(handler)
 	}
@@ -53,4 +53,21 @@ func NewLogger(o LogOptions) *slog.Logger {
 		logger = logger.With("node", o.Node)
 	}
 	return logger
+}
+
+// handler writes the lines of the options to a writer.
+func (o *LogOptions) handler(to io.Writer) slog.Handler {
+	options := &slog.HandlerOptions{Level: o.Level}
+	if !o.JSON {
+		return slog.NewTextHandler(to, options)
+	}
+	options.ReplaceAttr = readable
+	return slog.NewJSONHandler(to, options)
+}
+
+// missing is a line that says how many lines the log lacks.
+func (o *LogOptions) missing(lines int) []byte {
+	var out bytes.Buffer
+	slog.New(o.handler(&out)).Error("lines of the log were dropped, since what reads them did not", "node", o.Node, "dropped", lines)
+	return out.Bytes()
 }
