@@ -90,6 +90,7 @@ const recentEvents = 2000
 // engine that replays its log and cannot be interrupted: then run returns without it. The
 // process ends there as if it was killed, which loses nothing.
 func run(ctx context.Context, inv *config.Invocation, p Process) error {
+	signals.IgnorePipes()
 	level := new(telemetry.Levels)
 	level.Set(inv.Config.LogLevel())
 	log := telemetry.NewLogger(telemetry.LogOptions{

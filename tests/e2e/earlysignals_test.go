@@ -62,6 +62,39 @@ func TestSignalsBeforeMain(t *testing.T) {
 	}
 }
 
+// TestEndOfTheLogsReader has what reads the log end: the node goes on, and stops as it should.
+func TestEndOfTheLogsReader(t *testing.T) {
+	dir := t.TempDir()
+	path, err := exec.LookPath("dkvsrv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0", "--db-folder", filepath.Join(dir, "db"))
+	cmd.Dir, cmd.Env = dir, process.Environ()
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(testkit.Patience, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	serving := false
+	for lines := bufio.NewScanner(stderr); !serving && lines.Scan(); {
+		serving = strings.Contains(lines.Text(), "msg=serving ")
+	}
+	if err := stderr.Close(); err != nil || !serving {
+		t.Errorf("%v; serving: %v", err, serving)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil { // its end is in the log
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStopAtAnyPointOfAStart sends SIGTERM at ever later points of a node's start. Each
 // time the node ends soon and without an error, and the earlier writes are still there.
 func TestStopAtAnyPointOfAStart(t *testing.T) {

@@ -32,3 +32,7 @@ func Hangups() <-chan os.Signal { return hangups }
 // Unused returns the signals that other servers use for something: they must not end this
 // one.
 func Unused() <-chan os.Signal { return unused }
+
+// IgnorePipes keeps the end of what reads the standard output or error from ending the process. Go
+// would end it, without a word, at the next line of the log.
+func IgnorePipes() { signal.Ignore(syscall.SIGPIPE) }
