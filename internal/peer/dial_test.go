@@ -123,3 +123,22 @@ func TestNamesOfThisHost(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// A link-local address has a zone.
+func TestAddressWithAZone(t *testing.T) {
+	dialed := make(chan string, 1)
+	pool := newPool(t, Options{Dial: func(_ context.Context, addr string) (net.Conn, error) {
+		select {
+		case dialed <- addr:
+		default:
+		}
+		return nil, errors.New("no network")
+	}})
+	const addr = "[fe80::1%eth0]:80"
+	if err := peerAt(t, pool, addr).Reach(testkit.Within(t, testkit.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-dialed; got != addr {
+		t.Errorf("connects to %s", got)
+	}
+}

@@ -287,8 +287,8 @@ func (p *Peer) used() bool {
 
 func (p *Peer) dial() (*conn, error) {
 	// passthrough leaves names to the dialer, which looks them up again for each
-	// connection.
-	cc, err := grpc.NewClient("passthrough:///"+p.addr, p.pool.options...)
+	// connection. The zone of an IPv6 address begins with a %, which a target escapes.
+	cc, err := grpc.NewClient("passthrough:///"+strings.ReplaceAll(p.addr, "%", "%25"), p.pool.options...)
 	if err != nil {
 		return nil, err
 	}
