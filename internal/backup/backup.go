@@ -97,7 +97,7 @@ func Prepare(dir string) error {
 		return pathError(dir, err)
 	}
 	for above := filepath.Dir(dir); above != filepath.Dir(above); above = filepath.Dir(above) {
-		if _, err := os.Lstat(filepath.Join(above, manifestFile)); err == nil {
+		if IsOne(above) {
 			return kv.Errorf(kv.Precondition, "%s is inside the backup %s; choose a path beside it", dir, above)
 		}
 	}

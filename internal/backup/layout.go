@@ -65,8 +65,8 @@ func noBackup(dir string) error {
 
 // IsOne reports whether dir is the backup of one vBucket.
 func IsOne(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, manifestFile))
-	return err == nil
+	info, err := os.Lstat(filepath.Join(dir, manifestFile))
+	return err == nil && !info.IsDir() // which is a backup of that name
 }
 
 // Made returns when the backup at dir was made, and whether it is one whose manifest can be

@@ -73,3 +73,18 @@ func TestPathsThatCannotBeUsed(t *testing.T) {
 		t.Errorf("a disk that fails: %v", err)
 	}
 }
+
+// A backup with the name of a manifest makes no backup of the folder that it is in: there could be
+// no other one then.
+func TestBackupNamedAsAManifest(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{manifestFile, "b2"} {
+		dir := filepath.Join(root, name)
+		if _, err := Create(context.Background(), dir, engineDir(t), info); err != nil || !IsOne(dir) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if IsOne(root) {
+		t.Error("the folder is taken for a backup")
+	}
+}
