@@ -127,9 +127,10 @@ type attempts struct {
 	tls       suspicion
 	// toLeader reports that a replica's state was too old, so that the leader is asked.
 	toLeader bool
-	// unanswered counts the attempts that nodes did not answer in their time.
-	unanswered int
-	turns      turns // at fixed addresses
+	// unanswered counts the attempts that nodes did not answer in their time, stale those that replicas
+	// rejected since their state was too old.
+	unanswered, stale int
+	turns             turns // at fixed addresses
 }
 
 // retry makes further attempts after one at n that failed with err.
@@ -183,6 +184,9 @@ func (a *attempts) note(n *node, err error) *Error {
 	if unanswered(err) {
 		a.unanswered++
 	}
+	if stale(err) {
+		a.stale++
+	}
 	if !errors.Is(err, kv.ErrSlave) && out.Kind != ErrOtherCluster && !a.servesOthers(err) {
 		a.elsewhere = time.Time{}
 	} else if a.elsewhere.IsZero() {
@@ -216,7 +220,11 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 		// present masters are found within that time.
 		return time.Since(a.elsewhere) < elsewhereWait
 	case a.request.sequential && stale(err):
-		// The leader's state is never too old; it is asked once.
+		// The leader's state is never too old; it is asked once. Which of the fixed addresses it has is not
+		// known: each is asked once.
+		if a.client.opts.fixed {
+			return a.stale < len(a.client.target.addrs)
+		}
 		return !a.toLeader && !a.client.leads(n, a.request.key)
 	case out.Kind == ErrExhausted:
 		return kv.RetryAfterOf(err) > 0 && !out.OutcomeUnknown

@@ -182,6 +182,45 @@ func TestTooOld(t *testing.T) {
 	}
 }
 
+// At fixed addresses each node is asked once whether its state is new enough: which of them leads is not known.
+func TestTooOldAtFixedAddresses(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs(), WithFixedAddresses())
+	for _, n := range cl.nodes {
+		n.fail(func(_ context.Context, method string) error {
+			if method == getMethod {
+				return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the state is too old")
+			}
+			return nil
+		}, nil)
+	}
+	cl.sent(getMethod)
+	if _, err := c.Get(testkit.Within(t, enough), []byte("k"), Sequential, MaxAge(time.Second)); !errors.Is(err, ErrPrecondition) {
+		t.Error(err)
+	}
+	if got := cl.sent(getMethod); got[0] != 1 || got[1] != 1 || got[2] != 1 {
+		t.Errorf("reads: %v", got)
+	}
+}
+
+// A node at a fixed address that is passed over has its turn only when none of the others can be reached.
+func TestTurnsPassOverWhatHangs(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs(), WithFixedAddresses())
+	masters := c.topology.Load().masters
+	masters[0].down.Store(now() + int64(time.Hour))
+	var tried turns
+	for range 4 {
+		if tried.next(c.topology.Load(), masters[1]) != masters[2] || tried.next(c.topology.Load(), masters[2]) != masters[1] {
+			t.Fatal("the node that hangs has a turn before those that answer")
+		}
+	}
+	masters[2].down.Store(now() + int64(time.Hour))
+	if n := tried.next(c.topology.Load(), masters[1]); n == masters[1] {
+		t.Error("the others have no turn any more")
+	}
+}
+
 func TestDatabase(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	ready(t, cl.addrs(), WithDatabase("db"))

@@ -1,6 +1,7 @@
 package dkv
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -137,13 +138,15 @@ func (tried *turns) next(t *topology, n *node) *node {
 	left := func() []*node {
 		return slices.DeleteFunc(slices.Clone(t.masters), func(m *node) bool { return slices.Contains(*tried, m) })
 	}
-	if len(left()) == 0 {
+	if others := left(); !slices.ContainsFunc(others, (*node).reachable) {
+		// A node that is passed over, as one that hangs, comes behind those that have answered.
 		*tried = turns{n}
+		if again := left(); len(others) == 0 || slices.ContainsFunc(again, (*node).reachable) {
+			others = again
+		}
+		return cmp.Or(cheapest(others, 0, nil), n)
 	}
-	if others := left(); len(others) > 0 {
-		return cheapest(others, 0, nil)
-	}
-	return n
+	return cheapest(left(), 0, nil)
 }
 
 // strange returns why a node is not of this cluster, by the status that it reports; nil if it is, or does not
