@@ -34,7 +34,9 @@ type follower struct {
 	// error of the last one that does not retain it: how far back changes are kept is each node's own.
 	trimmed []*node
 	gone    error
-	turns   turns // at fixed addresses
+	// since is when the first of them said so.
+	since time.Time
+	turns turns // at fixed addresses
 	// accepted reports that the last stream has brought a message: the node knew the caller.
 	accepted bool
 	// stranger is the error of the last node that refused if it belongs to another cluster; otherwise nil.
@@ -43,6 +45,8 @@ type follower struct {
 	// answered; formerAt is when the last one did. They are zero if none did.
 	formerFor time.Duration
 	formerAt  time.Time
+	// silent reports that not all fixed addresses have answered when they were last asked for their histories.
+	silent bool
 }
 
 // watchSilence is how long a stream may bring no message before it counts as broken:
@@ -52,7 +56,17 @@ const watchSilence = 10 * time.Second
 // formerWithin is how long a watch waits at nodes of an earlier era, or of another cluster. Those that a
 // promotion has replaced learn of it within moments of meeting the new masters; a database that was
 // set up again from nothing, or whose promotion was discarded, never comes to that era.
-const formerWithin = time.Minute
+//
+// formerWithinSilence is how long it waits at nodes of an earlier era while others at fixed addresses do not
+// answer: those may be the new masters.
+const (
+	formerWithin        = time.Minute
+	formerWithinSilence = 10 * time.Minute
+)
+
+// othersWithin is how long a watch waits for masters that may retain what others do not: a promotion makes
+// masters slaves, which retain nothing from before, a moment before the new ones are known.
+const othersWithin = 3 * time.Second
 
 // follow opens one stream after the other until one fails with an error that a retry does
 // not help.
@@ -64,7 +78,15 @@ func (f *follower) follow(ctx context.Context) error {
 			return errClosed()
 		}
 		if n = f.node(n); n == nil && f.gone != nil {
-			return f.explain(f.gone)
+			if time.Since(f.since) >= othersWithin {
+				return f.explain(f.gone)
+			}
+			c.learner.probeSoon()
+			_ = c.sleep(ctx, jitter(pause))
+			if ctx.Err() != nil {
+				return errorf(nil, "the watch of vBucket %s was ended: %w", f.name, context.Cause(ctx))
+			}
+			continue
 		}
 		before := f.at
 		err := f.stream(ctx, n)
@@ -79,7 +101,10 @@ func (f *follower) follow(ctx context.Context) error {
 		}
 		switch {
 		case kv.KindOf(err) == kv.OutOfRange:
-			f.trimmed, f.gone = append(f.trimmed, n), err
+			if f.gone == nil {
+				f.since = time.Now()
+			}
+			f.trimmed, f.gone, f.stranger = append(f.trimmed, n), err, nil
 		case !f.mayRetry(ctx, n, err):
 			return f.explain(err)
 		case f.gone != nil && (errors.Is(err, errOutOfTouch) || errors.Is(err, ErrPrecondition)):
@@ -170,6 +195,9 @@ func (f *follower) waitsAtFormer() bool {
 		f.formerFor += min(now.Sub(f.formerAt), watchSilence)
 	}
 	f.formerAt = now
+	if f.silent {
+		return f.formerFor < formerWithinSilence
+	}
 	return f.formerFor < formerWithin
 }
 
@@ -199,11 +227,12 @@ func (f *follower) history(ctx context.Context) string {
 // or the watch's own if any node still has that. Without a leader all have to answer. Nodes
 // that a promotion has replaced count only if there are no others.
 func (f *follower) ask(ctx context.Context, nodes []*node) string {
-	found, led, former, silent := "", "", "", false
+	found, led, former := "", "", ""
+	f.silent = false
 	for _, n := range nodes {
 		resp, err := f.status(ctx, n)
 		if err != nil {
-			silent = true
+			f.silent = true
 			continue
 		}
 		for _, v := range resp.GetVBuckets() {
@@ -225,7 +254,7 @@ func (f *follower) ask(ctx context.Context, nodes []*node) string {
 		return led
 	case found == "" && former != "":
 		return former
-	case silent:
+	case f.silent:
 		return ""
 	default:
 		return found

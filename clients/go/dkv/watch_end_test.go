@@ -3,6 +3,7 @@ package dkv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -147,7 +148,8 @@ func TestAFormerMasterThatLeadsEndsNoWatch(t *testing.T) {
 }
 
 // But a database that was set up again from nothing never comes to the era of a cursor that was stored
-// before. The watch ends if its nodes have refused for so long, also beside an address that is dead.
+// before. The watch ends if its nodes have refused for so long; beside an address that is dead, at which the
+// new masters may be, ten times as long.
 func TestADatabaseOfAnEarlierEraEndsAWatch(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	for name, c := range map[string]*Client{
@@ -165,6 +167,12 @@ func TestADatabaseOfAnEarlierEraEndsAWatch(t *testing.T) {
 			t.Errorf("%s: the time without any answer counts", name)
 		}
 		f.formerFor = formerWithin - 1
+		if c.opts.fixed {
+			if !f.mayRetry(t.Context(), n, refused) {
+				t.Errorf("%s: it does not wait for the address that is dead", name)
+			}
+			f.formerFor = formerWithinSilence - 1
+		}
 		if f.mayRetry(t.Context(), n, refused) {
 			t.Errorf("%s: it goes on for ever", name)
 		}
@@ -197,5 +205,31 @@ func TestAnotherClusterEndsAWatch(t *testing.T) {
 	cl.mu.Unlock()
 	if f.mayRetry(t.Context(), n, refused); f.stranger != nil || f.formerFor != 0 {
 		t.Error("a node of the client's own cluster does not count:", f.stranger)
+	}
+}
+
+// A master that retains the changes and is away for a moment is waited for, as one that a promotion has just
+// begun, when the others are slaves by now that retain none.
+func TestWatchWaitsForTheMasterThatRetainsTheChanges(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	ctx := testkit.Within(t, enough)
+	for i := range 5 {
+		must[uint64](t)(c.Put(ctx, fmt.Append(nil, i), nil))
+	}
+	testkit.Eventually(t, "both masters have answered", func() bool { return len(c.topology.Load().masters) == 2 })
+	cl.mu.Lock()
+	cl.nodes[0].floor = 4
+	cl.mu.Unlock()
+	addr := cl.nodes[1].addr
+	cl.nodes[1].stop()
+	w := watch(t, ctx, c, "", Cursor{"default": {}})
+	time.Sleep(othersWithin / 3)
+	back := startNode(t, cl, addr)
+	cl.mu.Lock()
+	cl.nodes[1] = back
+	cl.mu.Unlock()
+	for i := range 5 {
+		w.want(fmt.Sprint(i))
 	}
 }
