@@ -122,7 +122,7 @@ func (s *session) persist(ctx context.Context, at kv.Index, st stretch) error {
 		switch {
 		case err == nil && wait > localPause:
 			return errApplied
-		case !isLocal(err) || storage.Shortage(err) != nil || now != at:
+		case !isLocal(err) || storage.Shortage(err) != nil || now != at || s.opts.State.Sealed() != "":
 			return err
 		}
 		s.intake.end()

@@ -2,6 +2,7 @@ package slave
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -28,7 +29,11 @@ func (s *session) checkLayout(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, s.patience.length())
 	defer cancel()
 	resp := new(serverpb.NodeStatusResponse)
-	if s.peer.Invoke(limited, serverpb.DKVNode_GetNodeStatus_FullMethodName, new(emptypb.Empty), resp) != nil {
+	err := s.peer.Invoke(limited, serverpb.DKVNode_GetNodeStatus_FullMethodName, new(emptypb.Empty), resp)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded): // what comes next would wait as long
+		return err
+	case err != nil:
 		return nil // it may be of the earlier system, or fail in a moment in what it is needed for
 	}
 	if n := len(resp.GetVBuckets()); n > 0 && n != s.opts.VBuckets {
