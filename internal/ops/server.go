@@ -35,6 +35,8 @@ const (
 	maxHeaderBytes = 32 << 10
 	// shutdownTimeout is how long Run lets running requests finish.
 	shutdownTimeout = 5 * time.Second
+	// answerTime is what they have at least: an administrative call may be what ends the server.
+	answerTime = 500 * time.Millisecond
 	// requestTime is how long a connection may then take to begin its first request: what has
 	// arrived is read by then, and a connection that was opened in advance says nothing.
 	requestTime = 100 * time.Millisecond
@@ -177,7 +179,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.endStreams()
 	timeout := shutdownTimeout
 	if s.options.GraceFor != nil {
-		timeout = min(timeout, s.options.GraceFor(context.Cause(ctx)))
+		timeout = min(timeout, max(s.options.GraceFor(context.Cause(ctx)), answerTime))
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
