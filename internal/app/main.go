@@ -72,6 +72,7 @@ func Main(ctx context.Context, p Process) int {
 		}
 		return exitOK
 	}
+	p.Stderr = telemetry.NewPatient(p.Stderr) // also for why it ends: a supervisor waits for that
 	if err := run(ctx, inv, p); err != nil {
 		fmt.Fprintln(p.Stderr, "dkvsrv:", err)
 		return exitError
@@ -94,12 +95,11 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 	level := new(telemetry.Levels)
 	level.Set(inv.Config.LogLevel())
 	log := telemetry.NewLogger(telemetry.LogOptions{
-		Writer:  p.Stderr,
-		Patient: true,
-		JSON:    inv.Config.Log.Format == config.LogJSON,
-		Level:   level,
-		Node:    inv.Config.Node.Name,
-		Recent:  telemetry.NewRecent(recentEvents),
+		Writer: p.Stderr,
+		JSON:   inv.Config.Log.Format == config.LogJSON,
+		Level:  level,
+		Node:   inv.Config.Node.Name,
+		Recent: telemetry.NewRecent(recentEvents),
 	})
 	ended, opened := make(chan error, 1), make(chan struct{})
 	go func() { ended <- runNode(ctx, inv, p, level, log, sync.OnceFunc(func() { close(opened) })) }()

@@ -10,10 +10,8 @@ import (
 
 // LogOptions are the options of NewLogger.
 type LogOptions struct {
-	// Writer receives one line for each record, in one call of Write.
+	// Writer receives one line for each record, in one call of Write. What is behind a *Patient may hang.
 	Writer io.Writer
-	// Patient has no one wait for a Writer that hangs.
-	Patient bool
 	// JSON writes a JSON object for each line, instead of text.
 	JSON bool
 	// Level is the least severe level that is logged; nil means Info. A
@@ -37,11 +35,10 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 
 // NewLogger returns a logger; it is safe for concurrent use.
 func NewLogger(o LogOptions) *slog.Logger {
-	to := o.Writer
-	if o.Patient {
-		to = &patient{to: o.Writer, missing: o.missing}
+	if to, is := o.Writer.(*Patient); is {
+		to.says(o.missing)
 	}
-	handler := o.handler(to)
+	handler := o.handler(o.Writer)
 	if o.Recent != nil {
 		handler = o.Recent.Handler(handler)
 	}

@@ -13,17 +13,17 @@ const (
 	mostWaiting = 1 << 20
 )
 
-// patient writes lines to a writer that may hang, as the standard error does while nothing reads
+// Patient writes lines to a writer that may hang, as the standard error does while nothing reads
 // the pipe or the terminal behind it: what logs must not hang with it. A line is written before
 // Write returns, so that it is there if the process ends next, unless that takes too long. From
 // then on lines wait in memory, and those for which there is no room are dropped, until the
 // writer has caught up.
-type patient struct {
+type Patient struct {
 	to io.Writer
-	// missing makes a line that says how many were dropped.
-	missing func(lines int) []byte
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// missing makes a line that says how many were dropped; nil makes none.
+	missing func(lines int) []byte
 	waiting [][]byte
 	size    int // of waiting
 	dropped int
@@ -32,8 +32,19 @@ type patient struct {
 	late bool
 }
 
+// NewPatient returns a Patient that writes to a writer. The lines of a logger that is given it say
+// how many were dropped.
+func NewPatient(to io.Writer) *Patient { return &Patient{to: to} }
+
+// says has missing make the line for dropped ones.
+func (p *Patient) says(missing func(lines int) []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.missing = missing
+}
+
 // Write implements io.Writer. It takes one line, and never fails.
-func (p *patient) Write(line []byte) (int, error) {
+func (p *Patient) Write(line []byte) (int, error) {
 	p.mu.Lock()
 	if p.size+len(line) > mostWaiting {
 		p.dropped++
@@ -63,11 +74,11 @@ func (p *patient) Write(line []byte) (int, error) {
 }
 
 // write writes what waits, and closes done when nothing does any more.
-func (p *patient) write(done chan struct{}) {
+func (p *Patient) write(done chan struct{}) {
 	defer close(done)
 	for {
 		p.mu.Lock()
-		lines, dropped := p.waiting, p.dropped
+		lines, dropped, missing := p.waiting, p.dropped, p.missing
 		p.waiting, p.dropped = nil, 0
 		if len(lines) == 0 && dropped == 0 {
 			p.done, p.late = nil, false
@@ -81,8 +92,8 @@ func (p *patient) write(done chan struct{}) {
 			p.size -= len(line)
 			p.mu.Unlock()
 		}
-		if dropped > 0 { // after those that waited
-			_, _ = p.to.Write(p.missing(dropped))
+		if dropped > 0 && missing != nil { // after those that waited
+			_, _ = p.to.Write(missing(dropped))
 		}
 	}
 }
