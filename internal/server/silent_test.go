@@ -48,14 +48,15 @@ func TestSilentConnectionsDoNotHoldUpTheDrain(t *testing.T) {
 	defer idle.Close()
 	told := make(chan struct{})
 	idle.Connect()
-	for state := idle.GetState(); state.String() != "READY"; state = idle.GetState() {
+	state := idle.GetState()
+	for ; state.String() != "READY"; state = idle.GetState() {
 		if !idle.WaitForStateChange(t.Context(), state) {
 			t.Fatal("it does not connect")
 		}
 	}
 	go func() {
 		defer close(told)
-		idle.WaitForStateChange(t.Context(), idle.GetState())
+		idle.WaitForStateChange(t.Context(), state)
 	}()
 	stopped := time.Now()
 	r.stop()
