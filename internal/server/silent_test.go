@@ -74,7 +74,7 @@ func TestSilentConnectionsDoNotHoldUpTheDrain(t *testing.T) {
 	}
 }
 
-// A node that need not wait any more begins to serve at once, whoever is connected to it.
+// A node that need not wait any more begins to serve at once, with any clients connected to it.
 func TestSilentConnectionsDoNotHoldUpTheStart(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {

@@ -4,7 +4,7 @@ import "github.com/dkvdb/dkv/internal/fsm/history"
 
 // forgetful returns the best source that does not retain the changes that come next after a state;
 // a zero one if none was found. certain reports that no other source may have them either. A snapshot
-// can wait for that: it takes long, and leaves whoever follows this copy without changes, too.
+// can wait for that: it takes long, and leaves those that follow this copy without changes, too.
 func (p *Puller) forgetful(ordered []Source, id history.Identity) (best Source, certain bool) {
 	best, certain = p.judged(ordered, func(s Source, f finding) bool {
 		// A former master that has rejoined as a slave retains nothing, and its row may still be a
