@@ -138,15 +138,15 @@ func (tried *turns) next(t *topology, n *node) *node {
 	left := func() []*node {
 		return slices.DeleteFunc(slices.Clone(t.masters), func(m *node) bool { return slices.Contains(*tried, m) })
 	}
-	if others := left(); !slices.ContainsFunc(others, (*node).reachable) {
+	others := left()
+	if !slices.ContainsFunc(others, (*node).reachable) {
 		// A node that is passed over, as one that hangs, comes behind those that have answered.
 		*tried = turns{n}
 		if again := left(); len(others) == 0 || slices.ContainsFunc(again, (*node).reachable) {
 			others = again
 		}
-		return cmp.Or(cheapest(others, 0, nil), n)
 	}
-	return cheapest(left(), 0, nil)
+	return cmp.Or(cheapest(others, 0, nil), n)
 }
 
 // strange returns why a node is not of this cluster, by the status that it reports; nil if it is, or does not
