@@ -2,12 +2,12 @@ package master
 
 import (
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/master/replication"
 	"github.com/dkvdb/dkv/internal/replica/local"
@@ -24,11 +24,6 @@ var (
 	clusterLimits = Limits{Key: 64, Value: 1 << 20, Batch: 1 << 20, Response: 2 << 20}
 )
 
-var info = NodeInfo{
-	ID: "n1", Name: "node-1", Version: "v1.2.3", Role: "none", Engine: "memory", DC: "dc1", Database: "db",
-	Address: "10.0.0.1:8080", HTTPAddress: "10.0.0.1:8081", Started: time.Now(),
-}
-
 // rig is a node as clients see it, with all services.
 type rig struct{ *mastertest.Node }
 
@@ -44,7 +39,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 			serverpb.RegisterDKVServer(s, NewKV(n.Keyspace, limits, nil))
 			serverpb.RegisterDKVReplicationServer(s, changes)
 			serverpb.RegisterDKVBackupRestoreServer(s, NewBackup(n.Keyspace, n.Root, nil))
-			node := NewNode(n.Keyspace, info, nil)
+			node := maintenance.New(n.Keyspace, maintenance.NodeInfo{Address: "10.0.0.1:8080"}, nil)
 			serverpb.RegisterDKVNodeServer(s, node)
 			serverpb.RegisterDKVClusterServer(s, node)
 		}
@@ -63,7 +58,7 @@ func newCluster(t testing.TB, nodes, vBuckets int) *mastertest.Cluster {
 	return mastertest.NewCluster(t, nodes, vBuckets, func(n *mastertest.Member) func(grpc.ServiceRegistrar) {
 		return func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(n.Keyspace, clusterLimits, n.Router))
-			serverpb.RegisterDKVNodeServer(s, NewNode(n.Keyspace, NodeInfo{Address: n.Addr}, n.Router))
+			serverpb.RegisterDKVNodeServer(s, maintenance.New(n.Keyspace, maintenance.NodeInfo{Address: n.Addr}, n.Router))
 		}
 	})
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/master/replication"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -212,7 +212,7 @@ func (r *rig) serve(addr string, rep replica.Replica) *node {
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVReplicationServer(s, counted{replication, n})
 			peerpb.RegisterStandbyServer(s, &n.owner)
-			serverpb.RegisterDKVNodeServer(s, master.NewNode(keyspace, master.NodeInfo{Address: addr, Started: time.Now()}, nil))
+			serverpb.RegisterDKVNodeServer(s, maintenance.New(keyspace, maintenance.NodeInfo{Address: addr, Started: time.Now()}, nil))
 		},
 		Drain: time.Second,
 	})

@@ -19,7 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/faults"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/server"
@@ -39,7 +39,7 @@ type Node struct {
 	Layout Layout
 	// Info is complete once the role is open, which is when the id of the node and that
 	// of its cluster are known.
-	Info master.NodeInfo
+	Info maintenance.NodeInfo
 
 	// Clock is what the node takes for the time. The role makes it.
 	Clock *clock.Clock
@@ -123,7 +123,7 @@ func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, er
 	n.OnClose(ignoreClosed(n.HTTP.Close))
 	n.Waiting = &Waiting{node: n}
 	address := cfg.Advertise(n.GRPC.Addr())
-	n.Info = master.NodeInfo{
+	n.Info = maintenance.NodeInfo{
 		Name:        cfg.Node.Name,
 		Version:     version.String(),
 		Role:        string(cfg.Role),

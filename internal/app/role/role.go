@@ -16,7 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/metrics"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
@@ -53,7 +53,7 @@ type Role interface {
 	// nil if it always is.
 	Lead() func(ctx context.Context, vBucket string) error
 	// Membership serves changes of the cluster, or says why there is none to change.
-	Membership(*master.Node) serverpb.DKVClusterServer
+	Membership(*maintenance.Node) serverpb.DKVClusterServer
 	// Register registers the gRPC services that differ between roles.
 	Register(grpc.ServiceRegistrar, *Services)
 	// Run does what the role does besides running its replicas and its cluster, until

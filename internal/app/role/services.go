@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/master/replication"
 	"github.com/dkvdb/dkv/internal/route"
 )
@@ -19,7 +20,7 @@ import (
 // Services are what a node serves over its replicas by gRPC. Which of them are
 // registered is for the role to say.
 type Services struct {
-	Node *master.Node
+	Node *maintenance.Node
 	// KV serves keys.
 	KV          serverpb.DKVServer
 	Backup      *master.Backup
@@ -56,7 +57,7 @@ func NewServices(n *node.Node, r Role) (*Services, error) {
 		n.Log.Warn("cannot look for leftovers of backups", "backup-dir", backupDir, "error", err)
 	}
 	s.KV = master.NewKV(s.keyspace, s.sizes, s.router)
-	s.Node = master.NewNode(s.keyspace, n.Info, s.router)
+	s.Node = maintenance.New(s.keyspace, n.Info, s.router)
 	s.Node.ServeLogLevel(func(r *serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error) { return SetLogLevel(n.Log, r) })
 	s.Node.ShowTasks(&n.Tasks)
 	s.Membership = r.Membership(s.Node)

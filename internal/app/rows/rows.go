@@ -10,12 +10,12 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/condition"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 )
 
 // Source is what rows are made from.
 type Source struct {
-	Info *master.NodeInfo
+	Info *maintenance.NodeInfo
 	// Condition judges the node.
 	Condition func() condition.Node
 	// Followers counts the slaves that have asked this node for changes of a vBucket.

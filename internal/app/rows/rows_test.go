@@ -9,7 +9,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/fsm"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
@@ -26,7 +26,7 @@ func leading() condition.Node {
 
 func source(n condition.Node, urls ...string) *Source {
 	return &Source{
-		Info:      &master.NodeInfo{ID: "2", Name: "n2", DC: "dc1", Database: "db", Address: "10.0.0.2:8080", HTTPAddress: "10.0.0.2:8081"},
+		Info:      &maintenance.NodeInfo{ID: "2", Name: "n2", DC: "dc1", Database: "db", Address: "10.0.0.2:8080", HTTPAddress: "10.0.0.2:8081"},
 		Condition: func() condition.Node { return n },
 		Followers: func(vBucket string) int { return len("slave of ") + int(vBucket[0]-'0') },
 		URLs:      func() []string { return urls },

@@ -16,7 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/standby"
@@ -344,7 +344,7 @@ func (s *Service) members() (out []string) {
 }
 
 // Node is the service about the node as a whole, with the calls of promotions.
-func (s *Service) Node(n *master.Node) serverpb.DKVNodeServer {
+func (s *Service) Node(n *maintenance.Node) serverpb.DKVNodeServer {
 	if s.record != nil && s.node.Config.Replication.AutoPromoteAfter > 0 {
 		n.ShowRecord(s.record.status)
 	}
@@ -352,7 +352,7 @@ func (s *Service) Node(n *master.Node) serverpb.DKVNodeServer {
 }
 
 type nodeService struct {
-	*master.Node
+	*maintenance.Node
 	*Service
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/raft"
@@ -126,7 +126,7 @@ func (m *Member) Router() *route.Router { return m.router }
 func (m *Member) Lead() func(context.Context, string) error { return m.cluster.Lead }
 
 // Membership implements role.Role.
-func (m *Member) Membership(*master.Node) serverpb.DKVClusterServer { return m.cluster }
+func (m *Member) Membership(*maintenance.Node) serverpb.DKVClusterServer { return m.cluster }
 
 // Register implements role.Role.
 func (m *Member) Register(r grpc.ServiceRegistrar, s *role.Services) {

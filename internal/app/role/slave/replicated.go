@@ -44,23 +44,23 @@ func (r *replicated) Changes(ctx context.Context, from kv.Index, limit, maxBytes
 	return c, err
 }
 
-// Resync implements master.Resyncer.
+// Resync implements maintenance.Resyncer.
 func (r *replicated) Resync(ctx context.Context, force bool) (string, error) {
 	return r.puller.Resync(ctx, force)
 }
 
-// CancelResync implements master.Resyncer.
+// CancelResync implements maintenance.Resyncer.
 func (r *replicated) CancelResync(ctx context.Context) (string, error) {
 	return r.puller.CancelResync(ctx)
 }
 
-// Ordered implements master.Resyncer.
+// Ordered implements maintenance.Resyncer.
 func (r *replicated) Ordered() bool {
 	_, is := r.Replica.Ordered()
 	return is
 }
 
-// Kept implements master.Resyncer.
+// Kept implements maintenance.Resyncer.
 func (r *replicated) Kept() bool { return r.puller.Status().Kept != "" }
 
 // Status implements replica.Replica.

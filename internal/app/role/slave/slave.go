@@ -19,7 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/follower"
@@ -230,7 +230,7 @@ func (s *Slave) Router() *route.Router { return s.router }
 func (*Slave) Lead() func(context.Context, string) error { return nil }
 
 // Membership implements role.Role.
-func (*Slave) Membership(n *master.Node) serverpb.DKVClusterServer { return n }
+func (*Slave) Membership(n *maintenance.Node) serverpb.DKVClusterServer { return n }
 
 // Register implements role.Role.
 func (*Slave) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterData(r) }

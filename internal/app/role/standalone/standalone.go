@@ -19,7 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/local"
@@ -71,7 +71,7 @@ func (s *Standalone) Open(ctx context.Context) error {
 	if s.replicas, err = node.OpenEach(ctx, n, s.openReplica); err != nil {
 		return err
 	}
-	n.Info.ID, n.Info.Cluster = master.StandaloneID, s.replicas[0].Cluster()
+	n.Info.ID, n.Info.Cluster = maintenance.StandaloneID, s.replicas[0].Cluster()
 	return n.Claim()
 }
 
@@ -143,7 +143,7 @@ func (*Standalone) Router() *route.Router { return nil }
 func (*Standalone) Lead() func(context.Context, string) error { return nil }
 
 // Membership implements role.Role.
-func (*Standalone) Membership(n *master.Node) serverpb.DKVClusterServer { return n }
+func (*Standalone) Membership(n *maintenance.Node) serverpb.DKVClusterServer { return n }
 
 // Register implements role.Role.
 func (s *Standalone) Register(r grpc.ServiceRegistrar, services *role.Services) {

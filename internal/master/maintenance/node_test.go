@@ -1,4 +1,4 @@
-package master
+package maintenance
 
 import (
 	"context"
@@ -67,7 +67,7 @@ func TestStatusSumsTheMemoryOfEngines(t *testing.T) {
 			vBucket := func(name string, s storage.Stats) route.VBucket {
 				return route.VBucket{Name: name, Replica: stored{usage: replica.Usage{Storage: s}, asked: &asked}}
 			}
-			n := NewNode(route.NewKeyspace(vBucket("0", storage.Stats{MemtableBytes: 5, CacheBytes: 40}), vBucket("1", storage.Stats{MemtableBytes: 6, CacheBytes: 30})),
+			n := New(route.NewKeyspace(vBucket("0", storage.Stats{MemtableBytes: 5, CacheBytes: 40}), vBucket("1", storage.Stats{MemtableBytes: 6, CacheBytes: 30})),
 				NodeInfo{SharesCache: tc.shared}, nil)
 			for range 2 {
 				for range 3 {
@@ -126,7 +126,7 @@ func TestSlaveChangesNoCluster(t *testing.T) {
 		"":              "this node is a slave and changes no cluster; ask a master (not applied)",
 		"10.0.0.7:8080": "this node is a slave and changes no cluster; ask the leader at 10.0.0.7:8080 (not applied)",
 	} {
-		node := NewNode(route.NewKeyspace(route.VBucket{Name: "v", Replica: followed{leader: leader}}), info, route.NewForCopies(nil, true))
+		node := New(route.NewKeyspace(route.VBucket{Name: "v", Replica: followed{leader: leader}}), info, route.NewForCopies(nil, true))
 		s := servertest.Start(t, servertest.Options{Register: func(s grpc.ServiceRegistrar) { serverpb.RegisterDKVClusterServer(s, node) }})
 		c := serverpb.NewDKVClusterClient(servertest.Connect(t, s.Addr))
 		for _, err := range changesOf(t.Context(), c) {

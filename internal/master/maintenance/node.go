@@ -1,4 +1,4 @@
-package master
+package maintenance
 
 import (
 	"context"
@@ -63,8 +63,8 @@ type Node struct {
 // because each reads the whole state.
 const maxHashes = 8
 
-// NewNode makes the services. The router may be nil; see NewKV.
-func NewNode(k *route.Keyspace, info NodeInfo, r *route.Router) *Node {
+// New makes the service. A nil router forwards nothing; see master.NewKV.
+func New(k *route.Keyspace, info NodeInfo, r *route.Router) *Node {
 	return &Node{keyspace: k, info: info, router: r, hashing: make(chan struct{}, 1), hashes: make(chan struct{}, maxHashes)}
 }
 

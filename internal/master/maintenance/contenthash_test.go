@@ -1,4 +1,4 @@
-package master
+package maintenance
 
 import (
 	"bytes"
@@ -92,7 +92,7 @@ func TestStatusShowsTasks(t *testing.T) {
 	r := newRig(t)
 	r.MustPut("a", "1")
 	var tasks task.List
-	node := NewNode(r.Keyspace, NodeInfo{}, nil)
+	node := New(r.Keyspace, NodeInfo{}, nil)
 	node.ShowTasks(&tasks)
 	slow := slowView{r.Local, make(chan struct{}, 2), make(chan struct{})}
 	r.Keyspace.All()[0].Replica = slow

@@ -1,4 +1,4 @@
-package master
+package maintenance
 
 import (
 	"context"
@@ -61,7 +61,7 @@ func TestResync(t *testing.T) {
 		for i, kept := range tc.kept {
 			parts = append(parts, route.VBucket{Name: "v" + string(rune('0'+i)), Replica: &resynced{kept: kept}})
 		}
-		resp, err := NewNode(route.NewKeyspace(parts...), NodeInfo{Role: "slave"}, nil).Resync(t.Context(), tc.request)
+		resp, err := New(route.NewKeyspace(parts...), NodeInfo{Role: "slave"}, nil).Resync(t.Context(), tc.request)
 		var names []string
 		for _, o := range resp.GetOrders() {
 			names = append(names, o.GetVBucket())
@@ -83,7 +83,7 @@ func TestCancelResync(t *testing.T) {
 	for i := range parts {
 		parts[i] = route.VBucket{Name: "v" + string(rune('0'+i)), Replica: &resynced{kept: i != 1}}
 	}
-	n := NewNode(route.NewKeyspace(parts...), NodeInfo{Role: "slave"}, nil)
+	n := New(route.NewKeyspace(parts...), NodeInfo{Role: "slave"}, nil)
 	if _, err := n.Resync(t.Context(), &serverpb.ResyncRequest{}); err != nil {
 		t.Fatal(err)
 	}
