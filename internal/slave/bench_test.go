@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -19,7 +20,7 @@ func BenchmarkLag(b *testing.B) {
 		b.Run(e.name, func(b *testing.B) {
 			r := newRig(b)
 			m := r.master("m1:1")
-			s := r.slave(Fixed("m1:1"), streaming, e.on(b, b.TempDir()))
+			s := r.slave(source.Fixed("m1:1"), streaming, e.on(b, b.TempDir()))
 			s.has(m)
 			type mark struct {
 				at   kv.Index
@@ -70,7 +71,7 @@ func BenchmarkBootstrap(b *testing.B) {
 			b.SetBytes(pairs * size)
 			b.ResetTimer()
 			for range b.N {
-				s := r.slave(Fixed("m1:1"), streaming, e.on(b, b.TempDir()))
+				s := r.slave(source.Fixed("m1:1"), streaming, e.on(b, b.TempDir()))
 				for {
 					if id, at := s.Position(); id == want.Identity && at == want.Applied {
 						break

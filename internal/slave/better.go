@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -25,16 +26,10 @@ const (
 	betterFor    = 10 * time.Second
 	betterJitter = 20 * time.Second
 	betterLook   = time.Second
-	// fewerSlaves is how many slaves fewer an equal master must have: with a difference of
-	// one, slaves would move back and forth.
-	fewerSlaves = 2
 	// outOfTouch is from which age of its state on a master is left. It is much more than members of
 	// many vBuckets, which take turns, leave between two questions to the owner.
 	outOfTouch = 2 * time.Minute
 )
-
-// laterEra is why a master of a later era is better, at once.
-const laterEra = "a promotion has made it a master in the place of this one"
 
 // inTouch is why a master is better that comes after the present one otherwise.
 const inTouch = "the present one is out of touch with the owner of the log"
@@ -61,64 +56,37 @@ func (s *session) watchBetter(ctx context.Context) error {
 			return nil
 		}
 		best, why := s.better()
-		if why != laterEra && s.status.above().age >= s.mostAbove() {
+		if why != source.LaterEra && s.status.above().age >= s.mostAbove() {
 			best, why = s.another()
 		}
 		switch {
 		case why == "":
 			reason = ""
-		case why == laterEra:
+		case why == source.LaterEra:
 			if s.fits(ctx, best) {
 				return betterMaster{best.Address, why}
 			}
-			s.chooser.failed(best.Address, 0)
+			s.chooser.Failed(best.Address, 0)
 		case why != reason: // or other numbers of slaves: one that has moved is seen first
 			since, reason = time.Now(), why
 		case time.Since(since) < hold:
 		case s.fits(ctx, best):
 			return betterMaster{best.Address, why}
 		default:
-			s.chooser.failed(best.Address, 0)
+			s.chooser.Failed(best.Address, 0)
 		}
 	}
 }
 
 // better returns the best master, and why it is better than the present one; nothing if it
 // is not better.
-func (s *session) better() (Source, string) {
+func (s *session) better() (source.Source, string) {
 	if !s.opts.Sources.Live() {
-		return Source{}, ""
+		return source.Source{}, ""
 	}
 	candidates := s.candidates()
-	present, there := sourceOf(candidates, s.source.Address)
-	if !there {
-		return Source{}, "" // watchSources decides
-	}
 	id, _ := s.opts.State.Position()
-	for _, best := range s.chooser.order(candidates, id) {
-		if s.chooser.passedOver(best.Address) {
-			continue
-		}
-		was, is := s.chooser.class(present, id), s.chooser.class(best, id)
-		switch {
-		case best.laterThan(id) && best.History != present.History:
-			return best, laterEra
-		case present.awaits:
-			return Source{}, ""
-		case is < was && best.DC == s.chooser.dc && present.DC != s.chooser.dc:
-			return best, "it is in this data centre"
-		case is < was && present.slave:
-			return best, "it is a master, and the present one a slave"
-		case is < was:
-			return best, "it is a follower, and the present one leads"
-		case is == was && best.Order < present.Order:
-			return best, "it is named before the present one"
-		case is == was && best.Order == present.Order && best.Slaves+fewerSlaves <= present.Slaves:
-			return best, fmt.Sprintf("it has %d slaves, and the present one %d", best.Slaves, present.Slaves)
-		}
-		break
-	}
-	return Source{}, ""
+	return s.chooser.Better(candidates, s.source.Address, id)
 }
 
 // mostAbove is the age from which on a master is out of touch with the owner of its log. Slaves that
@@ -130,18 +98,13 @@ func (s *session) mostAbove() time.Duration {
 // another returns the best one of the other masters, also while the list of masters is out of date:
 // this node and the present master may be cut off together. An owner that waits for this copy is not
 // left, nor is the only master.
-func (s *session) another() (Source, string) {
+func (s *session) another() (source.Source, string) {
 	candidates := s.candidates()
-	if present, _ := sourceOf(candidates, s.source.Address); present.awaits {
-		return Source{}, ""
-	}
 	id, _ := s.opts.State.Position()
-	for _, other := range s.chooser.order(candidates, id) {
-		if other.Address != s.source.Address && !s.chooser.passedOver(other.Address) {
-			return other, inTouch
-		}
+	if other, there := s.chooser.Other(candidates, s.source.Address, id); there {
+		return other, inTouch
 	}
-	return Source{}, ""
+	return source.Source{}, ""
 }
 
 const (
@@ -153,7 +116,7 @@ const (
 
 // fits reports whether the copy can continue from another master that is in touch with the owner of
 // its log, while it follows the present one, or gives way to what that has; see Puller.next.
-func (s *session) fits(ctx context.Context, other Source) bool {
+func (s *session) fits(ctx context.Context, other source.Source) bool {
 	pr, err := s.opts.Pool.Peer(other.Address)
 	if err != nil {
 		return false
@@ -171,7 +134,7 @@ func (s *session) fits(ctx context.Context, other Source) bool {
 		// Half, so that this slave does not move to and fro between masters that are near the limit.
 		return look.above.age <= s.mostAbove()/2
 	}
-	return found.verdict == promoted || found.verdict == surplus && other.laterThan(id)
+	return found.verdict == promoted || found.verdict == surplus && other.LaterThan(id)
 }
 
 // attachLevel is attach to a master that may take a moment to reach the copy's index.

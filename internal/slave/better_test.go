@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -60,7 +61,7 @@ func TestMovesToABetterMaster(t *testing.T) {
 		m.put("a", "1")
 		far := m.row(leader)
 		far.DcID = "dc2"
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{far}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
@@ -99,7 +100,7 @@ func TestStaysWhereItIs(t *testing.T) {
 		late := r.twin("late:1", m)
 		m.put("a", "2")
 		twin := r.twin("m2:1", m)
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
@@ -139,7 +140,7 @@ func TestLeavesAMasterThatIsCutOff(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		off := r.twin("m2:1", m)
-		s := r.slave(Fixed("m2:1", "m1:1"), mode)
+		s := r.slave(source.Fixed("m2:1", "m1:1"), mode)
 		s.has(m)
 		time.Sleep(time.Second)
 		s.moves("m1:1", inTouch, outOfTouch+longest)
@@ -168,10 +169,10 @@ func TestStaysWithAMasterThatIsCutOff(t *testing.T) {
 			m.put("a", "1")
 			off := r.twin("m2:1", m)
 			r.twin("m3:1", m)
-			sources := Fixed("m2:1", "m3:1")
+			sources := source.Fixed("m2:1", "m3:1")
 			if waits {
 				off.lead("m2:1")
-				sources = Fixed("m2:1", "m1:1")
+				sources = source.Fixed("m2:1", "m1:1")
 			}
 			s := r.slave(sources, mode)
 			s.has(m)
@@ -199,7 +200,7 @@ func TestSharesMasters(t *testing.T) {
 		a, b := r.twin("a:1", m), r.twin("b:1", m)
 		a.confirms()
 		b.confirms()
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{a.row(primary)}, true)
 		var slaves []*copy
 		for i := range 6 {

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -26,7 +27,7 @@ func TestSnapshotIsGoneOnWith(t *testing.T) {
 		m := r.master("m1:1")
 		m.fill("k", 3000, 2000) // 6 MB
 		m.cutAfter(2_500_000)
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		st := s.Puller.Status()
 		if st.Bootstraps != 1 || st.Bytes > 8<<20 {
@@ -47,7 +48,7 @@ func TestMasterDiesInSnapshot(t *testing.T) {
 		m.fill("k", 3000, 2000)
 		twin := r.twin("m2:1", m)
 		twin.cutAfter(2_500_000)
-		s := r.slave(Fixed("m2:1", "m1:1"), mode)
+		s := r.slave(source.Fixed("m2:1", "m1:1"), mode)
 		testkit.Eventually(r.t, "a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
 		if err := s.Healthy(); err == nil {
 			t.Error("it is healthy in the middle of a bootstrap")
@@ -68,7 +69,7 @@ func TestSlaveDiesInSnapshot(t *testing.T) {
 		m := r.master("m1:1")
 		m.fill("k", 3000, 2000)
 		m.cutAfter(2_500_000)
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		testkit.Eventually(r.t, "a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
 		s.stop()
 		m.cutAfter(0)
@@ -86,7 +87,7 @@ func TestTrimmed(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1", retain(changelog.Retention{MaxAge: time.Hour}))
 		m.fill("k", 500, 10)
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		s.stop()
 		_, at := s.Position()
@@ -114,7 +115,7 @@ func TestTrimmedWhileAwaited(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1", retain(changelog.Retention{MaxAge: time.Hour}))
 		m.put("a", "1")
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		s.Puller.lead("m1:1")
 		s.Puller.Want("m1:1", report.Wanted{Listed: true})
@@ -138,7 +139,7 @@ func TestTrimmedElsewhere(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
-		s := r.slave(Fixed("m2:1", "m1:1"), mode)
+		s := r.slave(source.Fixed("m2:1", "m1:1"), mode)
 		s.has(m)
 		s.stop()
 		m.put("a", "2")
@@ -165,11 +166,11 @@ func TestRestoredMaster(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.put("a", "2")
-			sources := Fixed(m.addr)
+			var sources Sources = source.Fixed(m.addr)
 			if !fixed {
 				dead := r.twin("twin:1", m)
 				dead.kill()
-				rows := NewRows("db")
+				rows := source.NewRows("db")
 				rows.Set([]*serverpb.RegionInfo{dead.row(primary), m.row(leader)}, true)
 				sources = rows
 			}
@@ -198,7 +199,7 @@ func TestOtherHistoryElsewhere(t *testing.T) {
 		m, other := r.master("m1:1"), r.master("m2:1")
 		m.put("a", "1")
 		other.fill("k", 1000, 10)
-		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode)
 		s.has(m)
 		m.kill()
 		time.Sleep(giveUpAfter / 2)
@@ -214,7 +215,7 @@ func TestOtherHistoryElsewhere(t *testing.T) {
 		s.keeps(m, "m2:1", "belongs to another cluster, and m1:1 may still have what comes next here")
 		// That an operator names no other one is no order: it may be a mistake.
 		s.stop()
-		s.opts.Sources = Fixed("m2:1")
+		s.opts.Sources = source.Fixed("m2:1")
 		s.restart()
 		time.Sleep(5 * time.Minute)
 		s.keeps(m, "m2:1", "belongs to another cluster;")
@@ -233,7 +234,7 @@ func TestStrayCluster(t *testing.T) {
 		m.fill("k", 500, 10)
 		stray.put("k", "stray")
 		twin := r.twin("m2:1", m)
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary), stray.row(secondary)}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
@@ -278,7 +279,7 @@ func TestTrimmedWhileExcluded(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
-		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode)
 		s.has(m)
 		s.stop()
 		m.put("a", "2")
@@ -286,7 +287,7 @@ func TestTrimmedWhileExcluded(t *testing.T) {
 		r.twin("m2:1", m) // has no change before its own snapshot
 		s.Puller = New(s.Puller.opts)
 		for range 5 {
-			s.chooser.failed("m1:1", 0)
+			s.chooser.Failed("m1:1", 0)
 		}
 		testkit.Run(r.t, s.Puller.Run)
 		s.has(m)
@@ -304,7 +305,7 @@ func TestMasterBehind(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode)
 		m.put("a", "2")
 		s.has(m)
 		m.kill()
@@ -332,7 +333,7 @@ func TestLogGoesBack(t *testing.T) {
 		m.put("a", "1")
 		old := r.twin("m2:1", m)
 		m.put("a", "2")
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
@@ -362,7 +363,7 @@ func TestDiverged(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		other := r.twin("m2:1", m)
-		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode)
 		s.has(m)
 		m.put("a", "2")
 		s.has(m)
@@ -378,7 +379,7 @@ func TestDiverged(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.equals(m) // the other one may come back
 		s.stop()
-		s.opts.Sources = Fixed("m2:1")
+		s.opts.Sources = source.Fixed("m2:1")
 		s.restart()
 		time.Sleep(time.Minute)
 		s.keeps(m, "m2:1", "has other changes under the same numbers")
@@ -409,7 +410,7 @@ func TestSnapshotWaitsForRoom(t *testing.T) {
 		m.fill("k", 12000, 2000) // more than is ever under way
 		begun := time.Now()
 		calls := 0
-		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) {
+		s := r.slave(source.Fixed("m1:1"), func(o *Options, _ *follower.Options) {
 			o.State = &fullState{full: func() bool {
 				calls++
 				return time.Since(begun) < 45*time.Second && calls > 3
@@ -459,7 +460,7 @@ func TestNoEngineBeforeTheFirstChunk(t *testing.T) {
 				m.fill("k", 10, 100)
 				back := away(m)
 				var opened atomic.Int64
-				s := r.slave(Fixed("m1:1"), func(_ *Options, f *follower.Options) {
+				s := r.slave(source.Fixed("m1:1"), func(_ *Options, f *follower.Options) {
 					open := f.Open
 					f.Open = func(place string) (storage.Engine, error) {
 						opened.Add(1)

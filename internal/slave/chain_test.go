@@ -1,7 +1,6 @@
 package slave
 
 import (
-	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -9,7 +8,14 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+const (
+	leader    = serverpb.RegionStatus_LEADER
+	primary   = serverpb.RegionStatus_PRIMARY_FOLLOWER
+	secondary = serverpb.RegionStatus_SECONDARY_FOLLOWER
 )
 
 // slaveRow is a slave as discovery tells of it.
@@ -21,35 +27,6 @@ func slaveRow(addr, dc, master string) *serverpb.RegionInfo {
 	return out
 }
 
-// Only slaves whose chain ends at a master, and not at the asker, are candidates.
-func TestChainsEndAtAMaster(t *testing.T) {
-	rows := NewChainedRows("db", "west", "self:1")
-	rows.Set([]*serverpb.RegionInfo{
-		row("m:1", "east", leader, 0),
-		slaveRow("good:1", "west", "m:1"),
-		slaveRow("next:1", "west", "good:1"),
-		slaveRow("mine:1", "west", "self:1"),
-		slaveRow("behind-mine:1", "west", "mine:1"),
-		slaveRow("circle:1", "west", "circle2:1"),
-		slaveRow("circle2:1", "west", "circle:1"),
-		slaveRow("searching:1", "west", ""),
-		slaveRow("elsewhere:1", "east", "m:1"),
-		slaveRow("self:1", "west", "m:1"),
-	}, true)
-	var got []string
-	for _, s := range rows.Candidates("default") {
-		got = append(got, s.Address)
-	}
-	if want := []string{"m:1", "good:1", "next:1"}; !slices.Equal(got, want) {
-		t.Errorf("candidates %v, want %v", got, want)
-	}
-	plain := NewRows("db")
-	plain.Set([]*serverpb.RegionInfo{row("m:1", "east", leader, 0), slaveRow("good:1", "west", "m:1")}, true)
-	if got := plain.Candidates("default"); len(got) != 1 {
-		t.Errorf("candidates without chains %v", got)
-	}
-}
-
 // The last slave of a chain of three goes on at another source when the middle one dies:
 // nothing is lost, and nothing is applied again.
 func TestChainOfThreeLosesItsMiddle(t *testing.T) {
@@ -57,10 +34,10 @@ func TestChainOfThreeLosesItsMiddle(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 200, 10)
-		middle := r.slave(Fixed("m1:1"), mode)
+		middle := r.slave(source.Fixed("m1:1"), mode)
 		middle.has(m)
 		served := r.serve("s1:1", middle.Replica)
-		rows := NewChainedRows("db", "west", "s2:1")
+		rows := source.NewChainedRows("db", "west", "s2:1")
 		master := m.row(leader)
 		master.DcID = "east"
 		rows.Set([]*serverpb.RegionInfo{master, slaveRow("s1:1", "west", "m1:1")}, true)

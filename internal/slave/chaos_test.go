@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -34,7 +35,7 @@ func anythingGoes(t *testing.T, rng *rand.Rand, mode func(*Options, *follower.Op
 	m := r.master("m1:1")
 	m.fill("k", 200, 50)
 	nodes := []*node{m, r.twin("m2:1", m), r.twin("m3:1", m)}
-	rows := NewRows("db")
+	rows := source.NewRows("db")
 	rows.Set([]*serverpb.RegionInfo{
 		nodes[0].row(leader), nodes[1].row(primary), nodes[2].row(secondary),
 	}, true)
@@ -142,7 +143,7 @@ func TestFlappingMaster(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		flapping := r.twin("m2:1", m)
-		s := r.slave(Fixed("m2:1", "m1:1"), mode)
+		s := r.slave(source.Fixed("m2:1", "m1:1"), mode)
 		s.has(m)
 		before := s.Puller.Status().Switches
 		for range 120 {

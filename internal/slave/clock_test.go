@@ -8,7 +8,11 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
+
+// passedOver is for how long a source that has failed is passed over at most.
+const passedOver = 30 * time.Second
 
 // aheadClock is a clock that is a decade ahead.
 func aheadClock() *clock.Clock {
@@ -44,7 +48,7 @@ func (c *copy) reads(d time.Duration) {
 func TestHearsNoOtherClock(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
-		m, s, check := clocked(t, r, Fixed("m2:1", "m1:1"), mode)
+		m, s, check := clocked(t, r, source.Fixed("m2:1", "m1:1"), mode)
 		foreign := r.master("m2:1", decadeAhead)
 		foreign.put("a", "1")
 		m.kill()
@@ -58,7 +62,7 @@ func TestHearsNoOtherClock(t *testing.T) {
 		s.has(m)
 		s.reads(time.Second)
 		check("asked while the master was away")
-		s.reads(longest + maxExclusion)
+		s.reads(longest + passedOver)
 		if foreign.received() == asked {
 			t.Fatal("the other node was not asked beside the master")
 		}
@@ -71,7 +75,7 @@ func TestHearsNoOtherClock(t *testing.T) {
 func TestHearsNoOtherClockAtTheMastersAddress(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
-		m, s, check := clocked(t, r, Fixed("m1:1"), mode)
+		m, s, check := clocked(t, r, source.Fixed("m1:1"), mode)
 		m.kill()
 		foreign := r.master("m1:1", decadeAhead)
 		foreign.put("a", "1")
@@ -88,7 +92,7 @@ func TestHearsNoOtherClockAtTheMastersAddress(t *testing.T) {
 func TestHearsNoClockOfAMasterBehind(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
-		m, s, check := clocked(t, r, Fixed("m2:1", "m1:1"), mode)
+		m, s, check := clocked(t, r, source.Fixed("m2:1", "m1:1"), mode)
 		opts := r.options()
 		opts.Clock = aheadClock()
 		behind := r.follower(follower.Options{Options: opts})
@@ -98,7 +102,7 @@ func TestHearsNoClockOfAMasterBehind(t *testing.T) {
 		m.put("a", "1")
 		s.has(m)
 		asked := r.serve("m2:1", behind)
-		s.reads(longest + maxExclusion)
+		s.reads(longest + passedOver)
 		if asked.received() == 0 {
 			t.Fatal("the other node was not asked")
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -50,7 +51,7 @@ func TestSlaveGoesOnInAPromotedHistory(t *testing.T) {
 		m := r.master("m1:1")
 		m.fill("k", 100, 10)
 		next := r.twin("m2:1", m)
-		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode)
 		s.has(m)
 		s.stop() // it misses what comes before the end
 		m.put("late", "1")
@@ -85,7 +86,7 @@ func TestSlaveAboveTheEndWithoutChangesGoesOn(t *testing.T) {
 		m.put("a", "1")
 		next := r.twin("m2:1", m)
 		state := new(adoptingState)
-		s := r.slave(Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *follower.Options) { o.State = state })
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *follower.Options) { o.State = state })
 		s.has(m)
 		m.put("b", "1")
 		next.sync(m)
@@ -136,7 +137,7 @@ func TestCopyAboveTheEndIsSetAside(t *testing.T) {
 	next := r.twin("m2:1", m)
 	disk := replicatest.NewRig(t, func(d *replicatest.Rig) { replicatest.OnDiskAt(d, filepath.Join(t.TempDir(), "db")) })
 	generations := filepath.Dir(disk.Opts.Generations.Current())
-	s := r.slave(Fixed("m1:1", "m2:1"), streaming, func(_ *Options, o *follower.Options) {
+	s := r.slave(source.Fixed("m1:1", "m2:1"), streaming, func(_ *Options, o *follower.Options) {
 		o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
 	})
 	m.put("lost", "1")
@@ -172,7 +173,7 @@ func TestCopyAboveTheNewMastersIsSetAside(t *testing.T) {
 	}
 	disk := replicatest.NewRig(t, replicatest.OnDisk)
 	generations := filepath.Dir(disk.Opts.Generations.Current())
-	s := r.slave(Fixed("a:1", "b:1"), streaming, func(_ *Options, o *follower.Options) {
+	s := r.slave(source.Fixed("a:1", "b:1"), streaming, func(_ *Options, o *follower.Options) {
 		o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
 	})
 	s.has(a)
@@ -195,7 +196,7 @@ func TestStandbyAboveTheEndGivesWay(t *testing.T) {
 	m := r.master("m1:1")
 	m.fill("k", 100, 10)
 	next := r.twin("m2:1", m)
-	rows := NewRows("db")
+	rows := source.NewRows("db")
 	rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
 	s := r.slave(rows, streaming)
 	s.Puller.Want("m1:1", report.Wanted{Listed: true})
@@ -214,7 +215,7 @@ func TestSlaveLeavesAFormerMaster(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	next := r.twin("m2:1", m)
-	rows := NewRows("db")
+	rows := source.NewRows("db")
 	rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
 	s := r.slave(rows, streaming)
 	s.has(m)
@@ -235,7 +236,7 @@ func TestCopyAboveTheEndLeavesAFormerMaster(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		next := r.twin("m2:1", m)
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
 		s := r.slave(rows, streaming)
 		m.put("lost", "1")
@@ -258,7 +259,7 @@ func TestCopyAboveTheEndStaysWithANamedMaster(t *testing.T) {
 		m.put("a", "1")
 		next := r.twin("m2:1", m)
 		next.kill()
-		s := r.slave(Fixed("m2:1", "m1:1"), streaming)
+		s := r.slave(source.Fixed("m2:1", "m1:1"), streaming)
 		m.put("lost", "1")
 		s.has(m)
 		next.promote(t, "1-new")
@@ -276,7 +277,7 @@ func TestDescent(t *testing.T) {
 	r := newRig(t)
 	m := r.master("m1:1")
 	m.put("a", "1")
-	s := r.slave(Fixed("m1:1"), streaming)
+	s := r.slave(source.Fixed("m1:1"), streaming)
 	s.has(m)
 	if err := s.Replica.Adopt("2-b", []history.Former{{History: "h0"}, {History: s.Replica.Status().Identity.History, End: 5}, {History: "1-a", End: 9}}); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/badger"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
@@ -68,7 +69,7 @@ func TestEngines(t *testing.T) {
 			r := newRig(t)
 			m := r.master("m1:1")
 			m.fill("k", 3000, 500)
-			s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+			s := r.slave(source.Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
 			s.has(m)
 			m.fill("k", 2000, 100)
 			var large []kv.Mutation
@@ -101,7 +102,7 @@ func TestLargeMultiPutIsNeverSeenByHalves(t *testing.T) {
 				m.write(ms...)
 			}
 			round(0)
-			s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+			s := r.slave(source.Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
 			s.has(m)
 			done := make(chan struct{})
 			var reads atomic.Int64
@@ -147,14 +148,14 @@ func TestKilledInSnapshot(t *testing.T) {
 			m.fill("k", 3000, 1000)
 			other.fill("o", 3000, 1000)
 			killed := killedInReplace(r, e, t.TempDir(), m)
-			s := r.slave(Fixed("m1:1"), streaming, e.on(t, killed))
+			s := r.slave(source.Fixed("m1:1"), streaming, e.on(t, killed))
 			s.has(m)
 			s.stop()
 			if err := s.Replica.Close(); err != nil {
 				t.Fatal(err)
 			}
 			killed = killedInReplace(r, e, testkit.Image(t, killed), other)
-			s = r.slave(Fixed("m1:1"), streaming, e.on(t, killed))
+			s = r.slave(source.Fixed("m1:1"), streaming, e.on(t, killed))
 			if id, at := s.Position(); id != m.Replica.Status().Identity || at != m.Replica.Status().Applied {
 				t.Errorf("found again: %v at %d", id, at)
 			}
@@ -219,7 +220,7 @@ func BenchmarkCatchUp(b *testing.B) {
 			b.Run(e.name+"/"+mode, func(b *testing.B) {
 				r := newRig(b)
 				m := r.master("m1:1")
-				s := r.slave(Fixed("m1:1"), set, e.on(b, b.TempDir()))
+				s := r.slave(source.Fixed("m1:1"), set, e.on(b, b.TempDir()))
 				s.has(m)
 				const each = 50_000
 				value := make([]byte, 128)
@@ -251,7 +252,7 @@ func TestKeyBeyondTheEngineIsNamed(t *testing.T) {
 	m.fill("k", 10, 100)
 	e := engines[1]
 	e.limit.Key = 1000
-	s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+	s := r.slave(source.Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
 	s.has(m)
 	m.write(kv.Mutation{Key: bytes.Repeat([]byte("L"), 1001), Value: []byte("v")})
 	testkit.Eventually(t, "the key is named", func() bool {
@@ -261,5 +262,5 @@ func TestKeyBeyondTheEngineIsNamed(t *testing.T) {
 	if state := s.State(); state != replica.Serving {
 		t.Errorf("the slave is %v", state)
 	}
-	r.slave(Fixed("m1:1"), streaming, engines[0].on(t, t.TempDir())).has(m)
+	r.slave(source.Fixed("m1:1"), streaming, engines[0].on(t, t.TempDir())).has(m)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -122,7 +123,7 @@ func TestAFarSlaveConfirmsWithinOneRoundTrip(t *testing.T) {
 		r.delay = oneWay
 		m := r.master("m1:1")
 		m.put("k", "0")
-		s := r.slave(Fixed("m1:1"), streaming, reporting(t, r))
+		s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r))
 		s.has(m)
 		m.owner.want(&peerpb.Wanted{Listed: true})
 		first := m.put("k", "1")

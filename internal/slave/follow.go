@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -204,7 +205,7 @@ func (s *session) watchSources(ctx context.Context) error {
 	for {
 		changed := s.opts.Sources.Changed()
 		candidates := s.candidates()
-		if _, there := sourceOf(candidates, s.source.Address); !there && len(candidates) > 0 && s.opts.Sources.Live() {
+		if _, there := source.At(candidates, s.source.Address); !there && len(candidates) > 0 && s.opts.Sources.Live() {
 			return errGone
 		}
 		select {

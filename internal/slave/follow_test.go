@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -38,7 +39,7 @@ func TestFollowsFromTheBeginning(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("a", 1000, 100)
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		for range 5 {
 			m.fill("b", 300, 10)
@@ -67,7 +68,7 @@ func TestSwitchesMasters(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twins := []*node{r.twin("m2:1", m), r.twin("m3:1", m)}
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{
 			m.row(leader), twins[0].row(primary), twins[1].row(secondary),
 		}, true)
@@ -101,7 +102,7 @@ func TestLeavesASilentMaster(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		s := r.slave(Fixed("m2:1", "m1:1"), mode)
+		s := r.slave(source.Fixed("m2:1", "m1:1"), mode)
 		s.has(m)
 		if at := s.Puller.Status().Master; at != "m2:1" {
 			t.Fatalf("it follows %s", at)
@@ -125,7 +126,7 @@ func TestMastersThatTheRegistryLost(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
@@ -145,7 +146,7 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
 		// Polls are close together, so that the end of a master is noticed well within the
 		// second for which one that was gone is passed over.
@@ -194,7 +195,7 @@ func TestAllMastersDown(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		m.kill()
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		time.Sleep(time.Minute)
 		if err := s.Healthy(); err == nil {
 			t.Error("it is healthy without data")
@@ -234,7 +235,7 @@ func TestReaderWantsMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
-		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) { o.PollInterval = time.Hour })
+		s := r.slave(source.Fixed("m1:1"), func(o *Options, _ *follower.Options) { o.PollInterval = time.Hour })
 		s.has(m)
 		at := m.put("a", "1")
 		begun := time.Now()
@@ -273,7 +274,7 @@ func TestDiskFull(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		var full atomic.Bool
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
+		s := r.slave(source.Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if full.Load() {
 					return kv.Errorf(kv.Exhausted, "%w: at %v", storage.ErrNoSpace, time.Now())
@@ -319,7 +320,7 @@ func TestLocalFailure(t *testing.T) {
 		m.put("a", "1")
 		r.twin("m2:1", m)
 		var broken atomic.Bool
-		s := r.slave(Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *follower.Options) {
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if broken.Load() {
 					return kv.Errorf(kv.Internal, "broken")
@@ -357,7 +358,7 @@ func TestSlowSlave(t *testing.T) {
 		m.put("a", "1")
 		gate := make(chan struct{})
 		var held atomic.Bool
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
+		s := r.slave(source.Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if held.Load() {
 					<-gate
@@ -390,7 +391,7 @@ func TestGoesByTheMastersClock(t *testing.T) {
 		m := r.master("m1:1")
 		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(long).Unix())})
 		c := NewClock(clock.Options{Wall: func() time.Time { return time.Now().Add(decade) }})
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
+		s := r.slave(source.Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
 		s.has(m)
 		time.Sleep(2 * time.Second)
 		if !s.sees("session") || !c.Known() || time.Until(c.Now()) > clock.DefaultMaxJump {
@@ -417,7 +418,7 @@ func TestFollowsTheClockBack(t *testing.T) {
 			t.Fatal(err) // so that nothing is removed
 		}
 		c := NewClock(clock.Options{})
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
+		s := r.slave(source.Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
 		s.has(m)
 		ahead.Store(int64(decade))
 		if _, err := m.Propose(t.Context(), &command.Command{Kind: command.Tick}); err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // TestTrimmedWhileAnotherIsAway has one master be down for a moment and the other one have
@@ -15,7 +16,7 @@ func TestTrimmedWhileAnotherIsAway(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
-		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s := r.slave(source.Fixed("m1:1", "m2:1"), mode)
 		s.has(m)
 		s.stop()
 		m.put("a", "2")
@@ -48,7 +49,7 @@ func TestTrimmedWhileAnotherLags(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		lagging := r.twin("m3:1", m)
-		s := r.slave(Fixed("m1:1", "m2:1", "m3:1"), mode)
+		s := r.slave(source.Fixed("m1:1", "m2:1", "m3:1"), mode)
 		m.put("a", "2")
 		s.has(m)
 		s.stop()
@@ -75,7 +76,7 @@ func TestFormerMasterThatRejoined(t *testing.T) {
 			r := newRig(t)
 			m := r.master("m1:1")
 			m.put("a", "1")
-			rows := NewRows("db")
+			rows := source.NewRows("db")
 			rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
 			s := r.slave(rows, mode)
 			s.has(m)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -19,7 +20,7 @@ type kept struct {
 }
 
 // keep records why the copy stays although masters answer: it may be the only one.
-func (p *Puller) keep(ordered []Source, id history.Identity, at kv.Index) {
+func (p *Puller) keep(ordered []source.Source, id history.Identity, at kv.Index) {
 	undecided := p.search.undecided(ordered, id)
 	due := p.search.due()
 	if undecided != "" && !due {
@@ -55,8 +56,8 @@ func (p *Puller) keep(ordered []Source, id history.Identity, at kv.Index) {
 
 // contrary returns the best source that answered and cannot be followed; one that only
 // lags comes last.
-func (s *search) contrary(ordered []Source) (Source, finding) {
-	var behindOne Source
+func (s *search) contrary(ordered []source.Source) (source.Source, finding) {
+	var behindOne source.Source
 	for _, src := range ordered {
 		switch f, judged := s.findings[src.Address]; {
 		case !judged || f.verdict == trimmed || f.id.History == "":
@@ -139,12 +140,12 @@ func (p *Puller) fits(id history.Identity, at kv.Index) error {
 
 // carryOut returns the plan for an order, after all masters were asked: it uses a state of
 // the cluster that the order was given for, and no other.
-func (p *Puller) carryOut(ordered []Source) (plan, bool) {
+func (p *Puller) carryOut(ordered []source.Source) (plan, bool) {
 	cluster, is := p.opts.State.Ordered()
 	if !is {
 		return plan{}, false
 	}
-	s, ok := p.judged(ordered, func(_ Source, f finding) bool {
+	s, ok := p.judged(ordered, func(_ source.Source, f finding) bool {
 		return f.id.History != "" && f.id.Cluster == cluster && f.verdict != former
 	})
 	if !ok {

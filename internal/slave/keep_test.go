@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -58,7 +59,7 @@ func TestMasterComesBackEmpty(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 500, 10)
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		empty := r.wiped(m)
 		time.Sleep(2 * time.Second)
@@ -94,7 +95,7 @@ func TestOrderIsForWhatWasSeen(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 500, 10)
-		s := r.slave(Fixed("m1:1"))
+		s := r.slave(source.Fixed("m1:1"))
 		s.has(m)
 		second := r.wiped(m)
 		second.fill("k", 100, 10)
@@ -121,7 +122,7 @@ func TestOrderForAnotherClusterIsWithdrawn(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 500, 10)
-		s := r.slave(Fixed("m1:1"))
+		s := r.slave(source.Fixed("m1:1"))
 		s.has(m)
 		second := r.wiped(m)
 		second.fill("k", 100, 10)
@@ -159,7 +160,7 @@ func TestForcedRebuildNeedsRoom(t *testing.T) {
 		m := r.master("m1:1")
 		m.fill("k", 500, 10)
 		var full atomic.Bool
-		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) { o.State = &fullState{full: full.Load} })
+		s := r.slave(source.Fixed("m1:1"), func(o *Options, _ *follower.Options) { o.State = &fullState{full: full.Load} })
 		s.has(m)
 		full.Store(true)
 		if text, err := s.Puller.Resync(t.Context(), true); kv.KindOf(err) != kv.Precondition || !strings.Contains(err.Error(), "there is no room for that") {
@@ -195,7 +196,7 @@ func TestRebuildThatRunsOutOfRoom(t *testing.T) {
 		m.fill("k", 12000, 2000)
 		var room atomic.Int64 // how many times there is still some
 		room.Store(math.MaxInt64)
-		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) {
+		s := r.slave(source.Fixed("m1:1"), func(o *Options, _ *follower.Options) {
 			o.State = &fullState{full: func() bool { return room.Add(-1) < 0 }}
 		})
 		s.has(m)
@@ -229,7 +230,7 @@ func TestResyncIsRefused(t *testing.T) {
 		m := r.master("m1:1")
 		m.fill("k", 500, 10)
 		m.kill()
-		s := r.slave(Fixed("m1:1"))
+		s := r.slave(source.Fixed("m1:1"))
 		refused := func(what string) {
 			t.Helper()
 			if text, err := s.Puller.Resync(t.Context(), false); kv.KindOf(err) != kv.Precondition {
@@ -266,7 +267,7 @@ func TestShrunkByDeletes(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		m.put("b", "1")
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		s.stop()
 		m.write(kv.Mutation{Key: []byte("a"), Delete: true}, kv.Mutation{Key: []byte("b"), Delete: true})
@@ -285,7 +286,7 @@ func TestEmptyCopyTakesAnother(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		m.write(kv.Mutation{Key: []byte("a"), Delete: true})
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		other := r.wiped(m)
 		other.put("b", "1")
@@ -304,7 +305,7 @@ func TestRestoreOfTheSameCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.fill("k", 500, 10)
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		s.stop()
 		for range 3 { // also over several, and to nothing at all: that was ordered there
@@ -348,7 +349,7 @@ func TestLaggingFollowerOfARestore(t *testing.T) {
 		if err := m.Restore(t.Context(), backup); err != nil {
 			t.Fatal(err)
 		}
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
 		s := r.slave(rows)
 		s.has(m)
@@ -383,7 +384,7 @@ func TestOrderGoesOnAfterAStop(t *testing.T) {
 			m := r.master("m1:1")
 			m.fill("k", 500, 10)
 			state := e.on(t, t.TempDir())
-			s := r.slave(Fixed("m1:1"), streaming, state)
+			s := r.slave(source.Fixed("m1:1"), streaming, state)
 			s.has(m)
 			other := r.wiped(m)
 			other.fill("other", 3000, 2000) // 6 MB
@@ -404,7 +405,7 @@ func TestOrderGoesOnAfterAStop(t *testing.T) {
 			if err := s.Replica.Close(); err != nil {
 				t.Fatal(err)
 			}
-			s = r.slave(Fixed("m1:1"), streaming, state)
+			s = r.slave(source.Fixed("m1:1"), streaming, state)
 			s.equals(m)
 			other.cutAfter(0)
 			other.revive()
@@ -430,7 +431,7 @@ func TestOrderIsWithdrawnDuringTheLoad(t *testing.T) {
 			r := newRig(t)
 			m := r.master("m1:1")
 			m.fill("k", 500, 10)
-			s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+			s := r.slave(source.Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
 			s.has(m)
 			if _, err := s.Puller.CancelResync(t.Context()); kv.KindOf(err) != kv.Precondition {
 				t.Errorf("there is no order, and it is withdrawn: %v", err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // isAged fails the test unless the status, the state and the answer to a reader all give
@@ -39,7 +40,7 @@ func TestAgeIsTrue(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		s.has(m)
 		for range 10 {
 			time.Sleep(37 * time.Second)
@@ -68,10 +69,10 @@ func TestAgeBehindACutOffMaster(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
-		first := r.slave(Fixed("m1:1"), mode)
+		first := r.slave(source.Fixed("m1:1"), mode)
 		first.has(m)
 		r.serve("s1:1", first.Replica)
-		second := r.slave(Fixed("s1:1"), mode)
+		second := r.slave(source.Fixed("s1:1"), mode)
 		second.has(m)
 		time.Sleep(2 * time.Second)
 		second.isAged("all is well", 0, 2*polled, 0)
@@ -94,7 +95,7 @@ func TestLagOfABootstrap(t *testing.T) {
 		m := r.master("m1:1")
 		m.fill("k", 3000, 2000) // 6 MB
 		m.cutAfter(2_500_000)
-		s := r.slave(Fixed("m1:1"), streaming)
+		s := r.slave(source.Fixed("m1:1"), streaming)
 		for s.Puller.Status().Snapshot.Bytes == 0 {
 			time.Sleep(time.Millisecond)
 		}
@@ -117,7 +118,7 @@ func TestLagOfAKeptCopy(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
-		s := r.slave(Fixed("m1:1"), streaming)
+		s := r.slave(source.Fixed("m1:1"), streaming)
 		s.has(m)
 		other := r.wiped(m)
 		other.fill("k", 1000, 10)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -17,7 +18,7 @@ func TestMasterWithOtherVBuckets(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		two := func(o *Options, _ *follower.Options) { o.VBuckets = 2 }
-		s := r.slave(Fixed("m1:1"), mode, two)
+		s := r.slave(source.Fixed("m1:1"), mode, two)
 		time.Sleep(time.Minute)
 		if id, _ := s.Position(); id.History != "" {
 			t.Errorf("it has taken the state of a master with 1 vBucket")
@@ -25,7 +26,7 @@ func TestMasterWithOtherVBuckets(t *testing.T) {
 		if err := s.Healthy(); err == nil || !strings.Contains(err.Error(), "vbuckets: 1") {
 			t.Errorf("health: %v", err)
 		}
-		one := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) { o.VBuckets = 1 })
+		one := r.slave(source.Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) { o.VBuckets = 1 })
 		one.has(m)
 		testkit.Eventually(t, "it is well", func() bool { return one.Healthy() == nil })
 	})

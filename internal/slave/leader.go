@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // named returns the leader of the state's history according to discovery, the last one if it
@@ -16,7 +17,7 @@ func (p *Puller) named() string {
 		return ""
 	}
 	id, _ := p.opts.State.Position()
-	return leaderOf(p.opts.Sources.Candidates(p.opts.VBucket), id)
+	return source.Leader(p.opts.Sources.Candidates(p.opts.VBucket), id)
 }
 
 // lead sets the leader's address; empty while it is unknown.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // TestLeaderWithoutDiscovery has discovery be away when the leader dies: the master
@@ -17,7 +18,7 @@ func TestLeaderWithoutDiscovery(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		known := []*serverpb.RegionInfo{m.row(leader), twin.row(primary)}
 		rows.Set(known, true)
 		s := r.slave(rows, mode)
@@ -58,7 +59,7 @@ func TestLeaderChanges(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		rows := NewRows("db")
+		rows := source.NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
 		s := r.slave(rows, streaming)
 		s.has(m)

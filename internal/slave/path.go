@@ -2,7 +2,9 @@ package slave
 
 import (
 	"errors"
+	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -80,4 +82,19 @@ func (p *Puller) Path() []string {
 		return nil
 	}
 	return append([]string{selfOf(p.opts.Self)}, p.Status().Path...)
+}
+
+// selfOf returns a slave's own address.
+func selfOf(r *serverpb.Replica) string {
+	return net.JoinHostPort(r.GetHostname(), strconv.Itoa(int(r.GetPort())))
+}
+
+// Addresses returns the nodes that the puller asks and names: its masters, the one that it follows
+// and the leader, some of them maybe empty or more than once.
+func (p *Puller) Addresses() []string {
+	out := []string{p.Status().Master, p.Leader()}
+	for _, s := range p.candidates() {
+		out = append(out, s.Address)
+	}
+	return out
 }

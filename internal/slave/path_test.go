@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/era"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -39,8 +40,8 @@ func TestPathOfAChain(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m:1")
 		m.fill("k", 100, 10)
-		first, served := r.chainedSlave("s1", Fixed("m:1"), mode)
-		second, _ := r.chainedSlave("s2", Fixed("s1:1"), mode)
+		first, served := r.chainedSlave("s1", source.Fixed("m:1"), mode)
+		second, _ := r.chainedSlave("s2", source.Fixed("s1:1"), mode)
 		second.has(m)
 		testkit.Eventually(t, "the first knows its path", first.path("m:1"))
 		testkit.Eventually(t, "the second knows its path", second.path("s1:1", "m:1"))
@@ -74,9 +75,9 @@ func TestSlavesThatNameEachOther(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m:1")
 		m.fill("k", 100, 10)
-		first, _ := r.chainedSlave("s1", Fixed("m:1", "s3:1"), mode)
-		r.chainedSlave("s2", Fixed("s1:1"), mode)
-		third, _ := r.chainedSlave("s3", Fixed("s2:1"), mode)
+		first, _ := r.chainedSlave("s1", source.Fixed("m:1", "s3:1"), mode)
+		r.chainedSlave("s2", source.Fixed("s1:1"), mode)
+		third, _ := r.chainedSlave("s3", source.Fixed("s2:1"), mode)
 		third.has(m)
 		testkit.Eventually(t, "the chain stands", third.path("s2:1", "s1:1", "m:1"))
 		m.kill()
@@ -98,7 +99,7 @@ func TestSlavesThatNameEachOther(t *testing.T) {
 func TestPathUnderOtherNames(t *testing.T) {
 	r := newRig(t)
 	p := New(Options{VBucket: "default", Self: &serverpb.Replica{Hostname: "s1", Port: 1}, Pool: r.pool, State: r.follower(follower.Options{Options: r.options()})})
-	s := &session{Puller: p, source: Source{Address: "alias:1"}}
+	s := &session{Puller: p, source: source.Source{Address: "alias:1"}}
 	path := slices.Repeat([]string{"other:1"}, maxPath)
 	if err := s.heardPath(&serverpb.GetChangesResponse{Path: path}); err != nil {
 		t.Error(err)

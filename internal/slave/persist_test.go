@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -22,7 +23,7 @@ func TestChangeThatCannotBeKept(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		var tooLarge atomic.Bool
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
+		s := r.slave(source.Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if tooLarge.Load() {
 					return kv.Errorf(kv.Internal, "apply changes: %w: change 2", storage.ErrTooLarge)
@@ -69,7 +70,7 @@ func TestSealOfACopyThatCannotGoOn(t *testing.T) {
 		m.put("a", "1")
 		var broken, confirmed atomic.Bool
 		var s *copy
-		s = r.slave(Fixed("m1:1"), mode, inFolder(t), func(o *Options, _ *follower.Options) {
+		s = r.slave(source.Fixed("m1:1"), mode, inFolder(t), func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if !broken.Load() {
 					return nil
@@ -104,7 +105,7 @@ func TestSnapshotThatCannotBeKept(t *testing.T) {
 		m.fill("k", 1000, 1000)
 		m.kill()
 		var tooLarge atomic.Bool
-		s := r.slave(Fixed("m1:1"), mode, func(_ *Options, o *follower.Options) {
+		s := r.slave(source.Fixed("m1:1"), mode, func(_ *Options, o *follower.Options) {
 			o.Options.Open = func(string) (storage.Engine, error) {
 				return memory.Open(memory.Options{OnWrite: func(*storage.Batch) error {
 					if tooLarge.Load() {

@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -47,7 +48,7 @@ func TestLogGoesBackBetweenPolls(t *testing.T) {
 				m.put("k", "1")
 				old, twin := r.twin("old:1", m), r.twin("m2:1", m)
 				begin := func() *copy {
-					return r.slave(Fixed("m2:1"), func(o *Options, _ *follower.Options) { o.PollInterval = 10 * time.Second })
+					return r.slave(source.Fixed("m2:1"), func(o *Options, _ *follower.Options) { o.PollInterval = 10 * time.Second })
 				}
 				var s *copy
 				if !tc.fresh {
@@ -97,7 +98,7 @@ func TestConfirmsLargeChange(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("k", "1")
-		s := r.slave(Fixed("m1:1"), polling)
+		s := r.slave(source.Fixed("m1:1"), polling)
 		s.has(m)
 		m.put("k", string(make([]byte, 4*confirmBytes)))
 		s.has(m)
@@ -125,7 +126,7 @@ func TestReaderWaitsForAMasterBehind(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		s := r.slave(Fixed("m2:1"), func(o *Options, _ *follower.Options) { o.PollInterval = time.Hour })
+		s := r.slave(source.Fixed("m2:1"), func(o *Options, _ *follower.Options) { o.PollInterval = time.Hour })
 		s.has(m)
 		at := m.put("a", "2")
 		time.AfterFunc(100*time.Millisecond, func() { twin.sync(m) })
@@ -153,7 +154,7 @@ func TestMasterKnowsPosition(t *testing.T) {
 		if _, err := m.Propose(t.Context(), setSlave("dc1", "slave:1")); err != nil {
 			t.Fatal(err)
 		}
-		s := r.slave(Fixed("m1:1"), mode)
+		s := r.slave(source.Fixed("m1:1"), mode)
 		for range 3 {
 			m.fill("k", 300, 10)
 			s.has(m)

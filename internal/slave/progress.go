@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // intake is up to where all changes of a history were received and will be applied.
@@ -154,22 +155,22 @@ func (p *Puller) mode() Mode {
 // candidates are the masters to choose from, without those of eras before the copy's. The
 // owner that waits for the copy is one of
 // them whatever the sources say.
-func (p *Puller) candidates() []Source {
+func (p *Puller) candidates() []source.Source {
 	id, _ := p.opts.State.Position()
 	out := p.opts.Sources.Candidates(p.opts.VBucket)
-	if dead := func(s Source) bool { return s.deadFor(id) }; slices.ContainsFunc(out, dead) {
+	if dead := func(s source.Source) bool { return s.DeadFor(id) }; slices.ContainsFunc(out, dead) {
 		out = slices.DeleteFunc(slices.Clone(out), dead)
 	}
 	owner := *p.leader.Load()
 	if !p.listed.Load() || owner == "" {
 		return out
 	}
-	s, there := sourceOf(out, owner)
+	s, there := source.At(out, owner)
 	if !there {
-		s = Source{Address: owner, DC: p.opts.DC}
+		s = source.Source{Address: owner, DC: p.opts.DC}
 	}
-	s.awaits = true
-	next := []Source{s}
+	s.Awaits = true
+	next := []source.Source{s}
 	for _, o := range out {
 		if o.Address != owner {
 			next = append(next, o)
@@ -185,7 +186,7 @@ var errRedirected = errors.New("the owner of the log wants the copy to follow in
 func (s *session) misdirected() error {
 	owner := *s.leader.Load()
 	switch listed := s.listed.Load(); {
-	case listed && owner != "" && owner != s.source.Address && !s.chooser.passedOver(owner) && !s.chooser.declines(owner):
+	case listed && owner != "" && owner != s.source.Address && !s.chooser.PassedOver(owner) && !s.chooser.Declines(owner):
 		return betterMaster{owner, "it owns the log and waits for this node"}
 	case s.mode != s.Puller.mode():
 		return errRedirected

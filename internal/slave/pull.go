@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -41,7 +42,7 @@ func isLocal(err error) bool {
 // session is the time with one master.
 type session struct {
 	*Puller
-	source Source
+	source source.Source
 	peer   *peer.Peer
 	// mode is how changes are received.
 	mode Mode
@@ -105,11 +106,11 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	case found.verdict != fit:
 		p.search.found(s.source.Address, found)
 		switch {
-		case !todo.source.awaits || found.verdict.replaces():
+		case !todo.source.Awaits || found.verdict.replaces():
 		case found.verdict == trimmed:
-			p.chooser.declined(todo.source.Address)
+			p.chooser.Declined(todo.source.Address)
 		default:
-			p.chooser.failed(todo.source.Address, 0)
+			p.chooser.Failed(todo.source.Address, 0)
 		}
 		p.report("this master cannot be followed: it "+found.verdict.String(), nil, "master", s.source.Address)
 		return nil
@@ -141,7 +142,7 @@ func (s *session) connect(ctx context.Context) error {
 }
 
 // left handles the end of a session.
-func (p *Puller) left(ctx context.Context, src Source, err error) {
+func (p *Puller) left(ctx context.Context, src source.Source, err error) {
 	var local localError
 	var better betterMaster
 	served := p.status.served()
@@ -162,7 +163,7 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 		p.log.Info("the copy stays, what was loaded of another one is removed", "master", src.Address, "reason", err)
 		p.search.again()
 	case errors.Is(err, errGone):
-		p.chooser.failed(src.Address, served) // it may be back in a moment, and gone again
+		p.chooser.Failed(src.Address, served) // it may be back in a moment, and gone again
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.As(err, &local):
 		p.report(cannotApply, err)
@@ -184,7 +185,7 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
 			p.patience.more()
 		}
-		p.chooser.failed(src.Address, served)
+		p.chooser.Failed(src.Address, served)
 		p.status.failing(err)
 		p.report("leaving the master", err, "master", src.Address)
 	}

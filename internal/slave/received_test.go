@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -59,7 +60,7 @@ func TestReceivedChangesOutliveTheMaster(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	state := new(held)
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), func(o *Options, _ *follower.Options) { o.State = state })
+	s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r), func(o *Options, _ *follower.Options) { o.State = state })
 	s.has(m)
 	release := state.hold()
 	defer release()
@@ -81,7 +82,7 @@ func TestSealAppliesWhatWasConfirmed(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	state := new(held)
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
+	s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
 	s.has(m)
 	release := state.hold()
 	defer release()
@@ -109,7 +110,7 @@ func TestNothingIsSealedBeforeWhatWasConfirmedIsApplied(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	state := new(held)
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
+	s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
 	s.has(m)
 	release := state.hold()
 	defer release()
@@ -154,7 +155,7 @@ func TestReceivedChangesOutliveAFullDisk(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	state := new(heldPart)
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), func(o *Options, _ *follower.Options) { o.State = state })
+	s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r), func(o *Options, _ *follower.Options) { o.State = state })
 	s.has(m)
 	release := state.hold()
 	defer release()
@@ -193,7 +194,7 @@ func TestSealSaysWhatAFailedDiskHasLost(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	state := new(lossy)
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
+	s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
 	s.has(m)
 	release := state.hold()
 	defer release()

@@ -7,6 +7,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -19,7 +20,7 @@ func TestReopenedCopyGetsWhatItLacks(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		disk := replicatest.NewRig(t, replicatest.OnDisk)
-		s := r.slave(Fixed("m1:1"), mode, func(_ *Options, o *follower.Options) {
+		s := r.slave(source.Fixed("m1:1"), mode, func(_ *Options, o *follower.Options) {
 			o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
 		})
 		s.has(m)

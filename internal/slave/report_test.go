@@ -17,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -132,7 +133,7 @@ func TestASlaveThatIsUnfitSaysSo(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	var unfit atomic.Bool
-	s := r.slave(Fixed("m1:1"), streaming, reportingUnless(t, r, func() error {
+	s := r.slave(source.Fixed("m1:1"), streaming, reportingUnless(t, r, func() error {
 		if unfit.Load() {
 			return errors.New("its key is gone")
 		}
@@ -151,7 +152,7 @@ func TestSlaveConfirmsToTheOwner(t *testing.T) {
 	m := r.master("m1:1")
 	m.put("a", "1")
 	disk := replicatest.NewRig(t, func(d *replicatest.Rig) { replicatest.OnDiskAt(d, t.TempDir()+"/db") })
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), func(_ *Options, o *follower.Options) {
+	s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r), func(_ *Options, o *follower.Options) {
 		o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
 	})
 	s.has(m)
@@ -204,7 +205,7 @@ func TestListedSlaveFollowsTheOwner(t *testing.T) {
 	leads.put("a", "1")
 	twin := r.twin("m2:1", leads)
 	twin.lead("m1:1")
-	s := r.slave(Fixed("m2:1"), polling, reporting(t, r))
+	s := r.slave(source.Fixed("m2:1"), polling, reporting(t, r))
 	s.has(leads)
 	follows := func(master string, mode Mode) func() bool {
 		return func() bool {
@@ -227,7 +228,7 @@ func TestOwnerWithoutStandbys(t *testing.T) {
 	r := newRig(t)
 	m := r.master("m1:1")
 	m.owner.earlier = true
-	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r))
+	s := r.slave(source.Fixed("m1:1"), streaming, reporting(t, r))
 	m.put("a", "1")
 	s.has(m)
 	testkit.Eventually(t, "the slave knows the owner", func() bool { return s.Puller.Leader() == "m1:1" })
@@ -243,7 +244,7 @@ func TestNothingIsConfirmedToALogThatWentBack(t *testing.T) {
 	m.put("a", "1")
 	old := r.twin("m2:1", m)
 	m.put("a", "2")
-	s := r.slave(Fixed("m1:1", "m2:1"), streaming, reporting(t, r))
+	s := r.slave(source.Fixed("m1:1", "m2:1"), streaming, reporting(t, r))
 	s.has(m)
 	testkit.Eventually(t, "the slave confirms", func() bool { _, ok := s.Puller.Progress(); return ok })
 	m.kill()
@@ -264,7 +265,7 @@ func TestAStandingSlaveTakesARestoredState(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.put("a", "2")
-	s := r.slave(Fixed(m.addr), streaming, reporting(t, r))
+	s := r.slave(source.Fixed(m.addr), streaming, reporting(t, r))
 	s.has(m)
 	m.owner.want(&peerpb.Wanted{Listed: true})
 	testkit.Eventually(t, "the slave is waited for", s.Puller.listed.Load)

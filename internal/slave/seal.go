@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // Position is how far a copy is.
@@ -110,7 +111,7 @@ func (p *Puller) CatchUp(ctx context.Context, promotion, address string, upTo kv
 	if err != nil {
 		return err
 	}
-	s := &session{Puller: p, source: Source{Address: address}, peer: pr}
+	s := &session{Puller: p, source: source.Source{Address: address}, peer: pr}
 	if err := s.connect(ctx); err != nil {
 		return err
 	}

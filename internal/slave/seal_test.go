@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -25,7 +26,7 @@ func TestSealedSlaveFollowsNoMaster(t *testing.T) {
 	r := newRig(t)
 	m := r.master("m1:1")
 	m.fill("k", 100, 10)
-	s := r.slave(Fixed("m1:1"), streaming, inFolder(t))
+	s := r.slave(source.Fixed("m1:1"), streaming, inFolder(t))
 	s.has(m)
 	if err := s.Puller.Seal(t.Context(), "p1"); err != nil {
 		t.Fatal(err)
@@ -53,7 +54,7 @@ func TestCatchUpFromASealedSlave(t *testing.T) {
 	r := newRig(t)
 	m := r.master("m1:1")
 	m.fill("k", 100, 10)
-	far, near := r.slave(Fixed("m1:1"), streaming, inFolder(t)), r.slave(Fixed("m1:1"), streaming, inFolder(t))
+	far, near := r.slave(source.Fixed("m1:1"), streaming, inFolder(t)), r.slave(source.Fixed("m1:1"), streaming, inFolder(t))
 	far.has(m)
 	near.has(m)
 	if err := near.Puller.Seal(t.Context(), "p1"); err != nil {

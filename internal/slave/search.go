@@ -7,6 +7,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // verdict is why a state cannot continue from a source.
@@ -147,11 +148,11 @@ func (s *search) due() bool { return s.rounds >= giveUpRounds && time.Since(s.si
 
 // undecided returns the first source that may still have the next changes of the state: one
 // that has not answered, or is of its history; empty if there is none.
-func (s *search) undecided(sources []Source, id history.Identity) string {
+func (s *search) undecided(sources []source.Source, id history.Identity) string {
 	for _, src := range sources {
 		switch f, judged := s.findings[src.Address]; {
 		case judged && f.verdict != behind && f.verdict != trimmed:
-		case !judged && src.foreignTo(id):
+		case !judged && src.ForeignTo(id):
 		default:
 			return src.Address
 		}
@@ -161,7 +162,7 @@ func (s *search) undecided(sources []Source, id history.Identity) string {
 
 // plan is what to do next.
 type plan struct {
-	source Source
+	source source.Source
 	// bootstrap says to start with a snapshot, which grant must admit.
 	bootstrap bool
 	grant     grant
@@ -174,22 +175,22 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	}
 	candidates := p.candidates()
 	id, _ := p.opts.State.Position()
-	p.chooser.retain(candidates)
-	ordered := p.chooser.order(candidates, id)
-	if s, there := sourceOf(ordered, p.moving); there && !p.chooser.passedOver(s.Address) {
+	p.chooser.Retain(candidates)
+	ordered := p.chooser.Order(candidates, id)
+	if s, there := source.At(ordered, p.moving); there && !p.chooser.PassedOver(s.Address) {
 		return plan{source: s}, true // which need not be the first one
 	}
 	all, ended := true, false
 	for _, s := range ordered {
 		f, judged := p.search.findings[s.Address]
-		if judged && s.awaits && f.verdict.replaces() {
+		if judged && s.Awaits && f.verdict.replaces() {
 			break // the log's owner knows, and waits for this copy, or will
 		}
-		if ended && !s.laterThan(id) {
+		if ended && !s.LaterThan(id) {
 			break // it may still have the history that has ended
 		}
-		ended = ended || judged && f.verdict == surplus && s.laterThan(id)
-		if !judged && !p.chooser.passedOver(s.Address) {
+		ended = ended || judged && f.verdict == surplus && s.LaterThan(id)
+		if !judged && !p.chooser.PassedOver(s.Address) {
 			return plan{source: s}, true
 		}
 		all = all && judged
@@ -201,7 +202,7 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	case len(p.search.findings) > 0 && (all || p.search.asked):
 		return p.judge(ctx, ordered)
 	default: // there is no other one
-		p.chooser.forgive()
+		p.chooser.Forgive()
 		p.search.asked = true
 		return plan{}, false
 	}
@@ -209,7 +210,7 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 
 // judge decides what to do with a state that can continue from none of the sources, all of
 // which were asked.
-func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
+func (p *Puller) judge(ctx context.Context, ordered []source.Source) (plan, bool) {
 	id, at := p.opts.State.Position()
 	switch s, certain := p.forgetful(ordered, id); {
 	case s.Address == "":
@@ -222,7 +223,7 @@ func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 		p.log.Info("no master retains the changes that come next here; starting over from a snapshot", "master", s.Address)
 		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: p.search.findings[s.Address].id.History}}, true
 	}
-	if s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.verdict == surplus }); ok {
+	if s, ok := p.judged(ordered, func(_ source.Source, f finding) bool { return f.verdict == surplus }); ok {
 		history := p.search.findings[s.Address].id.History
 		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: history, aside: true}}, true
 	}
@@ -243,13 +244,13 @@ func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 // order, after a restore of its own cluster, or because the present state is empty. A
 // restored state is used at once if the leader has it, or the owner that waits for this copy, or if
 // all chosen sources have answered, and otherwise after a while.
-func (p *Puller) successor(ctx context.Context, ordered []Source, id history.Identity) (plan, bool) {
+func (p *Puller) successor(ctx context.Context, ordered []source.Source, id history.Identity) (plan, bool) {
 	if next, ok := p.carryOut(ordered); ok {
 		return next, true
 	}
 	undecided, due := p.search.undecided(ordered, id), p.search.due()
-	if s, ok := p.judged(ordered, func(s Source, f finding) bool {
-		return f.verdict == renewed && (due || s.Status == serverpb.RegionStatus_LEADER || s.awaits || s.Chosen && undecided == "")
+	if s, ok := p.judged(ordered, func(s source.Source, f finding) bool {
+		return f.verdict == renewed && (due || s.Status == serverpb.RegionStatus_LEADER || s.Awaits || s.Chosen && undecided == "")
 	}); ok {
 		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: p.search.findings[s.Address].id.History}}, true
 	}
@@ -260,16 +261,16 @@ func (p *Puller) successor(ctx context.Context, ordered []Source, id history.Ide
 	if nothing, err := p.opts.State.Keyless(ctx); err != nil || !nothing {
 		return plan{}, false
 	}
-	s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.id.History != "" && f.verdict != former })
+	s, ok := p.judged(ordered, func(_ source.Source, f finding) bool { return f.id.History != "" && f.verdict != former })
 	return plan{source: s, bootstrap: true, grant: grant{any: true}}, ok
 }
 
 // judged returns the best source with this verdict that is not excluded.
-func (p *Puller) judged(ordered []Source, is func(Source, finding) bool) (Source, bool) {
+func (p *Puller) judged(ordered []source.Source, is func(source.Source, finding) bool) (source.Source, bool) {
 	for _, s := range ordered {
-		if f, judged := p.search.findings[s.Address]; judged && is(s, f) && !p.chooser.passedOver(s.Address) {
+		if f, judged := p.search.findings[s.Address]; judged && is(s, f) && !p.chooser.PassedOver(s.Address) {
 			return s, true
 		}
 	}
-	return Source{}, false
+	return source.Source{}, false
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // TestChangesCrossDataCentresCompressed: the same copy arrives in fewer bytes, by its snapshot
@@ -34,7 +35,7 @@ func compressed(t *testing.T, mode func(*Options, *follower.Options)) {
 		{"this one, always", CompressAlways, m.row(leader), true},
 		{"never", CompressNever, far, false},
 	} {
-		rows, got := NewRows("db"), m.received()
+		rows, got := source.NewRows("db"), m.received()
 		rows.Set([]*serverpb.RegionInfo{c.row}, true)
 		s := r.slave(rows, mode, func(o *Options, _ *follower.Options) { o.Compress = c.how })
 		s.has(m)

@@ -17,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -98,6 +99,19 @@ const (
 	DefaultMaxActiveLag = 100_000
 )
 
+// Sources are the masters to choose from. Their methods are safe for concurrent use.
+type Sources interface {
+	// Candidates returns the live nodes that own or follow a vBucket's log; those that did last
+	// if there are none.
+	Candidates(vBucket string) []source.Source
+	// Live reports whether the candidates are current, as opposed to those that were known
+	// last.
+	Live() bool
+	// Changed returns a channel that is closed when the candidates may have changed since
+	// the call; nil if they never change.
+	Changed() <-chan struct{}
+}
+
 // Options configure a Puller. VBucket, State, Sources and Pool are required.
 type Options struct {
 	// VBucket is the name of the vBucket, the same on the masters.
@@ -148,7 +162,7 @@ func NewClock(o clock.Options) *clock.Clock {
 type Puller struct {
 	opts    Options
 	log     *slog.Logger
-	chooser chooser
+	chooser *source.Chooser
 	search  search
 	status  tracker
 	// patience is how long a master may be silent.
@@ -205,7 +219,7 @@ func New(opts Options) *Puller {
 	p := &Puller{
 		opts:    opts,
 		log:     opts.Log.With("vbucket", opts.VBucket),
-		chooser: newChooser(opts.DC, selfOf(opts.Self)),
+		chooser: source.NewChooser(opts.DC, selfOf(opts.Self)),
 		status:  newTracker(opts.Changed),
 		ordered: make(chan struct{}, 1),
 	}

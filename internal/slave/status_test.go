@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -37,7 +38,7 @@ func TestHealthOfAFailedState(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		state := new(failedState)
-		s := r.slave(Fixed("m1:1"), streaming, func(o *Options, _ *follower.Options) { o.State = state })
+		s := r.slave(source.Fixed("m1:1"), streaming, func(o *Options, _ *follower.Options) { o.State = state })
 		s.has(m)
 		time.Sleep(time.Second)
 		if err := s.Healthy(); err != nil {
@@ -176,7 +177,7 @@ func TestPullerSignalsChanges(t *testing.T) {
 func TestContactCountsSleep(t *testing.T) {
 	r := newRig(t)
 	m := r.master("m1:1")
-	s := r.slave(Fixed("m1:1"))
+	s := r.slave(source.Fixed("m1:1"))
 	s.has(m)
 	s.stop()
 	s.Puller.status.contact = testkit.Suspended(t, time.Now(), time.Hour)
@@ -189,7 +190,7 @@ func TestContactCountsSleep(t *testing.T) {
 func TestFailedBootstrapSaysWhy(t *testing.T) {
 	r := newRig(t)
 	m := r.master("m1:1")
-	s := r.slave(Fixed("m1:1"))
+	s := r.slave(source.Fixed("m1:1"))
 	s.has(m)
 	s.stop()
 	s.Puller.status.bootstrapping("m1:1")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // The watchdog may end a stream at the moment in which a message arrives, and nothing more is
@@ -45,7 +46,7 @@ func TestLogGoesBackUnderAStream(t *testing.T) {
 				m := r.master("m1:1")
 				m.put("k", "1")
 				old, twin := r.twin("old:1", m), r.twin("m2:1", m)
-				s := r.slave(Fixed("m2:1"), streaming)
+				s := r.slave(source.Fixed("m2:1"), streaming)
 				s.has(m)
 				for range 4 {
 					m.put("k", "2")

@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/internal/slave"
 )
 
-// source reports how the copies are kept up to date.
-type source struct {
+// following reports how the copies are kept up to date.
+type following struct {
 	*metrics.Table[sample]
 	// links are about the link to the node that is followed.
 	links  *metrics.Table[sample]
@@ -44,18 +44,18 @@ func (s *Slave) Metrics() metrics.Source {
 	links.Add("dkv_replication_link_lag_changes", "By how many changes the copy is behind the node that it follows.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.Link.Lag) })
 	links.Add("dkv_replication_path_nodes", "By way of how many nodes changes reach the copy: 1 if it follows one that keeps the log, more if it follows slaves.", metrics.Gauge, func(s sample) float64 { return float64(len(s.pulled.Path)) })
 	reads := prometheus.NewDesc("dkv_lease_reads_total", "Linearizable reads by how they were answered.", []string{"vbucket", "path"}, metrics.Constant(s.node.Layout.Database))
-	return &source{t, links, reads, s.copies, s.router}
+	return &following{t, links, reads, s.copies, s.router}
 }
 
 // Describe implements metrics.Source.
-func (s *source) Describe(ch chan<- *prometheus.Desc) {
+func (s *following) Describe(ch chan<- *prometheus.Desc) {
 	s.Table.Describe(ch)
 	s.links.Describe(ch)
 	ch <- s.reads
 }
 
 // Collect implements metrics.Source.
-func (s *source) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBucket) {
+func (s *following) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBucket) {
 	for i := range vBuckets {
 		v := &vBuckets[i]
 		pulled := sample{v, s.copies[i].puller.Status()}

@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/slave"
+	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
 // Masters that have another address after each start leave no connections behind, but for those of a
@@ -21,7 +22,7 @@ func TestReleasesFormerMasters(t *testing.T) {
 	t.Cleanup(func() { f.Close() })
 	pool := peer.NewPool(peer.Options{MaxMessageSize: 1 << 20})
 	t.Cleanup(func() { pool.Close() })
-	s := &Slave{pool: pool, rows: slave.NewRows("db")}
+	s := &Slave{pool: pool, rows: source.NewRows("db")}
 	puller := slave.New(slave.Options{VBucket: "default", State: f, Sources: s.rows, Pool: pool})
 	s.copies = []*replicated{{f, puller}}
 	peers := make(map[int]*peer.Peer)

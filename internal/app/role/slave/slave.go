@@ -26,6 +26,7 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/slave"
 	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -38,7 +39,7 @@ type Slave struct {
 	self *serverpb.Replica
 	// rows are the masters as the registry knows them; nothing looks at them if the
 	// masters are configured.
-	rows *slave.Rows
+	rows *source.Rows
 	// copies are in hash order.
 	copies []*replicated
 	// reporter tells the owners of the logs how far they are.
@@ -53,7 +54,7 @@ var _ role.Role = (*Slave)(nil)
 
 // New makes the role of a node.
 func New(n *node.Node) *Slave {
-	return &Slave{node: n, rows: slave.NewRows(n.Config.Node.Database), sealing: make(chan struct{}, 1)}
+	return &Slave{node: n, rows: source.NewRows(n.Config.Node.Database), sealing: make(chan struct{}, 1)}
 }
 
 // Name implements role.Role.
@@ -91,7 +92,7 @@ func (s *Slave) Open(ctx context.Context) error {
 	}
 	n.Info.ID = net.JoinHostPort(s.self.Hostname, strconv.Itoa(int(s.self.Port)))
 	if n.Config.Replication.Prefer == config.PreferChain {
-		s.rows = slave.NewChainedRows(n.Config.Node.Database, n.Info.DC, n.Info.Address)
+		s.rows = source.NewChainedRows(n.Config.Node.Database, n.Info.DC, n.Info.Address)
 	}
 	followers, err := node.OpenEach(ctx, n, s.openFollower)
 	if err != nil {
@@ -168,7 +169,7 @@ func (s *Slave) newReporter() (*report.Reporter, error) {
 // registry knows.
 func (s *Slave) sources() slave.Sources {
 	if fixed := s.node.Config.Replication.MasterAddrs; len(fixed) > 0 {
-		return slave.Fixed(fixed...)
+		return source.Fixed(fixed...)
 	}
 	return s.rows
 }

@@ -1,4 +1,4 @@
-package slave
+package source
 
 import (
 	"cmp"
@@ -10,10 +10,10 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm/history"
 )
 
-// chooser orders the sources: live followers in the slave's own data centre first, then
+// Chooser orders the sources: live followers in the slave's own data centre first, then
 // the leader there, then slaves there if slaves are followed, then followers elsewhere, then the leader; among equals the one with
 // the fewest slaves first. A source that has failed is excluded for a while.
-type chooser struct {
+type Chooser struct {
 	dc, self string
 	excluded map[string]*exclusion
 	// unfit are owners that wait for this copy and cannot be followed at present: others are
@@ -36,13 +36,14 @@ const (
 	provenAfter = 10 * time.Second
 )
 
-func newChooser(dc, self string) chooser {
-	return chooser{dc: dc, self: self, excluded: make(map[string]*exclusion), unfit: make(map[string]*exclusion)}
+// NewChooser makes the chooser of a slave in a data centre, at an address.
+func NewChooser(dc, self string) *Chooser {
+	return &Chooser{dc: dc, self: self, excluded: make(map[string]*exclusion), unfit: make(map[string]*exclusion)}
 }
 
-// order returns the sources, the best first. id identifies the slave's state; sources of
+// Order returns the sources, the best first. id identifies the slave's state; sources of
 // another history come last. Without a state, the leader's history counts.
-func (c *chooser) order(sources []Source, id history.Identity) []Source {
+func (c *Chooser) Order(sources []Source, id history.Identity) []Source {
 	out := slices.Clone(sources)
 	if id.History == "" {
 		if i := slices.IndexFunc(sources, func(s Source) bool { return s.Status == serverpb.RegionStatus_LEADER }); i >= 0 {
@@ -61,9 +62,9 @@ func (c *chooser) order(sources []Source, id history.Identity) []Source {
 }
 
 // class ranks a source; the lowest is preferred.
-func (c *chooser) class(s Source, id history.Identity) int {
+func (c *Chooser) class(s Source, id history.Identity) int {
 	class := 0
-	if s.awaits && !s.deadFor(id) && !c.declines(s.Address) {
+	if s.Awaits && !s.DeadFor(id) && !c.Declines(s.Address) {
 		return -1
 	}
 	switch {
@@ -75,36 +76,36 @@ func (c *chooser) class(s Source, id history.Identity) int {
 	if s.Status == serverpb.RegionStatus_LEADER {
 		class++
 	}
-	if s.laterThan(id) {
+	if s.LaterThan(id) {
 		class -= 5 // those of the state's own history may not know yet that they were replaced
 	}
-	if s.foreignTo(id) {
+	if s.ForeignTo(id) {
 		class += 5
 	}
 	return class
 }
 
 // lot spreads slaves over otherwise equal sources.
-func (c *chooser) lot(s Source) uint64 {
+func (c *Chooser) lot(s Source) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(c.self + "\x00" + s.Address)) // never fails
 	return h.Sum64()
 }
 
-// passedOver reports whether a source has failed lately.
-func (c *chooser) passedOver(address string) bool { return c.excluded[address].lasts() }
+// PassedOver reports whether a source has failed lately.
+func (c *Chooser) PassedOver(address string) bool { return c.excluded[address].lasts() }
 
-// declines reports whether an owner that waits for this copy could not be followed lately.
-func (c *chooser) declines(address string) bool { return c.unfit[address].lasts() }
+// Declines reports whether an owner that waits for this copy could not be followed lately.
+func (c *Chooser) Declines(address string) bool { return c.unfit[address].lasts() }
 
 func (e *exclusion) lasts() bool { return e != nil && time.Now().Before(e.until) }
 
-// failed excludes a source, for twice as long as before unless it has served for
+// Failed excludes a source, for twice as long as before unless it has served for
 // provenAfter since.
-func (c *chooser) failed(address string, served time.Duration) { exclude(c.excluded, address, served) }
+func (c *Chooser) Failed(address string, served time.Duration) { exclude(c.excluded, address, served) }
 
-// declined passes an owner over as one that waits for this copy, in the same way.
-func (c *chooser) declined(address string) { exclude(c.unfit, address, 0) }
+// Declined passes an owner over as one that waits for this copy, in the same way.
+func (c *Chooser) Declined(address string) { exclude(c.unfit, address, 0) }
 
 func exclude(from map[string]*exclusion, address string, served time.Duration) {
 	e := from[address]
@@ -116,18 +117,18 @@ func exclude(from map[string]*exclusion, address string, served time.Duration) {
 	e.until = time.Now().Add(e.length)
 }
 
-// forgive ends all exclusions, if there is no other source.
-func (c *chooser) forgive() {
+// Forgive ends all exclusions, if there is no other source.
+func (c *Chooser) Forgive() {
 	for _, e := range c.excluded {
 		e.until = time.Time{}
 	}
 }
 
-// retain drops what is known of sources that no longer exist.
-func (c *chooser) retain(sources []Source) {
+// Retain drops what is known of sources that no longer exist.
+func (c *Chooser) Retain(sources []Source) {
 	for _, from := range []map[string]*exclusion{c.excluded, c.unfit} {
 		for address, e := range from {
-			if _, there := sourceOf(sources, address); !there && !e.lasts() {
+			if _, there := At(sources, address); !there && !e.lasts() {
 				delete(from, address)
 			}
 		}

@@ -1,4 +1,4 @@
-package slave
+package source
 
 import (
 	"fmt"
@@ -26,7 +26,7 @@ func addresses(sources []Source) string {
 }
 
 func TestOrder(t *testing.T) {
-	c := newChooser("here", "slave:1")
+	c := NewChooser("here", "slave:1")
 	for name, tc := range map[string]struct {
 		history string // of cluster "c"
 		sources []Source
@@ -60,7 +60,7 @@ func TestOrder(t *testing.T) {
 			{Address: "a", DC: "there", Status: leader, Cluster: "c", History: "h2"},
 		}, "a b"},
 	} {
-		if got := addresses(c.order(tc.sources, history.Identity{Cluster: "c", History: tc.history})); got != tc.want {
+		if got := addresses(c.Order(tc.sources, history.Identity{Cluster: "c", History: tc.history})); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}
@@ -74,9 +74,9 @@ func TestLotsSpreadSlaves(t *testing.T) {
 	}
 	first := make(map[string]int)
 	for i := range 300 {
-		c := newChooser("here", fmt.Sprintf("slave%d:1", i))
-		got := c.order(sources, history.Identity{})[0].Address
-		if again := c.order(sources, history.Identity{})[0].Address; again != got {
+		c := NewChooser("here", fmt.Sprintf("slave%d:1", i))
+		got := c.Order(sources, history.Identity{})[0].Address
+		if again := c.Order(sources, history.Identity{})[0].Address; again != got {
 			t.Fatalf("%s, then %s", got, again)
 		}
 		first[got]++
@@ -90,30 +90,30 @@ func TestLotsSpreadSlaves(t *testing.T) {
 
 func TestExclusion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newChooser("here", "slave:1")
+		c := NewChooser("here", "slave:1")
 		length := func() time.Duration {
 			begun := time.Now()
-			for c.passedOver("m") {
+			for c.PassedOver("m") {
 				time.Sleep(10 * time.Millisecond)
 			}
 			return time.Since(begun)
 		}
 		for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-			c.failed("m", 0)
+			c.Failed("m", 0)
 			if got := length(); got != want*time.Second {
 				t.Errorf("passed over for %v, want %v", got, want*time.Second)
 			}
 		}
-		c.failed("m", time.Minute) // it has served for long
+		c.Failed("m", time.Minute) // it has served for long
 		if got := length(); got != time.Second {
 			t.Errorf("after it was proven: %v", got)
 		}
-		c.failed("m", 0)
-		c.forgive()
-		if c.passedOver("m") {
+		c.Failed("m", 0)
+		c.Forgive()
+		if c.PassedOver("m") {
 			t.Error("it was not forgiven")
 		}
-		c.retain(nil)
+		c.Retain(nil)
 		if len(c.excluded) != 0 {
 			t.Error("what is gone is remembered")
 		}
@@ -142,7 +142,7 @@ func TestRows(t *testing.T) {
 		t.Error("the signal was not raised")
 	}
 	got := rows.Candidates("default")
-	if addresses(got) != "a:1 b:1 c:1" || leaderOf(got, history.Identity{}) != "a:1" || !rows.Live() || got[1].DC != "dc2" || got[2].Slaves != 3 {
+	if addresses(got) != "a:1 b:1 c:1" || Leader(got, history.Identity{}) != "a:1" || !rows.Live() || got[1].DC != "dc2" || got[2].Slaves != 3 {
 		t.Errorf("%+v", got)
 	}
 	if got := addresses(rows.Candidates("v2")); got != "elsewhere:1" {
@@ -189,7 +189,7 @@ func TestLeaderOf(t *testing.T) {
 		"without a state":                   {history.Identity{}, []Source{node("b", secondary, own), node("a", leader, own)}, "a"},
 		"without a state, several clusters": {history.Identity{}, []Source{node("b", secondary, own), stray}, ""},
 	} {
-		if got := leaderOf(tc.sources, tc.id); got != tc.want {
+		if got := Leader(tc.sources, tc.id); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}

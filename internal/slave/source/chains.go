@@ -1,4 +1,4 @@
-package slave
+package source
 
 import (
 	"github.com/dkvdb/dkv/api/serverpb"
