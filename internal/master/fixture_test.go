@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/master/backups"
 	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/master/replication"
@@ -38,7 +39,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 		return func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(n.Keyspace, limits, nil))
 			serverpb.RegisterDKVReplicationServer(s, changes)
-			serverpb.RegisterDKVBackupRestoreServer(s, NewBackup(n.Keyspace, n.Root, nil))
+			serverpb.RegisterDKVBackupRestoreServer(s, backups.New(n.Keyspace, n.Root, nil))
 			node := maintenance.New(n.Keyspace, maintenance.NodeInfo{Address: "10.0.0.1:8080"}, nil)
 			serverpb.RegisterDKVNodeServer(s, node)
 			serverpb.RegisterDKVClusterServer(s, node)

@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/backups"
 	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/master/replication"
 	"github.com/dkvdb/dkv/internal/route"
@@ -23,7 +24,7 @@ type Services struct {
 	Node *maintenance.Node
 	// KV serves keys.
 	KV          serverpb.DKVServer
-	Backup      *master.Backup
+	Backup      *backups.Service
 	Replication *replication.Service
 	// Promote promotes the node, and reports each step.
 	Promote func(ctx context.Context, r *serverpb.PromoteRequest, report func(*serverpb.PromoteProgress) error) error
@@ -61,7 +62,7 @@ func NewServices(n *node.Node, r Role) (*Services, error) {
 	s.Node.ServeLogLevel(func(r *serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error) { return SetLogLevel(n.Log, r) })
 	s.Node.ShowTasks(&n.Tasks)
 	s.Membership = r.Membership(s.Node)
-	s.Backup = master.NewBackup(s.keyspace, backupDir, r.Lead())
+	s.Backup = backups.New(s.keyspace, backupDir, r.Lead())
 	s.Backup.ReportTo(&n.Tasks)
 	s.Replication = replication.New(s.keyspace, s.router)
 	n.OnClose(func() error { s.Replication.Close(); return nil })

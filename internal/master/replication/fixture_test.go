@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/backups"
 	"github.com/dkvdb/dkv/internal/master/maintenance"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -42,7 +43,7 @@ func newRig(t testing.TB, changes ...func(*master.Limits)) *rig {
 		return func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, master.NewKV(n.Keyspace, limits, nil))
 			serverpb.RegisterDKVReplicationServer(s, r.service)
-			serverpb.RegisterDKVBackupRestoreServer(s, master.NewBackup(n.Keyspace, n.Root, nil))
+			serverpb.RegisterDKVBackupRestoreServer(s, backups.New(n.Keyspace, n.Root, nil))
 			serverpb.RegisterDKVNodeServer(s, maintenance.New(n.Keyspace, maintenance.NodeInfo{}, nil))
 		}
 	}, nil)

@@ -1,4 +1,4 @@
-package master
+package backups
 
 import (
 	"context"
@@ -57,7 +57,7 @@ func newRestores(t *testing.T) *restores {
 	return r
 }
 
-func (r *restores) service() *Backup { return NewBackup(route.NewKeyspace(r.all...), r.root, nil) }
+func (r *restores) service() *Service { return New(route.NewKeyspace(r.all...), r.root, nil) }
 
 func (r *restores) put(value string) {
 	r.t.Helper()

@@ -1,4 +1,4 @@
-package master
+package backups
 
 import (
 	"context"
@@ -105,7 +105,7 @@ func TestBackupSaysHowOldTheStateIs(t *testing.T) {
 		{replica.Status{State: replica.Removed}, "this node was removed from the cluster; ask another one (not applied)", false},
 		{replica.Status{State: replica.Bootstrapping, Unreadable: errors.New("no snapshot yet")}, "there is nothing to back up yet: no snapshot yet (not applied)", false},
 	} {
-		b := NewBackup(route.NewKeyspace(route.VBucket{Name: "default", Replica: &aged{status: c.status}}), t.TempDir(), nil)
+		b := New(route.NewKeyspace(route.VBucket{Name: "default", Replica: &aged{status: c.status}}), t.TempDir(), nil)
 		st, err := b.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b"})
 		said := st.GetMessage()
 		if err != nil {
@@ -127,7 +127,7 @@ func TestBackupOfAReplacedMaster(t *testing.T) {
 	t.Cleanup(func() { l.Close() })
 	l.Retire(errors.New("replaced by node-2"))
 	testkit.Run(t, l.Run)
-	b := NewBackup(route.NewKeyspace(route.VBucket{Name: "default", Replica: l}), t.TempDir(), nil)
+	b := New(route.NewKeyspace(route.VBucket{Name: "default", Replica: l}), t.TempDir(), nil)
 	st, err := b.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b"})
 	if err != nil || !strings.Contains(st.GetMessage(), "not known to be the newest") {
 		t.Errorf("%q, %v", st.GetMessage(), err)

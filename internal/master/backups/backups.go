@@ -1,4 +1,4 @@
-package master
+package backups
 
 import (
 	"cmp"
@@ -19,8 +19,8 @@ import (
 	"github.com/dkvdb/dkv/internal/task"
 )
 
-// Backup serves backups and restores within one folder.
-type Backup struct {
+// Service serves backups and restores within one folder.
+type Service struct {
 	serverpb.UnimplementedDKVBackupRestoreServer
 	keyspace *route.Keyspace
 	root     string
@@ -30,19 +30,19 @@ type Backup struct {
 	turn chan struct{}
 }
 
-// NewBackup makes the service; root is the absolute path of backup-dir. lead makes this node own
+// New makes the service; root is the absolute path of backup-dir. lead makes this node own
 // a vBucket's log, which a restore requires; it is nil on a node that always owns its logs.
-func NewBackup(k *route.Keyspace, root string, lead func(ctx context.Context, vBucket string) error) *Backup {
-	return &Backup{keyspace: k, root: root, lead: lead, turn: make(chan struct{}, 1)}
+func New(k *route.Keyspace, root string, lead func(ctx context.Context, vBucket string) error) *Service {
+	return &Service{keyspace: k, root: root, lead: lead, turn: make(chan struct{}, 1)}
 }
 
 // ReportTo has backups and restores say there how far they are.
-func (s *Backup) ReportTo(tasks *task.List) { s.tasks = tasks }
+func (s *Service) ReportTo(tasks *task.List) { s.tasks = tasks }
 
 // Backup implements DKVBackupRestore. Any member of a cluster can be asked: it
 // copies its own state, each vBucket at one index. If that is old, the response says so: the
 // backup may be all that is left, or one of many that no one looks at.
-func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
+func (s *Service) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetBackupPath())
 	if err != nil {
 		return nil, route.WithOutcome(err)
@@ -68,7 +68,7 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 
 // begin waits until no other backup or restore of several vBuckets is under way here: else one
 // could pass the other between two vBuckets. For a single one its replica sees to that.
-func (s *Backup) begin(ctx context.Context) (done func(), err error) {
+func (s *Service) begin(ctx context.Context) (done func(), err error) {
 	if _, err := s.keyspace.Only(); err == nil {
 		return func() {}, nil
 	}
@@ -83,7 +83,7 @@ func (s *Backup) begin(ctx context.Context) (done func(), err error) {
 // age is how long ago the states here were last known to be the newest. The error is why there is
 // none that should be copied: that of a removed node stays as it was, and a copy of nothing would
 // be taken for that of the database.
-func (s *Backup) age() (oldest time.Duration, err error) {
+func (s *Service) age() (oldest time.Duration, err error) {
 	for _, v := range s.keyspace.All() {
 		switch status := v.Status(); {
 		case status.State == replica.Removed:
@@ -124,7 +124,7 @@ func ofRestores(histories []string) string {
 }
 
 // backup makes a backup, and returns the histories of the vBuckets in it if they are several.
-func (s *Backup) backup(ctx context.Context, dir string) (histories []string, err error) {
+func (s *Service) backup(ctx context.Context, dir string) (histories []string, err error) {
 	if v, err := s.keyspace.Only(); err == nil {
 		return nil, v.Backup(ctx, dir)
 	}
@@ -137,7 +137,7 @@ func (s *Backup) backup(ctx context.Context, dir string) (histories []string, er
 
 // backupAll makes the backups of all vBuckets in the folder partial, and returns their histories.
 // Restores that other members serve must not replace one meanwhile.
-func (s *Backup) backupAll(ctx context.Context, partial string) ([]string, error) {
+func (s *Service) backupAll(ctx context.Context, partial string) ([]string, error) {
 	before, err := s.histories()
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (s *Backup) backupAll(ctx context.Context, partial string) ([]string, error
 // histories are those of all vBuckets. While a restore replaces one there is none of the database. A
 // restore whose owner is gone goes on no more, nor does it at a node that is out of the log: the old
 // keyspace has stayed, and the copy here may be all that is left.
-func (s *Backup) histories() ([]string, error) {
+func (s *Service) histories() ([]string, error) {
 	var all []string
 	for _, v := range s.keyspace.All() {
 		status := v.Status()
@@ -174,7 +174,7 @@ func (s *Backup) histories() ([]string, error) {
 // that they match those here, and then replaces one after the other. The error of one names it;
 // asking again restores all of them once more. One that was replaced and that slaves have not
 // confirmed keeps no other from being replaced.
-func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
+func (s *Service) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
 	ctx, end := s.tasks.Begin(ctx, task.Restore, r.GetRestorePath())
 	defer end()
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
@@ -195,7 +195,7 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 	return &serverpb.Status{}, nil
 }
 
-func (s *Backup) restoreAll(ctx context.Context, dir string) error {
+func (s *Service) restoreAll(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
 	whole := ""
 	if len(all) > 1 {
@@ -227,7 +227,7 @@ func (s *Backup) restoreAll(ctx context.Context, dir string) error {
 
 // overtaken returns an error if another member has restored vBuckets that this restore had replaced
 // before: each of the two may have the last word on some of them.
-func (s *Backup) overtaken(whole string) error {
+func (s *Service) overtaken(whole string) error {
 	for _, v := range s.keyspace.All() {
 		if era.WholeRestore(v.Status().Identity.History) != whole {
 			return kv.UnknownOutcome(kv.Unavailable, s.about(v, errors.New(
@@ -249,7 +249,7 @@ func partlyRestored(err error, done, all int) error {
 }
 
 // folderOf is the folder of a vBucket in a backup of this node.
-func (s *Backup) folderOf(v route.VBucket, dir string) string {
+func (s *Service) folderOf(v route.VBucket, dir string) string {
 	if len(s.keyspace.All()) == 1 {
 		return dir
 	}
@@ -257,7 +257,7 @@ func (s *Backup) folderOf(v route.VBucket, dir string) string {
 }
 
 // about names the vBucket of an error if there are several.
-func (s *Backup) about(v route.VBucket, err error) error {
+func (s *Service) about(v route.VBucket, err error) error {
 	if len(s.keyspace.All()) == 1 {
 		return err
 	}
@@ -266,7 +266,7 @@ func (s *Backup) about(v route.VBucket, err error) error {
 
 // check rejects a backup of other vBuckets than those here, and a damaged one, before any vBucket is
 // replaced or its leader moved.
-func (s *Backup) check(ctx context.Context, dir string) error {
+func (s *Service) check(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
 	if len(all) > 1 && backup.IsOne(dir) {
 		return kv.Errorf(kv.Precondition, "%s is the backup of one vBucket, and the database here has %d: restore the folder that holds those of all of them; nothing was changed", dir, len(all))
@@ -288,7 +288,7 @@ func (s *Backup) check(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (s *Backup) restore(ctx context.Context, v route.VBucket, dir string) error {
+func (s *Service) restore(ctx context.Context, v route.VBucket, dir string) error {
 	if s.lead != nil {
 		task.Step(ctx, "makes this node lead", "", 0)
 		if err := s.lead(ctx, v.Name); err != nil {
