@@ -56,7 +56,7 @@ func runBackup(ctx context.Context, s *session, args []string) error {
 		return admin.Check(res, err)
 	})
 	if err == nil && said != "" {
-		fmt.Fprintln(s.stderr, oneLine("warning: "+said))
+		fmt.Fprintln(s.stderr, output.OneLine("warning: "+said))
 	}
 	return err
 }
@@ -71,9 +71,9 @@ func (s *session) newestFirst(ctx context.Context) []string {
 		return s.Addrs
 	}
 	ages := make(map[string]time.Duration)
-	for i, age := range eachAddress(s, s.Addrs, func(one *session, _ string) (age time.Duration) {
+	for i, age := range nodes.Each(s.Client, s.Addrs, func(one *nodes.Client, _ string) (age time.Duration) {
 		one.Timeout = min(s.Timeout, options.DefaultTimeout)
-		if res, err := one.getNodeStatus(ctx); err == nil {
+		if res, err := one.NodeStatus(ctx); err == nil {
 			for _, v := range res.GetVBuckets() {
 				age = max(age, time.Duration(v.GetLagMillis())*time.Millisecond)
 			}
@@ -166,7 +166,7 @@ func runClusterInfo(ctx context.Context, s *session, args []string) error {
 	}
 	return output.WriteTable(s.out, rows, func(r *serverpb.RegionInfo) []string {
 		return []string{r.GetDcID(), r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress(), r.GetStatus().String(),
-			"master=" + orDash(r.GetMasterHost()), "http=" + orDash(r.GetHttpAddress()), "nexus=" + orDash(r.GetNexusClusterUrl())}
+			"master=" + output.OrDash(r.GetMasterHost()), "http=" + output.OrDash(r.GetHttpAddress()), "nexus=" + output.OrDash(r.GetNexusClusterUrl())}
 	}, func(o *output.Object, r *serverpb.RegionInfo) {
 		o.Str("dc_id", r.GetDcID())
 		o.Str("database", r.GetDatabase())
@@ -183,11 +183,4 @@ func runReleaseDatabase(ctx context.Context, s *session, args []string) error {
 	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.ReleaseDatabase(ctx, conn, args[0])
 	})
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -57,12 +57,12 @@ func (s *session) certsResult(files []string, next ...string) error {
 func certRows(reports []ca.Report) [][]string {
 	rows := make([][]string, len(reports))
 	for i, r := range reports {
-		rows[i] = []string{r.File, orDash(r.Kind)}
+		rows[i] = []string{r.File, output.OrDash(r.Kind)}
 		if !r.NotAfter.IsZero() {
 			rows[i] = append(rows[i], fmt.Sprintf("%d days left", r.DaysLeft), "until "+r.NotAfter.Format(time.DateOnly), strings.Join(r.Names, " "))
 		}
 		if r.Problem != "" {
-			rows[i] = append(rows[i], "PROBLEM: "+oneLine(strings.TrimPrefix(r.Problem, r.File+": ")))
+			rows[i] = append(rows[i], "PROBLEM: "+output.OneLine(strings.TrimPrefix(r.Problem, r.File+": ")))
 		}
 	}
 	return rows

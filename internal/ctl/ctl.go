@@ -4,8 +4,8 @@
 // Package options reads the command line and the environment, nodes calls the nodes
 // that these name, output prints results, bench is the load generator of -bench, ca the
 // certificate authority of -certs, authfile changes what -token does, completion completes
-// words, observe looks at a whole cluster, drill runs drills, doctor and top show what they make of that, and
-// shell is the prompt of -shell.
+// words, survey asks nodes for the rows of -status, observe looks at a whole cluster with its hosts and metrics,
+// drill runs drills, doctor and top show what they make of that, and shell is the prompt of -shell.
 package ctl
 
 import (
@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
@@ -46,7 +45,7 @@ func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bo
 	if text == context.Canceled.Error() {
 		text = "interrupted"
 	}
-	fmt.Fprintln(stderr, oneLine(text))
+	fmt.Fprintln(stderr, output.OneLine(text))
 	return exitCode(err)
 }
 
@@ -90,9 +89,4 @@ func exitCode(err error) int {
 	default:
 		return exitFailed
 	}
-}
-
-// oneLine puts an error text on one line, whatever a server wrote into it.
-func oneLine(text string) string {
-	return output.Printable(strings.Join(strings.Fields(text), " "))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/ctl/doctor"
 	"github.com/dkvdb/dkv/internal/ctl/observe"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // errProblems is the result of -doctor that has found problems: they have been printed.
@@ -51,7 +52,7 @@ func (s *session) noneAnswers(c *observe.Cluster) error {
 func (s *session) sayUnexamined(c *observe.Cluster) {
 	for _, n := range c.Nodes {
 		if n.HTTPErr != nil {
-			_, _ = io.WriteString(s.stderr, oneLine("not examined further: "+n.Name()+": "+n.HTTPErr.Error())+"\n")
+			_, _ = io.WriteString(s.stderr, output.OneLine("not examined further: "+n.Name()+": "+n.HTTPErr.Error())+"\n")
 		}
 	}
 }

@@ -324,7 +324,7 @@ func (d *drilling) caughtUp(ctx context.Context) bool {
 	defer one.Close()
 	one.Timeout = time.Second
 	for sleep.For(ctx, askAgain) {
-		status, err := one.getNodeStatus(ctx)
+		status, err := one.NodeStatus(ctx)
 		if err == nil && !slices.ContainsFunc(status.GetVBuckets(), notBack) {
 			return true
 		}

@@ -6,8 +6,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/ctl/progress"
+	"github.com/dkvdb/dkv/internal/ctl/survey"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -22,11 +25,11 @@ func (s *session) reportJoining(ctx context.Context, url string) (stop func()) {
 
 // joining returns how far the node at a URL has come; nothing if the cluster does not answer.
 func (s *session) joining(ctx context.Context, url string) progress.State {
-	list, err := s.listNodes(ctx)
+	list, err := s.ListNodes(ctx)
 	if err != nil {
 		return progress.State{}
 	}
-	for _, n := range sortedMembers(list) {
+	for _, n := range nodes.SortedMembers(list) {
 		if strings.TrimSuffix(n.GetNodeUrl(), "/") != strings.TrimSuffix(url, "/") {
 			continue
 		}
@@ -34,7 +37,7 @@ func (s *session) joining(ctx context.Context, url string) progress.State {
 			return progress.State{Text: fmt.Sprintf("%s is member %d and votes", url, n.GetNodeId())}
 		}
 		far := s.catchingUp(ctx, n.GetAddress())
-		far.Text = fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), noVote, far.Text)
+		far.Text = fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), survey.NoVote, far.Text)
 		return far
 	}
 	return progress.State{Text: url + " is not a member yet"}
@@ -47,7 +50,7 @@ func (s *session) catchingUp(ctx context.Context, addr string) progress.State {
 	}
 	one := s.to(addr)
 	defer one.Close()
-	node, err := one.getNodeStatus(ctx)
+	node, err := one.NodeStatus(ctx)
 	if err != nil {
 		return progress.State{Text: "it does not answer at " + addr}
 	}
@@ -60,7 +63,7 @@ func (s *session) catchingUp(ctx context.Context, addr string) progress.State {
 		lag = max(lag, v.GetLagChanges())
 	}
 	if size > 0 {
-		return progress.State{Text: fmt.Sprintf("it receives a snapshot, %s of about %s", mebibytes(arrived), mebibytes(size)), Done: arrived, Total: max(arrived, size), Unit: "B"}
+		return progress.State{Text: fmt.Sprintf("it receives a snapshot, %s of about %s", output.Mebibytes(arrived), output.Mebibytes(size)), Done: arrived, Total: max(arrived, size), Unit: "B"}
 	}
 	return progress.State{Text: fmt.Sprintf("it has applied %d, %d behind", applied, lag), Done: applied, Total: applied + behind}
 }
@@ -72,6 +75,3 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 	return nil
 }
-
-// mebibytes writes a number of bytes.
-func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

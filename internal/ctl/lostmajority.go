@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/dkvdb/dkv/internal/ctl/drill"
+	"github.com/dkvdb/dkv/internal/ctl/survey"
 )
 
 // planForLostMajority prints what the loss of a majority would mean. It changes nothing.
@@ -30,7 +31,7 @@ func (s *session) planForLostMajority(ctx context.Context) error {
 }
 
 // drillNodes are the members and slaves of a cluster as drills know them.
-func drillNodes(rows []nodeRow) []drill.Node {
+func drillNodes(rows []survey.Row) []drill.Node {
 	var out []drill.Node
 	for _, r := range rows {
 		if r.Role != "master" && r.Role != "slave" {
@@ -39,7 +40,7 @@ func drillNodes(rows []nodeRow) []drill.Node {
 		n := drill.Node{
 			Name: cmp.Or(r.Name, r.ID, r.Address), Address: r.Address,
 			Slave: r.Role == "slave", Voter: r.Role == "master" && !r.NonVoting,
-			Answers: r.Health == alive, Applied: make(map[string]uint64), Committed: make(map[string]uint64),
+			Answers: r.Health == survey.Alive, Applied: make(map[string]uint64), Committed: make(map[string]uint64),
 		}
 		for _, v := range r.VBuckets {
 			if v.State != "" {

@@ -4,23 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 
 	"github.com/dkvdb/dkv/api/modelspb"
-	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/output"
+	"github.com/dkvdb/dkv/internal/ctl/survey"
 	"github.com/dkvdb/dkv/internal/kv"
 )
-
-// noVote marks a member that does not count for a majority.
-const noVote = "no vote"
 
 // runAddNode returns when the node has caught up in every vBucket and, without
 // -nonVoting, has a vote.
@@ -69,47 +64,15 @@ func runSnapshot(ctx context.Context, s *session, _ []string) error {
 	})
 }
 
-// listNodes asks for the members of the cluster. The list of a node that was removed counts only
-// if no other address has one; its status then says so.
-func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {
-	var res, former *serverpb.ListNodesResponse
-	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-		if res, err = admin.ListNodes(ctx, conn); err == nil && res.GetStatus().GetMessage() != "" {
-			former, err = res, nodes.Removed(res.GetStatus().GetMessage())
-		}
-		return err
-	})
-	if err != nil && former != nil {
-		return former, nil
-	}
-	return res, err
-}
-
-// hasNoMembers reports whether an error of listNodes means that the node belongs to no
-// Raft cluster, as opposed to members that could not be listed.
-func hasNoMembers(err error) bool {
-	var re *nodes.RequestError
-	return errors.As(err, &re) && (re.Code == codes.Unimplemented || re.Code == codes.FailedPrecondition)
-}
-
-// sortedMembers returns the members of a cluster in the order of their ids.
-func sortedMembers(res *serverpb.ListNodesResponse) []*modelspb.NodeInfo {
-	var nodes []*modelspb.NodeInfo
-	for _, id := range slices.Sorted(maps.Keys(res.GetNodes())) {
-		nodes = append(nodes, res.GetNodes()[id])
-	}
-	return nodes
-}
-
 func runListNodes(ctx context.Context, s *session, _ []string) error {
-	res, err := s.listNodes(ctx)
+	res, err := s.ListNodes(ctx)
 	if err != nil {
 		return err
 	}
 	if said := res.GetStatus().GetMessage(); said != "" {
 		fmt.Fprintln(s.stderr, "warning:", said)
 	}
-	members := sortedMembers(res)
+	members := nodes.SortedMembers(res)
 	return output.WriteTable(s.out, members, memberColumns(members, s.Verbose), func(o *output.Object, n *modelspb.NodeInfo) {
 		o.Uint("id", n.GetNodeId())
 		o.Str("url", n.GetNodeUrl())
@@ -133,16 +96,16 @@ func memberColumns(members []*modelspb.NodeInfo, verbose bool) func(*modelspb.No
 	return func(n *modelspb.NodeInfo) []string {
 		cells := []string{strconv.FormatUint(n.GetNodeId(), 10), n.GetNodeUrl(), n.GetStatus().String()}
 		if addresses || names {
-			cells = append(cells, orDash(n.GetAddress()))
+			cells = append(cells, output.OrDash(n.GetAddress()))
 		}
 		if names {
-			cells = append(cells, orDash(n.GetNodeName()))
+			cells = append(cells, output.OrDash(n.GetNodeName()))
 		}
 		if n.GetNonVoting() {
-			cells = append(cells, noVote)
+			cells = append(cells, survey.NoVote)
 		}
 		if verbose && n.GetTiming() != "" {
-			cells = append(cells, "timing="+timingName(n.GetTiming()))
+			cells = append(cells, "timing="+survey.TimingName(n.GetTiming()))
 		}
 		return cells
 	}

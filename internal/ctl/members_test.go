@@ -288,7 +288,7 @@ func TestSessionsOfTheirOwn(t *testing.T) {
 			one := s.to(f.addr)
 			defer one.Close()
 			one.Timeout = time.Minute
-			if _, err := one.getNodeStatus(t.Context()); err != nil {
+			if _, err := one.NodeStatus(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/survey"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -158,7 +159,7 @@ func TestStatusNeedsAMajority(t *testing.T) {
 			}
 			var doc struct {
 				Alive, Total int
-				Nodes        []nodeRow
+				Nodes        []survey.Row
 			}
 			if err := json.Unmarshal([]byte(dkvctl(t, strings.Join(addrs, ","), "-status", "-o", "json").stdout), &doc); err != nil || len(doc.Nodes) != doc.Total {
 				t.Errorf("json is %+v, %v", doc, err)

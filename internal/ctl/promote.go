@@ -75,7 +75,7 @@ func (s *session) awaitMaster(ctx context.Context, era uint64) error {
 	var led time.Time
 	done := ""
 	for {
-		res, err := s.getNodeStatus(ctx)
+		res, err := s.NodeStatus(ctx)
 		if err == nil && leads(res) {
 			if led.IsZero() {
 				led = time.Now()

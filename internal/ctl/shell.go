@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/ctl/shell"
 )
 
@@ -34,7 +35,7 @@ func runShell(ctx context.Context, s *session, _ []string) error {
 	}
 	var err error
 	if sh.History, err = shell.OpenHistory(s.historyPath()); err != nil {
-		fmt.Fprintln(s.stderr, oneLine("the history cannot be kept: "+err.Error()))
+		fmt.Fprintln(s.stderr, output.OneLine("the history cannot be kept: "+err.Error()))
 	}
 	if err := s.out.Line("help lists the commands, Tab completes, exit or Ctrl-D ends"); err != nil {
 		return err
@@ -77,7 +78,7 @@ func (s *session) runLine(ctx context.Context, words []string) bool {
 		err = flushErr
 	}
 	if err != nil {
-		fmt.Fprintln(s.stderr, oneLine(err.Error()))
+		fmt.Fprintln(s.stderr, output.OneLine(err.Error()))
 	}
 	return err == nil
 }

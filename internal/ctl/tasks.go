@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/progress"
+	"github.com/dkvdb/dkv/internal/ctl/survey"
 	"github.com/dkvdb/dkv/internal/task"
 )
 
@@ -96,7 +96,7 @@ func (l lookers) close() {
 // taskNow returns the newest task of a kind about a subject at a node; nil if it does not say
 // that it has one.
 func (s *session) taskNow(ctx context.Context, kind, subject string) (found *serverpb.Task) {
-	res, err := s.getNodeStatus(ctx)
+	res, err := s.NodeStatus(ctx)
 	if err != nil {
 		return nil // the command itself says what is wrong
 	}
@@ -115,51 +115,9 @@ func bare(subject string) string {
 
 // stateOf is a task as its progress is shown.
 func stateOf(t *serverpb.Task) progress.State {
-	s := progress.State{Text: taskText(t), Step: t.GetStep() + fmt.Sprint(t.GetPart()), Done: t.GetDone(), Total: t.GetTotal(), Unit: t.GetUnit(), Timed: true}
+	s := progress.State{Text: survey.TaskText(t), Step: t.GetStep() + fmt.Sprint(t.GetPart()), Done: t.GetDone(), Total: t.GetTotal(), Unit: t.GetUnit(), Timed: true}
 	if s.Unit != task.Bytes && s.Unit != "" {
 		s.Unit = " " + s.Unit
 	}
 	return s
-}
-
-// taskText says what a task does now, without how far it is.
-func taskText(t *serverpb.Task) string {
-	text := t.GetKind()
-	if t.GetSubject() != "" {
-		text += " " + t.GetSubject()
-	}
-	if t.GetParts() > 0 {
-		text += fmt.Sprintf(", vBucket %d of %d", t.GetPart(), t.GetParts())
-	}
-	return text + ": " + cmp.Or(t.GetStep(), "begins")
-}
-
-// taskRow is a task in -status.
-type taskRow struct {
-	Kind    string  `json:"kind"`
-	Subject string  `json:"subject,omitempty"`
-	Step    string  `json:"step"`
-	Part    uint32  `json:"part,omitempty"`
-	Parts   uint32  `json:"parts,omitempty"`
-	Done    uint64  `json:"done"`
-	Total   uint64  `json:"total"`
-	Unit    string  `json:"unit,omitempty"`
-	Seconds float64 `json:"seconds"`
-	words   string
-}
-
-func tasksOf(res *serverpb.NodeStatusResponse) (rows []taskRow) {
-	for _, t := range res.GetTasks() {
-		rows = append(rows, taskRow{Kind: t.GetKind(), Subject: t.GetSubject(), Step: t.GetStep(), Part: t.GetPart(), Parts: t.GetParts(),
-			Done: t.GetDone(), Total: t.GetTotal(), Unit: t.GetUnit(), Seconds: float64(t.GetMillis()) / 1000, words: taskText(t)})
-	}
-	return rows
-}
-
-// text is the cell of a task: what it does, and how much of that is done.
-func (t taskRow) text() string {
-	if t.Total == 0 {
-		return t.words
-	}
-	return fmt.Sprintf("%s (%.0f%%)", t.words, 100*float64(t.Done)/float64(t.Total))
 }

@@ -213,7 +213,7 @@ func (s *session) tokenList() error {
 	}
 	cells := make([][]string, len(rows))
 	for i, r := range rows {
-		cells[i] = []string{r.Name, orDash(r.ID), r.until(), strings.Join(r.Grants, "; ")}
+		cells[i] = []string{r.Name, output.OrDash(r.ID), r.until(), strings.Join(r.Grants, "; ")}
 		if len(r.Certificates) > 0 {
 			cells[i] = append(cells[i], "certificates: "+strings.Join(r.Certificates, " "))
 		}

@@ -57,7 +57,7 @@ func TestUpgradeThatCannotBeFinished(t *testing.T) {
 	}
 	expect(t, dkvctl(t, a.addr, "-upgrade", "finish", "-force"), outcome{stdout: "OK\n"}) // the members decide
 	alone := startFake(t)
-	alone.role = roleDiscovery
+	alone.role = "discovery"
 	says(t, dkvctl(t, alone.addr, "-upgrade"), "there is no upgrade to finish. Name a master of the cluster by -a")
 	expect(t, dkvctl(t, alone.addr, "-upgrade", "finish"), outcome{code: exitFailed, stderr: "only nodes that keep a log together have one"})
 	expect(t, dkvctl(t, a.addr, "-upgrade", "now"), outcome{code: exitUsage, stderr: `"now" is neither status nor finish`})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/ctl/doctor"
+	"github.com/dkvdb/dkv/internal/ctl/survey"
 )
 
 // vBuckets are those of the fake's status.
@@ -54,12 +55,13 @@ func TestThousandVBuckets(t *testing.T) {
 	if text := golden(got.stdout, []*fake{f}); text != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}
+	const listedVBuckets = 20
 	lines := strings.Split(golden(dkvctl(t, f.addr, "-status", "-v").stdout, []*fake{f}), "\n")
 	if len(lines) != 1+listedVBuckets+1+2 || lines[1] != "  vBucket 1000  failed  leader=10.0.0.1:8080  lag=0/0ms  storage failed: bad block" ||
 		lines[2] != "  vBucket 0  without a leader  leader=-  lag=0/0ms" || lines[1+listedVBuckets] != "  ... and 13 more: -o json has all" {
 		t.Errorf("-v:\n%s", strings.Join(lines, "\n"))
 	}
-	var all struct{ Nodes []nodeRow }
+	var all struct{ Nodes []survey.Row }
 	if err := json.Unmarshal([]byte(dkvctl(t, f.addr, "-status", "-o", "json").stdout), &all); err != nil || len(all.Nodes) != 1 || len(all.Nodes[0].VBuckets) != 1024 ||
 		all.Nodes[0].VBuckets[40].Reason != "the disk is nearly full" {
 		t.Errorf("JSON: %v, %d nodes", err, len(all.Nodes))

@@ -105,7 +105,7 @@ func (s *session) replicas(ctx context.Context) ([]string, error) {
 	if len(s.Addrs) > 1 {
 		return s.Addrs, nil
 	}
-	node, err := s.getNodeStatus(ctx)
+	node, err := s.NodeStatus(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (s *session) replicasBesides(ctx context.Context, slave *serverpb.NodeStatu
 	}
 	leader := s.to(at)
 	defer leader.Close()
-	node, err := leader.getNodeStatus(ctx)
+	node, err := leader.NodeStatus(ctx)
 	if err == nil && node.GetRole() == "slave" {
 		err = errors.New("it is a slave too")
 	}
@@ -169,7 +169,7 @@ func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) 
 		}
 		return err
 	})
-	if hasNoMembers(err) {
+	if nodes.HasNoMembers(err) {
 		return nil, nil // an older node, or one of the registry
 	}
 	if err != nil {
@@ -186,15 +186,15 @@ func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) 
 // memberAddresses returns those of the members of its node's cluster, with the node of
 // -a first.
 func (s *session) memberAddresses(ctx context.Context, node *serverpb.NodeStatusResponse) ([]string, error) {
-	list, err := s.listNodes(ctx)
-	if hasNoMembers(err) && node.GetRole() != "master" {
+	list, err := s.ListNodes(ctx)
+	if nodes.HasNoMembers(err) && node.GetRole() != "master" {
 		return s.Addrs, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the members of the cluster are not known: %w", err)
 	}
 	addrs := slices.Clone(s.Addrs)
-	for _, m := range sortedMembers(list) {
+	for _, m := range nodes.SortedMembers(list) {
 		if strconv.FormatUint(m.GetNodeId(), 10) == node.GetNodeId() {
 			continue
 		}
@@ -214,7 +214,7 @@ func (s *session) vBucketNames(ctx context.Context) ([]string, error) {
 	if s.VBucket != "" {
 		return []string{s.VBucket}, nil
 	}
-	node, err := s.getNodeStatus(ctx)
+	node, err := s.NodeStatus(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func (w *watcher) start(ctx context.Context) error {
 		w.next = w.From
 		return nil
 	}
-	node, err := w.getNodeStatus(ctx)
+	node, err := w.NodeStatus(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (w *watcher) pickVBucket(node *serverpb.NodeStatusResponse) (*serverpb.VBuc
 	if w.VBucket == "" && len(names) > 0 {
 		return nil, options.Usagef("the node holds several vBuckets: name one by -vBucket (%s)", strings.Join(names, ", "))
 	}
-	return nil, fmt.Errorf("the node does not hold vBucket %q: it holds %s", w.VBucket, orDash(strings.Join(names, ", ")))
+	return nil, fmt.Errorf("the node does not hold vBucket %q: it holds %s", w.VBucket, output.OrDash(strings.Join(names, ", ")))
 }
 
 // follow prints changes until the limit is reached or a request fails. It asks again

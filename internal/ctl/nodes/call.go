@@ -143,8 +143,8 @@ func refusedByHTTP(st *status.Status) bool {
 	return false
 }
 
-// Removed is the error of a node that its cluster has removed, with what it says of that.
-func Removed(text string) error {
+// removed is the error of a node that its cluster has removed, with what it says of that.
+func removed(text string) error {
 	st, err := status.New(codes.FailedPrecondition, text).WithDetails(
 		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied},
 		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonRemoved})

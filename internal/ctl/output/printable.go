@@ -1,6 +1,7 @@
 package output
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -33,3 +34,19 @@ func Printable(text string) string {
 }
 
 func hidden(r rune) bool { return !unicode.IsPrint(r) }
+
+// OneLine puts an error text on one line, whatever a server wrote into it.
+func OneLine(text string) string {
+	return Printable(strings.Join(strings.Fields(text), " "))
+}
+
+// OrDash is a cell of a table, or a dash for an empty one.
+func OrDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// Mebibytes writes a number of bytes.
+func Mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/survey"
 )
 
 // startMasters runs fakes that are the members of one cluster, with ids from 1
@@ -133,7 +134,7 @@ func TestMembersWithoutAVoteDoNotCountForTheMajority(t *testing.T) {
 	list := fakes[0].members
 	list.Nodes[4].NonVoting, list.Nodes[5].NonVoting = true, true
 	got := dkvctl(t, fakes[0].addr, "-status")
-	if got.code != exitOK || !strings.HasSuffix(got.stdout, "5 alive, 5 total\n") || strings.Count(got.stdout, noVote) != 2 {
+	if got.code != exitOK || !strings.HasSuffix(got.stdout, "5 alive, 5 total\n") || strings.Count(got.stdout, survey.NoVote) != 2 {
 		t.Errorf("%+v", got)
 	}
 	down(t, fakes[0], 4)
@@ -301,7 +302,7 @@ func TestStatusOfMembersAsJSON(t *testing.T) {
 	got := dkvctl(t, fakes[2].addr, "-status", "-o", "json")
 	var doc struct {
 		Alive, Total int
-		Nodes        []nodeRow
+		Nodes        []survey.Row
 	}
 	if err := json.Unmarshal([]byte(got.stdout), &doc); err != nil || len(doc.Nodes) != 3 || doc.Alive != 2 || doc.Total != 3 {
 		t.Fatalf("%+v, %v", got, err)
@@ -330,25 +331,4 @@ func TestStatusFallsBackToTheList(t *testing.T) {
 		"3  http://10.0.0.1:9023  master  OFFLINE\n"+
 		"4  http://10.0.0.1:9024  master  ALIVE  no vote  as its cluster sees it: its address is not known\n"+
 		"3 alive, 4 total\n")
-}
-
-func TestSameAddress(t *testing.T) {
-	tests := []struct {
-		a, b string
-		want bool
-	}{
-		{"127.0.0.1:1", "127.0.0.1:1", true},
-		{"127.0.0.1:1", "127.0.0.1:2", false},
-		{"127.0.0.1:1", "127.0.0.2:1", false},
-		{"[::1]:1", "[0:0:0:0:0:0:0:1]:1", true},
-		{"127.0.0.1:1", "127.0.0.1", false},
-		{"", "", true},
-		{"", "127.0.0.1:1", false},
-		{"127.0.0.1:1", "not a host:1", false},
-	}
-	for _, tt := range tests {
-		if got := sameAddress(t.Context(), tt.a, tt.b); got != tt.want {
-			t.Errorf("%q and %q lead to one place: %v", tt.a, tt.b, got)
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package ctl
+package survey
 
 import (
 	"cmp"
@@ -6,45 +6,45 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
-	"net/netip"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 )
 
-// survey collects the rows of -status: one for every node that -a names and for every
+// Survey collects the rows of -status: one for every node that -a names and for every
 // member of their clusters. Each node is asked itself if its address is known.
-type survey struct {
-	*session
-	named    []nodeRow // the nodes of -a that no member has been matched with
-	rows     []nodeRow
+type Survey struct {
+	// Rows are those of members first, in the order of their ids in each cluster.
+	Rows     []Row
+	client   *nodes.Client
+	named    []Row // the nodes of -a that no member has been matched with
 	clusters []electorate
 }
 
 // electorate counts the voting members of one cluster, and those alive.
 type electorate struct{ voters, live int }
 
-// take asks all nodes. An error means that the members of a cluster could not be
-// listed: the rows are right, but some may be missing.
-func (v *survey) take(ctx context.Context) error {
-	v.named = eachAddress(v.session, v.Addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
+// Take asks all nodes that client names, and the members of their clusters. An error means that the members
+// of a cluster could not be listed: the rows are right, but some may be missing.
+func Take(ctx context.Context, client *nodes.Client) (*Survey, error) {
+	v := &Survey{client: client}
+	v.named = nodes.Each(v.client, v.client.Addrs, func(one *nodes.Client, addr string) Row { return Ask(ctx, one, addr) })
 	var unknown error
 	for _, c := range v.answered() {
 		list, err := v.members(ctx, c.addrs)
 		switch {
 		case err == nil:
 			v.addCluster(ctx, c.electors, list)
-		case c.masters || !hasNoMembers(err):
+		case c.masters || !nodes.HasNoMembers(err):
 			unknown = fmt.Errorf("the members of the cluster are not known: %w", err)
 		}
 	}
-	slices.SortStableFunc(v.named, func(a, b nodeRow) int { return cmp.Compare(a.order(), b.order()) })
-	v.rows = append(v.rows, v.named...)
-	return unknown
+	slices.SortStableFunc(v.named, func(a, b Row) int { return cmp.Compare(a.order(), b.order()) })
+	v.Rows = append(v.Rows, v.named...)
+	return v, unknown
 }
 
 // electors identify the cluster, possibly a registry's, whose members are counted for a
@@ -71,9 +71,9 @@ type respondents struct {
 
 // answered groups the nodes that answered by their cluster. A leader comes first, since
 // it knows of changes before others do.
-func (v *survey) answered() []respondents {
+func (v *Survey) answered() []respondents {
 	rows := slices.Clone(v.named)
-	slices.SortStableFunc(rows, func(a, b nodeRow) int { return cmp.Compare(b.leads(), a.leads()) })
+	slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(b.leads(), a.leads()) })
 	var groups []respondents
 	for _, r := range rows {
 		if !r.mayBeMember() {
@@ -92,12 +92,12 @@ func (v *survey) answered() []respondents {
 
 // members asks one address after the other for the members of their cluster. The first
 // that answers decides, also whether there is a cluster.
-func (v *survey) members(ctx context.Context, addrs []string) (list *serverpb.ListNodesResponse, err error) {
+func (v *Survey) members(ctx context.Context, addrs []string) (list *serverpb.ListNodesResponse, err error) {
 	for _, addr := range addrs {
-		one := v.to(addr)
-		list, err = one.listNodes(ctx)
+		one := v.client.To(addr)
+		list, err = one.ListNodes(ctx)
 		one.Close()
-		if err == nil || hasNoMembers(err) {
+		if err == nil || nodes.HasNoMembers(err) {
 			break
 		}
 	}
@@ -105,9 +105,9 @@ func (v *survey) members(ctx context.Context, addrs []string) (list *serverpb.Li
 }
 
 // addCluster adds a row for each member of a cluster.
-func (v *survey) addCluster(ctx context.Context, of electors, list *serverpb.ListNodesResponse) {
-	members := sortedMembers(list)
-	rows := make([]*nodeRow, len(members))
+func (v *Survey) addCluster(ctx context.Context, of electors, list *serverpb.ListNodesResponse) {
+	members := nodes.SortedMembers(list)
+	rows := make([]*Row, len(members))
 	for i, m := range members {
 		rows[i] = v.takeNamed(ctx, of, m)
 	}
@@ -118,12 +118,12 @@ func (v *survey) addCluster(ctx context.Context, of electors, list *serverpb.Lis
 			rows[i] = v.asSeen(m)
 		}
 		rows[i].describe(of, m)
-		v.rows = append(v.rows, *rows[i])
+		v.Rows = append(v.Rows, *rows[i])
 		if m.GetNonVoting() {
 			continue
 		}
 		count.voters++
-		if rows[i].Health == alive {
+		if rows[i].Health == Alive {
 			count.live++
 		}
 	}
@@ -133,9 +133,9 @@ func (v *survey) addCluster(ctx context.Context, of electors, list *serverpb.Lis
 // takeNamed removes the row of a member from those of the nodes of -a and returns it:
 // the row with its id, or one without an id at its address. It returns nil if there is
 // none.
-func (v *survey) takeNamed(ctx context.Context, of electors, m *modelspb.NodeInfo) *nodeRow {
-	var row *nodeRow
-	v.named = slices.DeleteFunc(v.named, func(r nodeRow) bool {
+func (v *Survey) takeNamed(ctx context.Context, of electors, m *modelspb.NodeInfo) *Row {
+	var row *Row
+	v.named = slices.DeleteFunc(v.named, func(r Row) bool {
 		if !r.isMember(of, m) {
 			return false
 		}
@@ -148,13 +148,13 @@ func (v *survey) takeNamed(ctx context.Context, of electors, m *modelspb.NodeInf
 	if row != nil || m.GetAddress() == "" {
 		return row
 	}
-	return v.takeSilent(func(r nodeRow) bool { return sameAddress(ctx, r.Address, m.GetAddress()) })
+	return v.takeSilent(func(r Row) bool { return sameAddress(ctx, r.Address, m.GetAddress()) })
 }
 
 // takeSilent removes the first node of -a without an id that matches, and returns it;
 // nil if there is none.
-func (v *survey) takeSilent(matches func(nodeRow) bool) *nodeRow {
-	i := slices.IndexFunc(v.named, func(r nodeRow) bool { return r.ID == "" && matches(r) })
+func (v *Survey) takeSilent(matches func(Row) bool) *Row {
+	i := slices.IndexFunc(v.named, func(r Row) bool { return r.ID == "" && matches(r) })
 	if i < 0 {
 		return nil
 	}
@@ -165,18 +165,18 @@ func (v *survey) takeSilent(matches func(nodeRow) bool) *nodeRow {
 
 // askMembers asks the members that -a does not name and whose addresses are known, and
 // sets their rows.
-func (v *survey) askMembers(ctx context.Context, of electors, members []*modelspb.NodeInfo, rows []*nodeRow) {
+func (v *Survey) askMembers(ctx context.Context, of electors, members []*modelspb.NodeInfo, rows []*Row) {
 	var addrs []string
 	var at []int
 	for i, m := range members {
-		if rows[i] == nil && m.GetAddress() != "" && v.MayAsk(m.GetAddress()) == nil {
+		if rows[i] == nil && m.GetAddress() != "" && v.client.MayAsk(m.GetAddress()) == nil {
 			addrs, at = append(addrs, m.GetAddress()), append(at, i)
 		}
 	}
-	answers := eachAddress(v.session, addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
+	answers := nodes.Each(v.client, addrs, func(one *nodes.Client, addr string) Row { return Ask(ctx, one, addr) })
 	for k, r := range answers {
 		if i := at[k]; r.ID != "" && !r.isMember(of, members[i]) {
-			rows[i] = &nodeRow{Address: r.Address, Health: unreachable, Reason: "its address is that of node " + r.ID + " " + r.Name}
+			rows[i] = &Row{Address: r.Address, Health: unreachable, Reason: "its address is that of node " + r.ID + " " + r.Name}
 		} else {
 			rows[i] = &r
 		}
@@ -188,20 +188,20 @@ func (v *survey) askMembers(ctx context.Context, of electors, members []*modelsp
 // A node of -a that does not answer may be the member that is offline and has no known
 // address: its row is then used for the member, so that a dead node does not count
 // twice.
-func (v *survey) asSeen(m *modelspb.NodeInfo) *nodeRow {
-	row := &nodeRow{Address: cmp.Or(m.GetAddress(), m.GetNodeUrl()), Health: alive}
+func (v *Survey) asSeen(m *modelspb.NodeInfo) *Row {
+	row := &Row{Address: cmp.Or(m.GetAddress(), m.GetNodeUrl()), Health: Alive}
 	switch m.GetStatus() {
 	case modelspb.NodeInfo_OFFLINE, modelspb.NodeInfo_UNKNOWN:
 		row.Health = m.GetStatus().String()
 		if m.GetAddress() != "" {
 			return row
 		}
-		if silent := v.takeSilent(func(r nodeRow) bool { return r.Health == unreachable }); silent != nil {
+		if silent := v.takeSilent(func(r Row) bool { return r.Health == unreachable }); silent != nil {
 			return silent
 		}
 		return row
 	case modelspb.NodeInfo_LEADER:
-		row.VBuckets = []vBucketRow{{IsLeader: true}}
+		row.VBuckets = []VBucket{{IsLeader: true}}
 	}
 	row.Reason = "as its cluster sees it: its address is not known"
 	if m.GetAddress() != "" {
@@ -211,7 +211,7 @@ func (v *survey) asSeen(m *modelspb.NodeInfo) *nodeRow {
 }
 
 // describe adds what the cluster knows about a member.
-func (r *nodeRow) describe(of electors, m *modelspb.NodeInfo) {
+func (r *Row) describe(of electors, m *modelspb.NodeInfo) {
 	r.ID = strconv.FormatUint(m.GetNodeId(), 10)
 	r.URL, r.NonVoting = m.GetNodeUrl(), m.GetNonVoting()
 	r.Name, r.Role = cmp.Or(r.Name, m.GetNodeName()), cmp.Or(r.Role, of.role())
@@ -221,12 +221,12 @@ func (r *nodeRow) describe(of electors, m *modelspb.NodeInfo) {
 const roleDiscovery = "discovery"
 
 // mayBeMember reports whether a node answered, and with a role that has members.
-func (r *nodeRow) mayBeMember() bool { return r.ID != "" && r.Role != "slave" }
+func (r *Row) mayBeMember() bool { return r.ID != "" && r.Role != "slave" }
 
 // isMember reports whether the node that answered is member m. A node that does not name
 // its cluster is identified by its id and role alone. Nodes that stand alone all have the same id,
 // and a master and the one that a promotion has replaced are of the same cluster.
-func (r *nodeRow) isMember(of electors, m *modelspb.NodeInfo) bool {
+func (r *Row) isMember(of electors, m *modelspb.NodeInfo) bool {
 	if r.Role == "none" && r.self != "" && m.GetAddress() != "" && r.self != m.GetAddress() {
 		return false
 	}
@@ -234,7 +234,7 @@ func (r *nodeRow) isMember(of electors, m *modelspb.NodeInfo) bool {
 		(r.Cluster == of.cluster || r.Cluster == "" || of.cluster == "")
 }
 
-func (r *nodeRow) leads() int {
+func (r *Row) leads() int {
 	n := 0
 	for _, v := range r.VBuckets {
 		if v.IsLeader {
@@ -245,17 +245,17 @@ func (r *nodeRow) leads() int {
 }
 
 // order sorts nodes by their ids, and those without one last.
-func (r *nodeRow) order() uint64 {
+func (r *Row) order() uint64 {
 	if id, err := strconv.ParseUint(r.ID, 10, 64); err == nil {
 		return id
 	}
 	return math.MaxUint64
 }
 
-// majority returns an error if too few nodes are alive. Every cluster needs a majority
+// Majority returns an error if too few nodes are alive. Every cluster needs a majority
 // of its voting members. If no cluster has several members, a majority of all rows,
 // standalone nodes and those that do not answer, must be alive.
-func (v *survey) majority() error {
+func (v *Survey) Majority() error {
 	several := false
 	for _, c := range v.clusters {
 		if c.live*2 <= c.voters {
@@ -263,51 +263,19 @@ func (v *survey) majority() error {
 		}
 		several = several || c.voters > 1
 	}
-	voters := slices.DeleteFunc(slices.Clone(v.rows), func(r nodeRow) bool { return r.NonVoting })
+	voters := slices.DeleteFunc(slices.Clone(v.Rows), func(r Row) bool { return r.NonVoting })
 	if !several && countAlive(voters)*2 <= len(voters) {
 		return errors.New("no majority of the nodes is alive")
 	}
 	return nil
 }
 
-func countAlive(rows []nodeRow) int {
+func countAlive(rows []Row) int {
 	n := 0
 	for _, r := range rows {
-		if r.Health == alive {
+		if r.Health == Alive {
 			n++
 		}
 	}
 	return n
-}
-
-// lookupTimeout bounds looking up the names of two hosts.
-const lookupTimeout = time.Second
-
-// sameAddress reports whether two addresses, host:port, reach the same place.
-func sameAddress(ctx context.Context, a, b string) bool {
-	if a == b {
-		return true
-	}
-	hostA, portA, errA := net.SplitHostPort(a)
-	hostB, portB, errB := net.SplitHostPort(b)
-	if errA != nil || errB != nil || portA != portB {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	ipsA, ipsB := lookupHost(ctx, hostA), lookupHost(ctx, hostB)
-	return slices.ContainsFunc(ipsA, func(ip netip.Addr) bool { return slices.Contains(ipsB, ip) })
-}
-
-// lookupHost returns the addresses of a host's name or address; none if the look-up
-// fails.
-func lookupHost(ctx context.Context, host string) []netip.Addr {
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil
-	}
-	for i, ip := range ips {
-		ips[i] = ip.Unmap()
-	}
-	return ips
 }

@@ -1,4 +1,4 @@
-package ctl
+package survey
 
 import (
 	"fmt"
@@ -37,7 +37,7 @@ func standingOf(set *serverpb.StandingSet) *standingRow {
 
 // standing returns the cells of a verbose row: the level that writes wait for, and the slaves
 // of the first vBucket that this node leads. They are alike in all vBuckets, but for moments.
-func (r nodeRow) standing() []string {
+func (r Row) standing() []string {
 	for i := range r.VBuckets {
 		if set := r.VBuckets[i].Standing; set != nil {
 			return set.cells()
@@ -47,7 +47,7 @@ func (r nodeRow) standing() []string {
 }
 
 // record is the cell of what the record in the registry means for the node.
-func (r nodeRow) record() []string {
+func (r Row) record() []string {
 	if r.Record == "" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package ctl
+package survey
 
 import (
 	"cmp"
@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
-// vBucketRow is one vBucket of a node in -status.
-type vBucketRow struct {
+// VBucket is one vBucket of a node in -status.
+type VBucket struct {
 	Name         string `json:"vbucket"`
 	State        string `json:"state"`
 	IsLeader     bool   `json:"is_leader"`
@@ -35,8 +36,8 @@ type vBucketRow struct {
 // modeStream is the mode of a slave's vBuckets, which reject writes by their nature.
 const modeStream = "stream"
 
-func vBucketOf(v *serverpb.VBucketStatus) vBucketRow {
-	row := vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
+func vBucketOf(v *serverpb.VBucketStatus) VBucket {
+	row := VBucket{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 		Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
 		LagChanges: v.GetLagChanges(), LagMillis: v.GetLagMillis(), WritesPaused: v.GetWritesPaused(),
 		Standing: standingOf(v.GetStanding()), SnapshotBytes: v.GetSnapshotBytes(), SnapshotSize: v.GetSnapshotSize(), Unhealthy: v.GetUnhealthy()}
@@ -62,10 +63,10 @@ const (
 var conditions = []string{"failed", "removed", "closed", stale, "restoring", "bootstrapping", "starting", "", leaderless, rejects, pausedState, serving}
 
 // condition is a vBucket's state, or what is wrong with one that serves.
-func (v *vBucketRow) condition() string {
+func (v *VBucket) condition() string {
 	switch {
 	case v.State != serving:
-		return orDash(v.State)
+		return output.OrDash(v.State)
 	case v.Unhealthy != "":
 		return stale
 	case v.Leader == "" && !v.IsLeader:
@@ -87,8 +88,8 @@ func severity(condition string) int {
 }
 
 // worstFirst are a node's vBuckets, those in the worst condition first.
-func (r *nodeRow) worstFirst() []vBucketRow {
-	return slices.SortedStableFunc(slices.Values(r.VBuckets), func(a, b vBucketRow) int {
+func (r *Row) worstFirst() []VBucket {
+	return slices.SortedStableFunc(slices.Values(r.VBuckets), func(a, b VBucket) int {
 		return cmp.Compare(severity(a.condition()), severity(b.condition()))
 	})
 }
@@ -102,7 +103,7 @@ const (
 
 // vBucketCells returns the cells about the conditions of vBuckets: how many of several are in
 // which, or why the only one rejects writes.
-func (r *nodeRow) vBucketCells() []string {
+func (r *Row) vBucketCells() []string {
 	worst := r.worstFirst()[0]
 	condition := worst.condition()
 	switch {
@@ -122,7 +123,7 @@ func (r *nodeRow) vBucketCells() []string {
 
 // conditionCounts says how many of the vBuckets are in which condition, the worst first, with the
 // names of some.
-func (r *nodeRow) conditionCounts() string {
+func (r *Row) conditionCounts() string {
 	var parts []string
 	rows := r.worstFirst()
 	for len(rows) > 0 {
@@ -140,7 +141,7 @@ func (r *nodeRow) conditionCounts() string {
 	return "vBuckets: " + strings.Join(parts, ", ")
 }
 
-func someNames(rows []vBucketRow) string {
+func someNames(rows []VBucket) string {
 	var names []string
 	for _, v := range rows[:min(len(rows), namedVBuckets)] {
 		names = append(names, v.Name)
@@ -153,17 +154,17 @@ func someNames(rows []vBucketRow) string {
 
 // vBucketLines are the lines of -status -v below a node with several vBuckets: one for each that is
 // not well, the worst first, but not for hundreds of them.
-func (r *nodeRow) vBucketLines() [][]string {
+func (r *Row) vBucketLines() [][]string {
 	if len(r.VBuckets) < 2 {
 		return nil
 	}
 	var lines [][]string
-	unwell := slices.DeleteFunc(r.worstFirst(), func(v vBucketRow) bool { return v.condition() == serving })
+	unwell := slices.DeleteFunc(r.worstFirst(), func(v VBucket) bool { return v.condition() == serving })
 	for i, v := range unwell {
 		if i == listedVBuckets {
 			return append(lines, []string{"", fmt.Sprintf("... and %d more: -o json has all", len(unwell)-i)})
 		}
-		cells := []string{"", "vBucket " + v.Name, v.condition(), "leader=" + orDash(v.Leader), fmt.Sprintf("lag=%d/%dms", v.LagChanges, v.LagMillis)}
+		cells := []string{"", "vBucket " + v.Name, v.condition(), "leader=" + output.OrDash(v.Leader), fmt.Sprintf("lag=%d/%dms", v.LagChanges, v.LagMillis)}
 		if why := cmp.Or(v.Unhealthy, v.Reason); why != "" {
 			cells = append(cells, why)
 		}
