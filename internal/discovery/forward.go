@@ -84,16 +84,17 @@ func (r *Registry) ask(ctx context.Context, limit time.Time, addr string, call f
 	return call(ctx, p)
 }
 
-// mayRepeat reports whether another attempt may succeed.
+// mayRepeat reports whether another attempt may succeed. A node that was removed since it owned the
+// registry says so of itself: the other nodes have another owner.
 func mayRepeat(ctx context.Context, err error) bool {
 	var f *final
 	if errors.As(err, &f) || ctx.Err() != nil {
 		return false
 	}
-	switch kv.KindOf(err) {
-	case kv.NotOwner:
+	switch kind := kv.KindOf(err); {
+	case kind == kv.NotOwner:
 		return !route.RegistryForwarded.In(ctx)
-	case kv.Unavailable:
+	case kind == kv.Unavailable, errors.Is(err, kv.ErrRemoved) && peer.Answered(err):
 		return true
 	default:
 		return false

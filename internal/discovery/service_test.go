@@ -209,6 +209,18 @@ func TestOwnerThatDoesNotAnswer(t *testing.T) {
 	sites[1].update(t, region("db/0/b:1/dc1", slave))
 }
 
+// TestOwnerThatWasRemoved: what a node says that was removed while it owned the registry is not said
+// of the node that was asked.
+func TestOwnerThatWasRemoved(t *testing.T) {
+	l, sites := newSites(t)
+	row := region("db/0/a:1/dc1", leader)
+	sites[1].update(t, row)
+	l.fail(kv.ErrRemoved)
+	next := time.AfterFunc(100*time.Millisecond, func() { l.fail(nil); l.elect(3) })
+	defer next.Stop()
+	sites[1].update(t, region("db/0/b:1/dc1", secondary))
+}
+
 // TestOneHop turns a request away that has been handed on to a node which is not the
 // owner.
 func TestOneHop(t *testing.T) {
