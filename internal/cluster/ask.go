@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
@@ -36,10 +35,14 @@ func (c *Cluster) statusAt(ctx context.Context, address string) (*serverpb.NodeS
 	return out, nil
 }
 
-// appliedIn returns what a member has applied of a vBucket, by its status.
-func appliedIn(status *serverpb.NodeStatusResponse, vBucket string) (applied kv.Index, found bool) {
-	v := vBucketIn(status, vBucket)
-	return v.GetAppliedIndex(), v != nil
+// takesPart reports whether the replica that a status is of takes part in its log. One of which the
+// storage has failed, or the disk is an older copy, has stopped, although its node answers.
+func takesPart(v *serverpb.VBucketStatus) bool {
+	switch replica.State(v.GetState()) {
+	case replica.Failed, replica.Removed, replica.Closed:
+		return false
+	}
+	return v != nil
 }
 
 // vBucketIn returns a vBucket's part of a member's status; nil if there is none.
@@ -52,21 +55,21 @@ func vBucketIn(status *serverpb.NodeStatusResponse, vBucket string) *serverpb.VB
 	return nil
 }
 
-// answering asks all peers but this node for their status, and returns the ids of those
-// that answer and of this node.
-func (c *Cluster) answering(ctx context.Context, peers []replica.Peer) map[uint64]bool {
+// answering asks all peers but this node for their status, and returns what those have said that
+// answer, by id.
+func (c *Cluster) answering(ctx context.Context, peers []replica.Peer) map[uint64]*serverpb.NodeStatusResponse {
 	var mu sync.Mutex
 	var asking sync.WaitGroup
-	up := map[uint64]bool{c.self.Replica: true}
+	up := make(map[uint64]*serverpb.NodeStatusResponse)
 	for _, p := range peers {
 		if p.ID == c.self.Replica {
 			continue
 		}
 		asking.Go(func() {
-			if _, err := c.statusOf(ctx, p.ID); err == nil {
+			if status, err := c.statusOf(ctx, p.ID); err == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				up[p.ID] = true
+				up[p.ID] = status
 			}
 		})
 	}

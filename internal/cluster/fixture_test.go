@@ -69,8 +69,9 @@ type node struct {
 	mu sync.Mutex
 	// end is where the node's logs ended when it was started; 0 is far enough.
 	end kv.Index
-	// lag is how far the node says that it is behind.
-	lag kv.Index
+	// lag is how far the node says that it is behind, and state what its replicas do.
+	lag   kv.Index
+	state replica.State
 	// asked is called for each question about its status.
 	asked func()
 	// refusal is what it answers instead.
@@ -183,7 +184,7 @@ const ledTerm = 7
 // GetNodeStatus implements DKVNode.
 func (n *node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	n.mu.Lock()
-	lag, asked, refusal, cluster := n.lag, n.asked, n.refusal, n.cluster
+	lag, state, asked, refusal, cluster := n.lag, n.state, n.asked, n.refusal, n.cluster
 	n.mu.Unlock()
 	asked()
 	if refusal != nil {
@@ -193,7 +194,7 @@ func (n *node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	for _, g := range n.rig.groups {
 		g.set(func() {
 			out.VBuckets = append(out.VBuckets, &serverpb.VBucketStatus{
-				VBucket: g.name, AppliedIndex: g.applied - lag, IsLeader: g.leader == n.id, Term: ledTerm,
+				VBucket: g.name, State: string(state), AppliedIndex: g.applied - lag, IsLeader: g.leader == n.id, Term: ledTerm,
 			})
 		})
 	}

@@ -243,32 +243,32 @@ func (c *Cluster) answersNow(ctx context.Context, id uint64) error {
 }
 
 // surplus returns a vBucket that this node leads and a member that leads at least
-// two fewer; 0 for none. A vBucket that is being restored here stays: its next leader would drop
-// what is restored.
+// two fewer, and could lead it at once; 0 for none. A vBucket that is being restored here stays: its
+// next leader would drop what is restored.
 func (c *Cluster) surplus() (Log, uint64) {
 	leads := make(map[uint64]int)
-	var movable Log
+	var movable []Log
 	for _, l := range c.logs {
 		owner := l.Owner()
 		if owner.ID == 0 {
 			return Log{}, 0 // not while a leader is being elected
 		}
 		leads[owner.ID]++
-		if owner.ID == c.self.Replica && movable.Raft == nil && !l.Restoring() {
-			movable = l
+		if owner.ID == c.self.Replica && !l.Restoring() {
+			movable = append(movable, l)
 		}
 	}
-	if movable.Raft == nil {
-		return Log{}, 0
-	}
-	target, least := uint64(0), leads[c.self.Replica]-1
-	for _, p := range c.lastKnown().Peers {
-		if p.Voting && p.ID != c.self.Replica && c.able(p.ID) && leads[p.ID] < least {
-			target, least = p.ID, leads[p.ID]
+	peers := c.lastKnown().Peers
+	for _, l := range movable {
+		target, least := uint64(0), leads[c.self.Replica]-1
+		for _, p := range peers {
+			if p.Voting && p.ID != c.self.Replica && leads[p.ID] < least && c.fit(l.VBucket, p.ID) {
+				target, least = p.ID, leads[p.ID]
+			}
+		}
+		if target != 0 {
+			return l, target
 		}
 	}
-	if target == 0 {
-		return Log{}, 0
-	}
-	return movable, target
+	return Log{}, 0
 }

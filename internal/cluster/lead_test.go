@@ -232,6 +232,32 @@ func TestSurplusLeavesWhatIsRestored(t *testing.T) {
 	}
 }
 
+// TestSurplusGoesToWhoCouldLead: to offer a vBucket to a member that lags far behind, or has stopped,
+// only holds up its requests, each time.
+func TestSurplusGoesToWhoCouldLead(t *testing.T) {
+	r := newRig(t, 3, 4)
+	n := r.node(1)
+	if _, err := n.membership(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{"b0": true, "b1": true, "b2": true, "b3": true}
+	for _, c := range []struct {
+		two, three map[string]bool
+		moves      string
+		to         uint64
+	}{
+		{nil, nil, "b0", 2},
+		{all, nil, "b0", 3},
+		{all, map[string]bool{"b0": true}, "b1", 3},
+		{all, all, "", 0},
+	} {
+		n.seen.Store(&map[uint64]sighting{2: {behind: c.two}, 3: {behind: c.three}})
+		if l, to := n.surplus(); to != c.to || l.VBucket != c.moves {
+			t.Errorf("2 could not lead %v, 3 could not lead %v: %q goes to %d, not %q to %d", c.two, c.three, l.VBucket, to, c.moves, c.to)
+		}
+	}
+}
+
 // TestSurplusLeavesAStoppingMemberAlone: it has handed over what it led, and others have not missed
 // it yet.
 func TestSurplusLeavesAStoppingMemberAlone(t *testing.T) {

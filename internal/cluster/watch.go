@@ -62,8 +62,8 @@ func (c *Cluster) watch(ctx context.Context) error {
 
 // sighting is what a member said of itself when it last answered.
 type sighting struct {
-	// behind are the vBuckets led by this node in which the member was far behind, or
-	// did not say what it has applied.
+	// behind are the vBuckets that it could not lead at once: those in which its replica has stopped,
+	// or did not say what it has applied, and those led by this node in which it was far behind.
 	behind map[string]bool
 	// status is what it said; nil if it answered with an error.
 	status *serverpb.NodeStatusResponse
@@ -135,18 +135,22 @@ func (c *Cluster) look(ctx context.Context, id uint64, address string, led map[s
 	if err != nil && !peer.Answered(err) {
 		return sighting{}, false
 	}
-	if c.ours(status) {
+	ours := c.ours(status)
+	if ours {
 		s.status = status
-		for _, l := range c.logs {
-			if v := vBucketIn(status, l.VBucket); v.GetIsLeader() {
-				l.HearLeader(id, v.GetTerm())
-			}
-		}
+	}
+	said := make(map[string]*serverpb.VBucketStatus, len(c.logs))
+	for _, v := range status.GetVBuckets() {
+		said[v.GetVBucket()] = v
 	}
 	s.behind = make(map[string]bool)
-	for vBucket, here := range led {
-		if there, found := appliedIn(status, vBucket); !found || there+closeBehind < here {
-			s.behind[vBucket] = true
+	for _, l := range c.logs {
+		v := said[l.VBucket]
+		if ours && v.GetIsLeader() {
+			l.HearLeader(id, v.GetTerm())
+		}
+		if here, leads := led[l.VBucket]; !takesPart(v) || leads && v.GetAppliedIndex()+closeBehind < here {
+			s.behind[l.VBucket] = true
 		}
 	}
 	return s, true
@@ -165,7 +169,8 @@ func (c *Cluster) able(id uint64) bool {
 	return seen && !s.status.GetRegistrySilent()
 }
 
-// fit reports whether a member could lead a vBucket at once: it is able to, and lags little.
+// fit reports whether a member could lead a vBucket at once: it is able to, takes part in its log,
+// and lags little.
 func (c *Cluster) fit(vBucket string, id uint64) bool {
 	return c.able(id) && !(*c.seen.Load())[id].behind[vBucket]
 }
