@@ -107,9 +107,12 @@ func (c *Cluster) appliedAt(ctx context.Context, l Log, id uint64) (kv.Index, er
 	if err != nil {
 		return 0, err
 	}
-	applied, found := appliedIn(status, l.VBucket)
-	if !found {
+	switch v := vBucketIn(status, l.VBucket); {
+	case v == nil:
 		return 0, fmt.Errorf("it does not have vBucket %s", l.VBucket)
+	case !takesPart(v):
+		return 0, fmt.Errorf("its replica has stopped (%s): %s", v.GetState(), v.GetReason())
+	default:
+		return v.GetAppliedIndex(), nil
 	}
-	return applied, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -119,6 +120,17 @@ func TestAddNodeGivesUpOnASilentReplica(t *testing.T) {
 	if time.Since(begun) > long-time.Second {
 		t.Error("only the deadline ended it")
 	}
+	r.expectVoters(1)
+}
+
+// A replica that has stopped, though its node answers, would take the majority along with its vote.
+func TestAddNodeGivesNoVoteToAReplicaThatHasStopped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, 1)
+	w := r.joiner(nil)
+	r.node(1).patience = 10 * time.Millisecond
+	r.starting = func(n *node) { n.state = replica.Failed }
+	expectError(t, r.add(1, w.URL), kv.Unavailable, "member 2 has not caught up yet", "its replica has stopped (failed)", "add it again")
 	r.expectVoters(1)
 }
 

@@ -45,9 +45,11 @@ func (c *Cluster) remove(ctx context.Context, ch *change, address string, force 
 		}
 	}
 	r := &removal{Cluster: c, gone: gone, force: force}
-	// What is rejected for the first vBucket is not begun in the others.
-	if err := r.mayLose(ctx, &members, gone); err != nil {
-		return err
+	// What is rejected for one vBucket is not begun in the others.
+	for _, l := range c.logs {
+		if err := r.mayLose(ctx, l, &members, gone); err != nil {
+			return err
+		}
 	}
 	task.Step(ctx, "removes it", task.VBuckets, uint64(len(c.logs)))
 	// The first vBucket comes last: the next attempt takes the members from it.
@@ -91,7 +93,7 @@ func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest)
 	}
 	up := c.answering(ctx, members.Peers)
 	for _, p := range members.Peers {
-		if p.ID != c.self.Replica && p.Voting && up[p.ID] {
+		if p.Voting && takesPart(vBucketIn(up[p.ID], c.first().VBucket)) {
 			task.Step(ctx, "has another member remove it: "+p.Member.Address, "", 0)
 			return c.pool.Call(ctx, p.Member.Address, serverpb.DKVCluster_RemoveNode_FullMethodName, r, new(serverpb.Status))
 		}
@@ -107,8 +109,8 @@ type removal struct {
 	gone  replica.Peer
 	force bool
 
-	// up are the members that answered when they were last asked.
-	up    map[uint64]bool
+	// up is what the other members said that answered when they were last asked.
+	up    map[uint64]*serverpb.NodeStatusResponse
 	asked time.Time
 }
 
@@ -117,8 +119,9 @@ type removal struct {
 const askAgain = time.Second
 
 // mayLose rejects a removal that would leave no majority of a vBucket whose members are
-// m; gone is the member to remove as m lists it.
-func (r *removal) mayLose(ctx context.Context, m *replica.Membership, gone replica.Peer) error {
+// m; gone is the member to remove as m lists it. A member of which the replica has stopped counts for
+// none, although its node answers.
+func (r *removal) mayLose(ctx context.Context, l Log, m *replica.Membership, gone replica.Peer) error {
 	if !gone.Voting {
 		return nil
 	}
@@ -133,15 +136,21 @@ func (r *removal) mayLose(ctx context.Context, m *replica.Membership, gone repli
 	}
 	rest, up := m.Voters()-1, 0
 	for _, p := range m.Peers {
-		if p.Voting && p.ID != gone.ID && r.up[p.ID] {
+		if p.Voting && p.ID != gone.ID && r.serves(l, p.ID) {
 			up++
 		}
 	}
 	if up > rest/2 {
 		return nil
 	}
-	return kv.Errorf(kv.Precondition, "of the %d voting members that would be left only %d answer, which is no majority: "+
-		"start others first, or use -force", rest, up)
+	return kv.Errorf(kv.Precondition, "of the %d voting members that would be left only %d answer and take part in the log of vBucket %s, which is no majority: "+
+		"start or repair others first (dkvctl -status shows them), or use -force", rest, up, l.VBucket)
+}
+
+// serves reports whether a member answered when it was last asked and takes part in a log. This node
+// does: it has just been told by a majority who the members are.
+func (r *removal) serves(l Log, id uint64) bool {
+	return id == r.self.Replica || takesPart(vBucketIn(r.up[id], l.VBucket))
 }
 
 // from removes the replica from one vBucket. One that leads hands over first. Whether a
@@ -160,7 +169,7 @@ func (r *removal) from(ctx context.Context, ch *change, l Log) error {
 			r.forget(ctx, l, r.gone.ID) // an interrupted attempt may not have
 			return nil
 		}
-		if err := r.mayLose(ctx, &m, gone); err != nil {
+		if err := r.mayLose(ctx, l, &m, gone); err != nil {
 			return err
 		}
 		if l.Owner().ID == gone.ID && m.Voters() > 1 {

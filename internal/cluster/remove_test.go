@@ -88,6 +88,26 @@ func TestRemoveNodeAllows(t *testing.T) {
 	}
 }
 
+// TestRemoveNodeCountsOnNoReplicaThatHasStopped: its node answers, and gives no vote.
+func TestRemoveNodeCountsOnNoReplicaThatHasStopped(t *testing.T) {
+	r := newRig(t, 3, 2)
+	r.node(3).say(func(n *node) { n.state = replica.Failed })
+	expectError(t, r.remove(1, r.url(2), false), kv.Precondition, "2 voting members", "only 1", "vBucket b0")
+	r.expect(0)
+	r.expect(1)
+	// The other one that could remove it does; a failed one cannot.
+	r.node(3).say(func(n *node) { n.state = "" })
+	r.node(2).say(func(n *node) { n.state = replica.Failed })
+	r.node(2).changing <- struct{}{} // a request there would wait
+	if err := r.remove(1, r.url(1), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.remove(3, r.url(2), false); err != nil {
+		t.Errorf("the one that has stopped is not removed: %v", err)
+	}
+	r.expectVoters(3)
+}
+
 // Two removals at the same time may each leave a majority, and both of them none.
 // The log rejects the later one, which is then judged again.
 func TestRemoveNodeBehindAnotherRemoval(t *testing.T) {
