@@ -155,6 +155,7 @@ var mayImport = map[string][]string{
 	"internal/discovery/announce": {"internal/kv", "internal/peer", "internal/signal", "api/serverpb", "internal/crc", "internal/durable"},
 	"clients/go/dkv":              {"internal/kv", "internal/era", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb"},
 	"clients/go/dkv/admin":        {"api/serverpb"},
+	"internal/ctl/verify":         {"internal/sleep", "internal/ctl/nodes", "internal/ctl/output", "api/serverpb", "clients/go/dkv/admin"},
 	"internal/ctl/survey":         {"internal/timing", "internal/ctl/nodes", "internal/ctl/output", "api/serverpb", "api/modelspb"},
 	// They know no role.
 	"internal/conns":     {},

@@ -4,8 +4,9 @@
 // Package options reads the command line and the environment, nodes calls the nodes
 // that these name, output prints results, bench is the load generator of -bench, ca the
 // certificate authority of -certs, authfile changes what -token does, completion completes
-// words, survey asks nodes for the rows of -status, observe looks at a whole cluster with its hosts and metrics,
-// drill runs drills, doctor and top show what they make of that, and shell is the prompt of -shell.
+// words, survey asks nodes for the rows of -status, verify compares their contents, observe
+// looks at a whole cluster with its hosts and metrics, drill runs drills, doctor and top show
+// what they make of that, and shell is the prompt of -shell.
 package ctl
 
 import (

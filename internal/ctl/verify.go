@@ -2,16 +2,12 @@ package ctl
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -19,19 +15,8 @@ import (
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/progress"
+	"github.com/dkvdb/dkv/internal/ctl/verify"
 	"github.com/dkvdb/dkv/internal/task"
-)
-
-// How often -verify asks again while nodes hash different indexes, and how long it
-// waits before each try: longer from try to try, up to half a minute in total.
-const (
-	verifyTries    = 50
-	verifyPause    = 50 * time.Millisecond
-	maxVerifyPause = 800 * time.Millisecond
-	// minVerifyTries are made however long each takes; the others only within
-	// verifyPatience, since hashing a large database takes minutes.
-	minVerifyTries = 3
-	verifyPatience = 5 * time.Minute
 )
 
 func runVerify(ctx context.Context, s *session, _ []string) error {
@@ -43,12 +28,12 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	if err != nil {
 		return err
 	}
-	v := newVerifier(s, addrs)
-	defer v.close()
+	v := verify.New(s.Client, addrs)
+	defer v.Close()
 	var bad []string
 	for i, name := range names {
-		stop := v.report(ctx, name, i, len(names))
-		found, err := v.verify(ctx, name)
+		stop := s.reportVerify(ctx, addrs, name, i, len(names))
+		found, err := v.Compare(ctx, name)
 		stop()
 		if err != nil && ctx.Err() != nil {
 			return errInterruptedVerify
@@ -56,11 +41,11 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 		if err != nil {
 			return explainVerify(err, s.Addrs, addrs)
 		}
-		if err := s.printVerdict(found); err != nil {
+		if err := found.Print(s.out); err != nil {
 			return err
 		}
-		if found.Verdict != equalContent {
-			bad = append(bad, fmt.Sprintf("vBucket %s: %s", name, found.sentence()))
+		if !found.Equal() {
+			bad = append(bad, fmt.Sprintf("vBucket %s: %s", name, found.Sentence()))
 		}
 	}
 	if len(bad) > 0 {
@@ -71,15 +56,11 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 
 var errInterruptedVerify = errors.New("interrupted: the nodes stop hashing, and nothing was changed; -vBucket NAME compares one vBucket alone")
 
-// report shows how far the nodes are with a vBucket, the one after done of all.
-func (v *verifier) report(ctx context.Context, vBucket string, done, all int) (stop func()) {
-	var addrs []string
-	for _, node := range v.nodes {
-		addrs = append(addrs, node.Addrs...)
-	}
-	asked := v.nodes[0].lookers(addrs)
-	text := fmt.Sprintf("vBucket %d of %d is being compared on %d nodes", done+1, all, len(v.nodes))
-	end := v.nodes[0].report(ctx, func(ctx context.Context) progress.State {
+// reportVerify shows how far the nodes at addresses are with a vBucket, the one after done of all.
+func (s *session) reportVerify(ctx context.Context, addrs []string, vBucket string, done, all int) (stop func()) {
+	asked := s.lookers(addrs)
+	text := fmt.Sprintf("vBucket %d of %d is being compared on %d nodes", done+1, all, len(addrs))
+	end := s.report(ctx, func(ctx context.Context) progress.State {
 		s := progress.State{Text: text, Timed: true, Unit: " " + task.Keys}
 		for _, one := range asked {
 			if t := one.taskNow(ctx, task.Verify, vBucket); t != nil {
@@ -226,113 +207,4 @@ func (s *session) vBucketNames(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("node %s holds no vBucket", node.GetNodeName())
 	}
 	return names, nil
-}
-
-// verifier asks nodes for the hashes of their contents.
-type verifier struct {
-	nodes []*session // of one address each; their connections are kept
-	tries int
-	// wait waits before a try, counted from 1.
-	wait func(ctx context.Context, try int) error
-}
-
-func newVerifier(s *session, addrs []string) *verifier {
-	v := &verifier{tries: verifyTries, wait: waitToVerify}
-	for _, addr := range addrs {
-		v.nodes = append(v.nodes, s.to(addr))
-	}
-	return v
-}
-
-func (v *verifier) close() {
-	for _, node := range v.nodes {
-		node.Close()
-	}
-}
-
-// waitToVerify waits for a random time, so that tries do not coincide with writes that
-// come at intervals.
-func waitToVerify(ctx context.Context, try int) error {
-	d := min(verifyPause*time.Duration(try), maxVerifyPause)
-	return pause(ctx, d/2+rand.N(d))
-}
-
-// verify asks all nodes until all of them have returned the hash of the same index.
-// During writes each hashes another index; an earlier answer of one may match a later
-// answer of another, so every answer is kept.
-func (v *verifier) verify(ctx context.Context, vBucket string) (*verdict, error) {
-	if err := v.connect(ctx); err != nil {
-		return nil, err
-	}
-	seen := make([]map[uint64]content, len(v.nodes))
-	for i := range seen {
-		seen[i] = make(map[uint64]content)
-	}
-	began := time.Now()
-	var last []content
-	for try := range v.tries {
-		if try >= minVerifyTries && time.Since(began) > verifyPatience {
-			break
-		}
-		if try > 0 {
-			if err := v.wait(ctx, try); err != nil {
-				return nil, err
-			}
-		}
-		var err error
-		if last, err = v.contents(ctx, vBucket); err != nil {
-			return nil, err
-		}
-		for i, c := range last {
-			seen[i][c.Index] = c
-		}
-		if same := sameIndex(seen); same != nil {
-			return judge(vBucket, same), nil
-		}
-	}
-	return &verdict{VBucket: vBucket, Verdict: notComparable, Nodes: last, Behind: behind(seen, last)}, nil
-}
-
-// connect makes all connections first, so that afterwards all requests reach their
-// nodes at about the same time and thus, most likely, at the same index.
-func (v *verifier) connect(ctx context.Context) error {
-	return v.each(func(_ int, node *session) error {
-		ctx, cancel := context.WithTimeout(ctx, node.Timeout)
-		defer cancel()
-		_, err := node.Connect(ctx, node.Addrs[0])
-		return err
-	})
-}
-
-// contents asks every node once.
-func (v *verifier) contents(ctx context.Context, vBucket string) ([]content, error) {
-	contents := make([]content, len(v.nodes))
-	err := v.each(func(i int, node *session) error {
-		var res *serverpb.ContentHashResponse
-		err := node.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-			res, err = admin.ContentHash(ctx, conn, vBucket)
-			return err
-		})
-		contents[i] = content{VBucket: vBucket, Address: node.Addrs[0], Index: res.GetIndex(), Keys: res.GetKeys(),
-			Hash: hex.EncodeToString(res.GetHash()), History: res.GetHistoryId()}
-		return err
-	})
-	return contents, err
-}
-
-// each calls f for all nodes at the same time. It returns the first error in the order
-// of the nodes.
-func (v *verifier) each(f func(i int, node *session) error) error {
-	errs := make([]error, len(v.nodes))
-	var group sync.WaitGroup
-	for i, node := range v.nodes {
-		group.Go(func() { errs[i] = f(i, node) })
-	}
-	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -2,19 +2,15 @@ package ctl
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/ctl/options"
 )
 
 func TestVerifyTakesAllMembers(t *testing.T) {
@@ -114,139 +110,4 @@ func TestVerifyFromASlaveWithoutAMaster(t *testing.T) {
 	}
 	slave.leader = slave.addr
 	expect(t, dkvctl(t, slave.addr, "-verify"), outcome{code: exitFailed, stderr: "it is a slave too; " + instead})
-}
-
-// verifierOf compares the contents of fakes without waiting.
-func verifierOf(t *testing.T, fakes []*fake) *verifier {
-	s, err := newSession(options.DefaultOptions(), nil, streams{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Timeout = time.Minute
-	var addrs []string
-	for _, f := range fakes {
-		addrs = append(addrs, f.addr)
-	}
-	v := newVerifier(s, addrs)
-	t.Cleanup(v.close)
-	v.wait = func(context.Context, int) error { return nil }
-	return v
-}
-
-// advance makes a fake hash, at its nth answer, the index that next gives, as
-// if every index below had been applied.
-func advance(f *fake, next func(n int) int) {
-	f.fail = func(method string) error {
-		if method == "GetContentHash" {
-			n := f.calls(method)
-			for f.index < uint64(next(n)) {
-				f.put("k", fmt.Sprint(f.index))
-			}
-		}
-		return nil
-	}
-}
-
-// Nodes that never hash the same index in the same try do so over several, and
-// one that stands far behind is waited for.
-func TestVerifyUnderLightLoad(t *testing.T) {
-	tests := []struct {
-		name  string
-		nodes []func(n int) int
-		index uint64
-		tries int
-	}{
-		{"answers of other tries", []func(int) int{
-			func(n int) int { return 10 * n },
-			func(n int) int { return 10*n + 10 }}, 20, 2},
-		{"one catches up late", []func(int) int{
-			func(int) int { return 40 },
-			func(int) int { return 40 },
-			func(n int) int { return 4 + n }}, 40, 36},
-		{"writes that pause", []func(int) int{
-			func(n int) int { return min(7*n+3, 200) },
-			func(n int) int { return min(7*n+4, 200) },
-			func(n int) int { return min(7*n+5, 200) }}, 200, 29},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			fakes := startMasters(t, len(tt.nodes))
-			for i, f := range fakes {
-				advance(f, tt.nodes[i])
-			}
-			got, err := verifierOf(t, fakes).verify(t.Context(), "default")
-			if err != nil || got.Verdict != equalContent || got.Nodes[0].Index != tt.index || fakes[0].calls("GetContentHash") != tt.tries {
-				t.Errorf("%+v, %v after %d tries, want index %d after %d", got, err, fakes[0].calls("GetContentHash"), tt.index, tt.tries)
-			}
-		})
-	}
-}
-
-func TestVerifyOfNodesThatNeverMeet(t *testing.T) {
-	fakes := startMasters(t, 2)
-	advance(fakes[0], func(n int) int { return 2*n + 1 })
-	advance(fakes[1], func(n int) int { return 2*n + 2 })
-	v := verifierOf(t, fakes)
-	got, err := v.verify(t.Context(), "default")
-	if err != nil || got.Verdict != notComparable || got.Behind != nil ||
-		got.sentence() != "not comparable: writes continue; pause them with -pauseWrites (the nodes were never at the same index, last 101, 102)" {
-		t.Errorf("%+v, %v: %s", got, err, got.sentence())
-	}
-	if n := fakes[0].calls("GetContentHash"); n != verifyTries {
-		t.Errorf("%d tries", n)
-	}
-	// One that stands still below the others would not be helped by a pause.
-	advance(fakes[1], func(int) int { return 1000 })
-	still := startMasters(t, 1)[0]
-	for range 3 {
-		advance(fakes[0], func(n int) int { return 1000 + n })
-		got, err = verifierOf(t, []*fake{fakes[0], still, fakes[1]}).verify(t.Context(), "default")
-	}
-	if err != nil || got.Verdict != notComparable || !strings.Contains(got.sentence(), ", and "+still.addr+", "+fakes[1].addr+" made no progress") {
-		t.Errorf("%+v, %v: %s", got, err, got.sentence())
-	}
-	still.history = "h0"
-	got, err = verifierOf(t, []*fake{fakes[1], still}).verify(t.Context(), "default")
-	if err != nil || got.Verdict != notComparable || !strings.Contains(got.sentence(), still.addr) {
-		t.Errorf("%+v, %v: %s", got, err, got.sentence())
-	}
-}
-
-func TestVerdictOfTwoHistories(t *testing.T) {
-	v := verdict{Verdict: notComparable, Nodes: []content{{Index: 3, Address: "a:1", History: "x"}, {Index: 4, Address: "b:1", History: "y"}}}
-	if s := v.sentence(); s != "not comparable: a:1 and b:1 hold different histories, as after a restore" {
-		t.Errorf("sentence is %q", s)
-	}
-}
-
-func TestVerifyStopsWhenInterrupted(t *testing.T) {
-	fakes := startMasters(t, 2)
-	fakes[1].put("k", "x")
-	v := verifierOf(t, fakes)
-	ctx, interrupt := context.WithCancel(t.Context())
-	v.wait = func(ctx context.Context, try int) error {
-		if try == 3 {
-			interrupt()
-		}
-		return ctx.Err()
-	}
-	if _, err := v.verify(ctx, "default"); !errors.Is(err, context.Canceled) || fakes[0].calls("GetContentHash") != 3 {
-		t.Errorf("%v after %d tries", err, fakes[0].calls("GetContentHash"))
-	}
-}
-
-// The waits grow, and together leave a node half a minute to catch up.
-func TestWaitsOfVerify(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := waitToVerify(ctx, 1); !errors.Is(err, context.Canceled) {
-		t.Errorf("a wait that is interrupted ends with %v", err)
-	}
-	var mean time.Duration
-	for try := 1; try < verifyTries; try++ {
-		mean += min(verifyPause*time.Duration(try), maxVerifyPause)
-	}
-	if mean < 25*time.Second || mean > 45*time.Second {
-		t.Errorf("all waits together take %s", mean)
-	}
 }

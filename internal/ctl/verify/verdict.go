@@ -1,4 +1,4 @@
-package ctl
+package verify
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
-// content is the hash of a node's keyspace at an index.
-type content struct {
+// Content is the hash of a node's keyspace at an index.
+type Content struct {
 	VBucket string `json:"vbucket"`
 	Address string `json:"address"`
 	Index   uint64 `json:"index"`
@@ -17,13 +17,13 @@ type content struct {
 	History string `json:"history_id"`
 }
 
-// verdict is the result of -verify for one vBucket.
-type verdict struct {
+// Verdict is the result of -verify for one vBucket.
+type Verdict struct {
 	VBucket string    `json:"vbucket"`
 	Verdict string    `json:"verdict"` // equal, different or not comparable
 	Differs []string  `json:"differs,omitempty"`
 	Behind  []string  `json:"behind,omitempty"` // nodes that made no progress, if not comparable
-	Nodes   []content `json:"nodes"`
+	Nodes   []Content `json:"nodes"`
 }
 
 const (
@@ -34,7 +34,7 @@ const (
 
 // behind returns the nodes that stayed at one index in all tries, below that of another
 // node: pausing writes would not make them equal.
-func behind(seen []map[uint64]content, last []content) []string {
+func behind(seen []map[uint64]Content, last []Content) []string {
 	var newest uint64
 	for _, c := range last {
 		newest = max(newest, c.Index)
@@ -50,13 +50,13 @@ func behind(seen []map[uint64]content, last []content) []string {
 
 // sameIndex returns all nodes' contents at the greatest index that each of them has
 // hashed, or nil.
-func sameIndex(seen []map[uint64]content) []content {
-	var best []content
+func sameIndex(seen []map[uint64]Content) []Content {
+	var best []Content
 	for index := range seen[0] {
 		if best != nil && best[0].Index > index {
 			continue
 		}
-		var row []content
+		var row []Content
 		for _, node := range seen {
 			if c, ok := node[index]; ok {
 				row = append(row, c)
@@ -71,8 +71,8 @@ func sameIndex(seen []map[uint64]content) []content {
 
 // judge compares contents at one index. The content that most nodes have, or the first
 // of several, is taken as the right one.
-func judge(vBucket string, contents []content) *verdict {
-	v := &verdict{VBucket: vBucket, Verdict: equalContent, Nodes: contents}
+func judge(vBucket string, contents []Content) *Verdict {
+	v := &Verdict{VBucket: vBucket, Verdict: equalContent, Nodes: contents}
 	votes := make(map[string]int)
 	for _, c := range contents {
 		votes[c.History+c.Hash]++
@@ -94,7 +94,8 @@ func judge(vBucket string, contents []content) *verdict {
 	return v
 }
 
-func (v *verdict) sentence() string {
+// Sentence says how the nodes compare, and what there is to do if they cannot be compared.
+func (v *Verdict) Sentence() string {
 	switch v.Verdict {
 	case equalContent:
 		if len(v.Nodes) == 1 {
@@ -121,16 +122,20 @@ func (v *verdict) sentence() string {
 		strings.Join(indexes, ", "))
 }
 
-func (s *session) printVerdict(v *verdict) error {
-	if s.out.JSON {
-		return s.out.Value(v)
+// Equal reports whether all nodes hold the same content.
+func (v *Verdict) Equal() bool { return v.Verdict == equalContent }
+
+// Print prints the hashes of all nodes and the sentence about them, or a JSON document.
+func (v *Verdict) Print(out *output.Printer) error {
+	if out.JSON {
+		return out.Value(v)
 	}
 	rows := make([][]string, len(v.Nodes))
 	for i, c := range v.Nodes {
 		rows[i] = []string{c.VBucket, c.Address, fmt.Sprintf("index=%d", c.Index), fmt.Sprintf("keys=%d", c.Keys), "hash=" + c.Hash}
 	}
-	if err := output.WriteColumns(s.out.W, rows); err != nil {
+	if err := output.WriteColumns(out.W, rows); err != nil {
 		return err
 	}
-	return s.out.Line(v.sentence())
+	return out.Line(v.Sentence())
 }
