@@ -47,6 +47,9 @@ func TestBetter(t *testing.T) {
 		if c.failed != "" {
 			chooser.Failed(c.failed, 0)
 		}
+		if c.present.Awaits {
+			chooser.Declined(c.present.Address) // else nothing of its era would come before it
+		}
 		got, why := chooser.Better(append([]Source{c.present}, c.others...), c.present.Address, own)
 		if got.Address != c.want || why != c.why {
 			t.Errorf("%s: %q, %q; want %q, %q", name, got.Address, why, c.want, c.why)
