@@ -371,3 +371,42 @@ func TestLayoutIsStoredLater(t *testing.T) {
 		}
 	})
 }
+
+// TestReleaseIsStoredLater has the store fail when a database is released: the next owner of the
+// registry does not give it back to the former holder.
+func TestReleaseIsStoredLater(t *testing.T) {
+	simulate(t, func(t *testing.T, l *log, r *Registry) {
+		r.send(t, region("db/0/a:1/dc1", leader, cluster("ours"), history("h"), vBuckets(2)))
+		l.fail(kv.Errorf(kv.Exhausted, "the disk is full"))
+		if _, err := r.ReleaseDatabase(t.Context(), &serverpb.ReleaseDatabaseRequest{Database: "db"}); kv.KindOf(err) != kv.Exhausted {
+			t.Fatal(err)
+		}
+		l.fail(nil)
+		after(3 * time.Second)
+		if n := l.keys(t); n != 0 {
+			t.Errorf("%d keys are stored of a database that was released", n)
+		}
+		if n := len(r.current.Load().table.owed); n != 0 {
+			t.Errorf("%d changes are still to be stored", n)
+		}
+	})
+}
+
+// TestLeadingHistoryIsStoredLater has the store fail when another history takes the lead: the next
+// owner would not know it.
+func TestLeadingHistoryIsStoredLater(t *testing.T) {
+	tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
+	now := time.Now()
+	tab.heartbeat(now, 0, region("db/0/a:1/dc1", leader, cluster("ours"), history("h")))
+	tab.storeAll(now)
+	tab.heartbeat(now, 0, region("db/0/b:1/dc1", leader, cluster("ours"), history("1-h")))
+	for _, c := range tab.due() {
+		tab.apply(&c, now)
+	}
+	tab.giveBack(tab.due())
+	tab.expire(now)
+	tab.storeAll(now)
+	if g := tab.groupAt(place{database: "db", vBucket: "0"}); g.leading.history != "1-h" || g.recorded != g.leading {
+		t.Errorf("%v leads, and %v is stored", g.leading, g.recorded)
+	}
+}

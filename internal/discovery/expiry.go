@@ -58,6 +58,7 @@ func (t *table) expire(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.storeAges()
+	t.storeOwed()
 	t.purge(now)
 	for _, d := range t.databases {
 		t.lookAt(d, now)
@@ -164,6 +165,27 @@ func (t *table) storeAges() {
 		t.stageAge(r)
 		if n++; n == maxPurge {
 			return
+		}
+	}
+}
+
+// storeOwed stores what else could not be stored before, unless it is out of date by now.
+func (t *table) storeOwed() {
+	for key, c := range t.owed {
+		delete(t.owed, key)
+		var g *group
+		if d := t.databases[key.database]; d != nil {
+			g = d.groups[key.vBucket]
+		}
+		switch {
+		case key != leadingKey(key.place):
+			if t.rows[key] == nil {
+				t.stage(c)
+			}
+		case g == nil || !g.leading.known && g.recorded.known:
+			t.stage(change{kind: forgotten, key: key})
+		case g.leading.known:
+			t.stageLeading(g)
 		}
 	}
 }

@@ -131,8 +131,11 @@ type table struct {
 	opened signal.Signal
 	// ended is why nothing can be stored; nil while it can.
 	ended error
-	// unstored are rows whose age could not be stored, which is tried again.
+	// unstored are rows whose age could not be stored, which is tried again. So are the changes in
+	// owed, which no heartbeat brings again: removals of rows that are gone, and of which history
+	// leads.
 	unstored map[*row]struct{}
+	owed     map[rowKey]change
 	// looked is when expire last ran, and woken when it last did after a longer pause than usual:
 	// this process, or its machine, had been stopped.
 	looked, woken time.Time
@@ -149,6 +152,7 @@ func newTable(t times, limits Limits) *table {
 		records:   make(map[string]*peerpb.Record),
 		watchers:  make(map[string]map[*watcher]struct{}),
 		unstored:  make(map[*row]struct{}),
+		owed:      make(map[rowKey]change),
 		refusals:  make(map[string]uint64),
 	}
 	for i := range out.queues {

@@ -222,12 +222,15 @@ func (t *table) giveBack(changes []change) {
 		key := changes[i].key
 		d, r := t.databases[key.database], t.rows[key]
 		switch kind := changes[i].kind; {
+		case kind == forgotten || kind == purged && r == nil:
+			t.owed[key] = changes[i]
 		case d == nil:
 		case kind == cutUp || kind == uncut:
 			d.unstored = true
 		case kind == leads:
 			if g := d.groups[key.vBucket]; g != nil {
 				g.awaited = false
+				t.owed[key] = changes[i]
 			}
 		case r == nil:
 		case r.fresh && kind == heard:
