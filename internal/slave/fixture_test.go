@@ -51,6 +51,8 @@ type rig struct {
 	report func(*Puller)
 	// delay is how long everything takes from node to node, one way.
 	delay time.Duration
+	// streams bounds the streams of slaves that a master admits; 0 is plenty.
+	streams int
 
 	mu    sync.Mutex
 	nodes map[string]*node
@@ -86,20 +88,8 @@ type node struct {
 	cut int
 	// sent counts the bytes that slaves have got.
 	sent int
-	// snapshots is how many are being sent.
-	snapshots atomic.Int64
-}
-
-// counted is a Replication that counts.
-type counted struct {
-	*replication.Service
-	node *node
-}
-
-func (c counted) StreamSnapshot(r *serverpb.StreamSnapshotRequest, s grpc.ServerStreamingServer[serverpb.SnapshotChunk]) error {
-	c.node.snapshots.Add(1)
-	defer c.node.snapshots.Add(-1)
-	return c.Service.StreamSnapshot(r, s)
+	// snapshots is how many are being sent, statuses how often the node was asked about itself.
+	snapshots, statuses atomic.Int64
 }
 
 // open returns the options of replicas over memory engines.
@@ -212,9 +202,10 @@ func (r *rig) serve(addr string, rep replica.Replica) *node {
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVReplicationServer(s, counted{replication, n})
 			peerpb.RegisterStandbyServer(s, &n.owner)
-			serverpb.RegisterDKVNodeServer(s, maintenance.New(keyspace, maintenance.NodeInfo{Address: addr, Started: time.Now()}, nil))
+			serverpb.RegisterDKVNodeServer(s, countedNode{maintenance.New(keyspace, maintenance.NodeInfo{Address: addr, Database: "db", Started: time.Now()}, nil), n})
 		},
-		Drain: time.Second,
+		Drain:   time.Second,
+		Streams: r.streams,
 	})
 	r.t.Cleanup(n.kill)
 	r.mu.Lock()

@@ -31,3 +31,23 @@ func TestMasterWithOtherVBuckets(t *testing.T) {
 		testkit.Eventually(t, "it is well", func() bool { return one.Healthy() == nil })
 	})
 }
+
+// TestMasterOfAnotherDatabase is not followed: its keys are others. Another one is.
+func TestMasterOfAnotherDatabase(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		s := r.slave(source.Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) { o.Database = "orders" })
+		time.Sleep(time.Minute)
+		if id, _ := s.Position(); id.History != "" {
+			t.Errorf("it has taken the state of another database")
+		}
+		if err := s.Healthy(); err == nil || !strings.Contains(err.Error(), `database "db"`) || !strings.Contains(err.Error(), `"orders"`) {
+			t.Errorf("health: %v", err)
+		}
+		same := r.slave(source.Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) { o.Database = "db" })
+		same.has(m)
+		testkit.Eventually(t, "it is well", func() bool { return same.Healthy() == nil })
+	})
+}

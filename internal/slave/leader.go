@@ -4,9 +4,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/protobuf/types/known/emptypb"
-
-	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
@@ -35,18 +32,22 @@ const leaderInterval = time.Second
 
 // watchLeader keeps the leader's address current: at once when discovery names another
 // one, and each second from the master, which learns of a dead leader sooner than
-// discovery, and also while discovery is unavailable.
+// discovery, and also while discovery is unavailable. What the master has told another vBucket's
+// puller half a second ago does too, unless discovery has named another one since.
 func (s *session) watchLeader(ctx context.Context) error {
 	t := time.NewTicker(leaderInterval)
 	defer t.Stop()
 	last := ""
 	for {
 		changed := s.opts.Sources.Changed()
-		named := s.named()
-		if named != last && named != "" {
+		named, since := s.named(), time.Now()
+		switch {
+		case named == last:
+			since = since.Add(-leaderInterval / 2)
+		case named != "":
 			s.lead(named)
 		}
-		if last = named; !s.askLeader(ctx, named) {
+		if last = named; !s.askLeader(ctx, named, since) {
 			return nil
 		}
 		for waiting := true; waiting; {
@@ -63,14 +64,13 @@ func (s *session) watchLeader(ctx context.Context) error {
 	}
 }
 
-// askLeader asks the master for the leader. If the master knows none, the leader is the one
-// that discovery names, if any. If the master does not answer, the known leader stays.
+// askLeader asks the master for the leader, or takes what it has answered since a time. If the master
+// knows none, the leader is the one that discovery names, if any. If the master does not answer, the known leader stays.
 // askLeader returns false when ctx has ended.
-func (s *session) askLeader(ctx context.Context, named string) bool {
+func (s *session) askLeader(ctx context.Context, named string, since time.Time) bool {
 	limited, cancel := context.WithTimeout(ctx, minPatience)
 	defer cancel()
-	resp := new(serverpb.NodeStatusResponse)
-	err := s.peer.Invoke(limited, serverpb.DKVNode_GetNodeStatus_FullMethodName, new(emptypb.Empty), resp)
+	resp, err := s.opts.Statuses.of(limited, s.peer, since)
 	for _, v := range resp.GetVBuckets() {
 		if err != nil || v.GetVBucket() != s.opts.VBucket || v.GetHistoryId() != s.history {
 			continue
@@ -79,6 +79,7 @@ func (s *session) askLeader(ctx context.Context, named string) bool {
 			named = leader
 		}
 		s.lead(named)
+		s.status.masterIs(s.source.Address, v.GetUnhealthy())
 	}
 	return ctx.Err() == nil
 }

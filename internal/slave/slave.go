@@ -114,6 +114,8 @@ type Sources interface {
 
 // Options configure a Puller. VBucket, State, Sources and Pool are required.
 type Options struct {
+	// Database is the name of the database; empty accepts masters of any.
+	Database string
 	// VBucket is the name of the vBucket, the same on the masters.
 	VBucket string
 	// VBuckets is into how many this node divides the database; 0 accepts any master.
@@ -128,6 +130,8 @@ type Options struct {
 	Sources Sources
 	// Pool connects to them. The caller closes it.
 	Pool *peer.Pool
+	// Statuses asks them about themselves, for the pullers of all vBuckets; nil is one of its own.
+	Statuses *Statuses
 	// Mode is Poll if it is empty.
 	Mode Mode
 	// Compress is which masters are asked to compress what they send.
@@ -191,6 +195,8 @@ type Puller struct {
 	// the owner has changed.
 	listed   atomic.Bool
 	directed signal.Signal
+	// polls is until when the copy asks for changes although it was to be sent them; nil for never.
+	polls atomic.Pointer[time.Time]
 	// sealing is raised when the copy was sealed or unsealed.
 	sealing signal.Signal
 	// unsealed ends what runs only while the copy is not sealed.
@@ -209,6 +215,9 @@ func New(opts Options) *Puller {
 	}
 	if opts.MaxActiveLag == 0 {
 		opts.MaxActiveLag = DefaultMaxActiveLag
+	}
+	if opts.Statuses == nil {
+		opts.Statuses = new(Statuses)
 	}
 	if opts.Changed == nil {
 		opts.Changed = new(signal.Signal)

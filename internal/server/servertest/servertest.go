@@ -35,8 +35,8 @@ type Options struct {
 	// Stall is after how long a stream is ended whose reader takes nothing; 0 is a
 	// minute.
 	Stall time.Duration
-	// InFlight bounds unary requests; 0 is 10000.
-	InFlight int
+	// InFlight bounds unary requests, Streams the streams of each kind; 0 is 10000 and 1000.
+	InFlight, Streams int
 }
 
 // Start serves as a node does: with its limits, error codes and health service.
@@ -50,7 +50,7 @@ func Start(t testing.TB, o Options) *Server {
 		Register:       o.Register,
 		MaxMessageSize: 16 << 20,
 		MaxInFlight:    cmp.Or(o.InFlight, 10_000),
-		MaxStreams:     1000,
+		MaxStreams:     cmp.Or(o.Streams, 1000),
 		StallTimeout:   o.Stall,
 		DrainTimeout:   max(o.Drain, time.Millisecond),
 		Log:            slog.New(slog.DiscardHandler),

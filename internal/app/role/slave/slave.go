@@ -40,6 +40,8 @@ type Slave struct {
 	// rows are the masters as the registry knows them; nothing looks at them if the
 	// masters are configured.
 	rows *source.Rows
+	// statuses asks the masters about themselves.
+	statuses slave.Statuses
 	// copies are in hash order.
 	copies []*replicated
 	// reporter tells the owners of the logs how far they are.
@@ -127,6 +129,7 @@ func (s *Slave) openFollower(_ int, name string) (*follower.Replica, error) {
 func (s *Slave) newPuller(i int, name string, state *follower.Replica, sources slave.Sources) *slave.Puller {
 	cfg := &s.node.Config.Replication
 	return slave.New(slave.Options{
+		Database:     s.node.Layout.Database,
 		VBucket:      name,
 		VBuckets:     len(s.node.Layout.VBuckets),
 		DC:           s.node.Info.DC,
@@ -134,6 +137,7 @@ func (s *Slave) newPuller(i int, name string, state *follower.Replica, sources s
 		State:        state,
 		Sources:      sources,
 		Pool:         s.pool,
+		Statuses:     &s.statuses,
 		Mode:         slave.Mode(cfg.Mode),
 		Compress:     slave.Compress(cfg.Compress),
 		PollInterval: cfg.PollInterval,
