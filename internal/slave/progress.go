@@ -144,14 +144,6 @@ func (p *Puller) moved() {
 	}
 }
 
-// mode is how the copy gets changes at present.
-func (p *Puller) mode() Mode {
-	if p.listed.Load() {
-		return Stream
-	}
-	return p.opts.Mode
-}
-
 // candidates are the masters to choose from, without those of eras before the copy's. The
 // owner that waits for the copy is one of
 // them whatever the sources say.

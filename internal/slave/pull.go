@@ -129,7 +129,7 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	if s.served.Load() {
 		p.patience.reset()
 	}
-	return err
+	return s.crowded(err)
 }
 
 // connectTimeout bounds the wait for a connection: there may be other masters.
@@ -153,6 +153,8 @@ func (p *Puller) left(ctx context.Context, src source.Source, err error) {
 		p.status.moved()
 		p.log.Info("moving to a better master", "from", src.Address, "to", better.address, "reason", better.why)
 	case p.opts.State.Sealed() != "": // nothing more is applied, whatever the reason
+	case errors.Is(err, errCrowded):
+		p.report("following in another way", err, "master", src.Address)
 	case errors.Is(err, errRedirected):
 		p.log.Info("following in another way", "master", src.Address, "reason", err)
 	case errors.Is(err, errApplied):
