@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/era"
@@ -20,6 +21,12 @@ type chained struct {
 }
 
 func (c chained) Path() []string { return c.puller().Path() }
+
+func (c chained) Status() replica.Status {
+	s := c.Replica.Status()
+	s.Stale = c.puller().Healthy()
+	return s
+}
 
 // chainedSlave starts a slave that serves others at host:1.
 func (r *rig) chainedSlave(host string, sources Sources, mode func(*Options, *follower.Options)) (*copy, *node) {
@@ -53,6 +60,27 @@ func TestPathOfAChain(t *testing.T) {
 		}
 		served.kill()
 		testkit.Eventually(t, "the second has no path", second.path())
+	})
+}
+
+// TestSlaveOfASlaveWithoutAMaster is no better than that one, which answers it on and on.
+func TestSlaveOfASlaveWithoutAMaster(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m:1")
+		m.put("k", "1")
+		first, _ := r.chainedSlave("s1", source.Fixed("m:1"), mode)
+		second, _ := r.chainedSlave("s2", source.Fixed("s1:1"), mode)
+		second.has(m)
+		well := func() bool { return first.Healthy() == nil && second.Healthy() == nil }
+		testkit.Eventually(t, "both are well", well)
+		m.kill()
+		time.Sleep(time.Minute)
+		if err := second.Healthy(); first.Healthy() == nil || err == nil || !strings.Contains(err.Error(), "s1:1") || !strings.Contains(err.Error(), "heard of no master") {
+			t.Errorf("the first: %v; the second: %v", first.Healthy(), err)
+		}
+		m.revive()
+		testkit.Eventually(t, "both are well again", well)
 	})
 }
 

@@ -58,6 +58,8 @@ type Status struct {
 	Snapshot Progress
 	// Err is why the copy makes no progress; nil if it does.
 	Err error
+	// Unfit is why Master, a slave itself, should not be read from; empty for nothing.
+	Unfit string
 	// Kept is why the copy follows no master although masters answer, and what an operator
 	// can do; empty if it follows one.
 	Kept string
@@ -126,7 +128,7 @@ func (t *tracker) sealed() {
 func (t *tracker) following(master string) (first bool) {
 	defer t.lock()()
 	t.upstream = upstream{}
-	t.s.Phase, t.s.Master, t.since, t.kept = Following, master, time.Now(), nil
+	t.s.Phase, t.s.Master, t.since, t.kept, t.s.Unfit = Following, master, time.Now(), nil, ""
 	if !t.local {
 		t.s.Err = nil
 	}
@@ -165,6 +167,16 @@ func (t *tracker) heard(newest, applied kv.Index, bytes int) {
 	t.contact = time.Now()
 	if t.stuck.IsZero() && t.s.Newest > applied {
 		t.stuck = t.contact
+	}
+}
+
+// masterIs records why the master that is followed should not be read from; empty for nothing.
+func (t *tracker) masterIs(master, unfit string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.s.Phase == Following && t.s.Master == master && t.s.Unfit != unfit {
+		t.s.Unfit = unfit
+		t.changed.Raise()
 	}
 }
 
@@ -310,6 +322,8 @@ func (p *Puller) Healthy() error {
 		return fmt.Errorf("vBucket %s has not met a master since the start", p.opts.VBucket)
 	case s.Contact > limit:
 		return fmt.Errorf("vBucket %s has heard of no master for %v, and %v is the limit", p.opts.VBucket, s.Contact.Round(time.Second), limit)
+	case s.Phase == Following && s.Unfit != "": // what it has is as old there
+		return fmt.Errorf("vBucket %s follows a slave, %s, that should not be read from itself: %s", p.opts.VBucket, s.Master, s.Unfit)
 	case s.LagChanges > 0 && stuck > max(limit, minStuck) && s.Err != nil:
 		return fmt.Errorf("vBucket %s is %d changes behind and has applied nothing for %v: %w", p.opts.VBucket, s.LagChanges, stuck.Round(time.Second), s.Err)
 	case s.LagChanges > 0 && stuck > max(limit, minStuck):
