@@ -141,7 +141,7 @@ var mayImport = map[string][]string{
 	"internal/peer":                    {"internal/kv", "internal/certs", "internal/certs/dial", "internal/forward", "api/peerpb"},
 	"internal/route":                   {"internal/kv", "internal/forward", "internal/auth", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
-		"internal/replica", "internal/route", "internal/fair", "api/serverpb", "api/peerpb"},
+		"internal/replica", "internal/route", "internal/fair", "api/serverpb"},
 	"internal/master/backups":     {"internal/kv", "internal/era", "internal/task", "internal/backup", "internal/replica", "internal/route", "api/serverpb"},
 	"internal/master/maintenance": {"internal/kv", "internal/task", "internal/command", "internal/replica", "internal/route", "internal/timing", "api/serverpb", "api/modelspb"},
 	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/fsm/history", "internal/replica", "internal/route",

@@ -5,7 +5,6 @@ import (
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/auth"
-	"github.com/dkvdb/dkv/internal/master"
 )
 
 // TestAdministrativeCallsAreAudited walks the table of all gRPC methods: a new one for
@@ -16,7 +15,7 @@ func TestAdministrativeCallsAreAudited(t *testing.T) {
 		if row.Role != auth.Admin {
 			continue
 		}
-		if administrative++; !master.Audited(row.Call) {
+		if administrative++; !access.Audited(row.Call) {
 			t.Errorf("%s needs the role admin and is not audited", row.Call)
 		}
 	}

@@ -7,10 +7,10 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/app/drills"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/app/rows"
-	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
@@ -66,7 +66,7 @@ func (a *app) newGRPC(source *rows.Source) *server.Server {
 		Memory:                a.services.Memory,
 		StallTimeout:          limits.StreamStall,
 		SlowThreshold:         a.node.Config.Log.SlowThreshold,
-		Audited:               master.Audited,
+		Audited:               access.Audited,
 		Access:                a.guard,
 		Reflection:            a.node.Config.Network.Reflection,
 		NotHere:               func(service string) string { return role.Elsewhere(a.role.Name(), service) },

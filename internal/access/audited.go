@@ -1,4 +1,4 @@
-package master
+package access
 
 import (
 	"github.com/dkvdb/dkv/api/peerpb"
