@@ -43,9 +43,11 @@ type conn struct {
 	stream uint32
 	// greeted: the client has begun to speak HTTP/2, with its first frame.
 	greeted atomic.Bool
-	// resets bounds the calls that the client cancels; flooded: it cancelled more.
-	resets  resets
-	flooded bool
+	// resets bounds the calls that the client cancels. misnumbered: it has begun a call with a number
+	// that it may not use. flooded: it went on with that, or cancelled more.
+	resets      resets
+	misnumbered bool
+	flooded     bool
 	// out is used by the writing goroutine alone.
 	out frames
 	// writing is since when, in Unix nanoseconds, a Write has been under way; 0 is
@@ -114,8 +116,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		switch rest = after; head.kind {
 		case frameHeaders:
-			c.stream = head.stream
-			c.resets.began(head.stream, time.Now())
+			c.headers(head.stream)
 		case frameData:
 			c.data(head)
 		case frameReset:
@@ -179,6 +180,21 @@ func (c *conn) data(f frame) {
 	case !c.makeRoom(full):
 		c.calls.limited(limitMemory)
 		k.endStream(toStatus(memoryFull(c.calls.wire.limit)))
+	}
+}
+
+// headers notes that a call has begun. Numbers are odd and ascend. The answer to a call with another number ends the
+// connection, but gRPC keeps one for each such call for as long as the client takes none.
+func (c *conn) headers(stream uint32) {
+	switch {
+	case stream > c.stream && stream%2 == 1:
+		c.stream = stream
+		c.resets.began(stream, time.Now())
+	case !c.misnumbered:
+		c.misnumbered = true // the answer says what is wrong
+	case !c.flooded:
+		c.flooded = true
+		c.calls.cut(c, limitNumbers, "it begins calls with numbers that HTTP/2 does not allow")
 	}
 }
 

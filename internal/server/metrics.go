@@ -121,6 +121,7 @@ const (
 	limitUnwritten   = "responses-of-connection"
 	limitStray       = "ignored-answers"
 	limitResets      = "calls-given-up"
+	limitNumbers     = "misnumbered-calls"
 	limitReceive     = "receive-timeout"
 	limitStreams     = "streams"
 	limitFollowing   = "streams-of-nodes"

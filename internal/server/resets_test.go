@@ -1,11 +1,17 @@
 package server
 
 import (
+	"context"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // clocked are the resets of a connection whose client a test plays.
@@ -89,6 +95,34 @@ func TestYouth(t *testing.T) {
 	}
 	if c.young(young, c.now) {
 		t.Error("a call stays young")
+	}
+}
+
+// Calls with numbers that may not be used cost the connection, also if its client takes no answers: gRPC would keep
+// one for each of them.
+func TestMisnumberedCallsCostTheConnection(t *testing.T) {
+	r := newRig(t)
+	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		return &serverpb.GetResponse{Value: make([]byte, 16<<20)}, nil
+	}
+	for name, stream := range map[string]uint32{"used": 1, "even": 1 << 20} {
+		a := r.attack(1<<30, false)
+		a.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+		testkit.Eventually(t, "the answer waits", func() bool {
+			return slices.ContainsFunc(r.calls.conns(), func(c *conn) bool { return c.blocked(time.Now()) > 20*time.Millisecond })
+		})
+		begin := func(w *http2.Framer) error {
+			return w.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte{0x83}, EndHeaders: true, EndStream: true})
+		}
+		for n := 0; a.Write(begin); n++ {
+			if n == 1<<18 {
+				t.Fatalf("%s: %d calls are taken", name, n)
+			}
+		}
+		a.Close()
+	}
+	if n := r.hits(limitNumbers); n != 2 {
+		t.Errorf("the limit was met %v times", n)
 	}
 }
 
