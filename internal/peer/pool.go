@@ -130,7 +130,8 @@ func NewPool(opts Options) *Pool {
 	} else if opts.Dialer.Faulty() {
 		opts.Dial = opts.Dialer.Dial
 	} else if opts.Dial == nil {
-		opts.Dial = newNames().Dial
+		keepAlive := net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1} // the system's, as gRPC has it
+		opts.Dial = dial.NewNames(&net.Dialer{KeepAliveConfig: keepAlive}).Dial
 	}
 	if opts.Credentials == nil {
 		opts.Credentials = insecure.NewCredentials()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -270,4 +271,23 @@ func TestRelease(t *testing.T) {
 	}
 	pool.Release(needed.addr)
 	testkit.Eventually(t, "the other one is closed after its call", func() bool { return used.conns.Load() == 0 })
+}
+
+// A link-local address has a zone.
+func TestAddressWithAZone(t *testing.T) {
+	dialed := make(chan string, 1)
+	pool := newPool(t, Options{Dial: func(_ context.Context, addr string) (net.Conn, error) {
+		select {
+		case dialed <- addr:
+		default:
+		}
+		return nil, errors.New("no network")
+	}})
+	const addr = "[fe80::1%eth0]:80"
+	if err := peerAt(t, pool, addr).Reach(testkit.Within(t, testkit.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-dialed; got != addr {
+		t.Errorf("connects to %s", got)
+	}
 }

@@ -61,7 +61,7 @@ var errClear = errors.New("it does not speak TLS, or is shutting down")
 // Dialer opens connections to other nodes. A nil Dialer opens them in the clear.
 type Dialer struct {
 	opts Options
-	tcp  net.Dialer
+	tcp  *Names
 
 	mu sync.Mutex
 	// clear are the addresses that do not speak TLS, with the time until which that is
@@ -77,11 +77,11 @@ func New(opts Options) *Dialer {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	opts.clearFor = cmp.Or(opts.clearFor, defaultClearFor)
-	d := &Dialer{opts: opts, tcp: net.Dialer{KeepAlive: opts.KeepAlive}, clear: make(map[string]time.Time), open: make(map[*Secured]struct{})}
+	tcp := &net.Dialer{KeepAlive: opts.KeepAlive}
 	if opts.Unheard > 0 {
-		d.tcp.Control = giveUp(opts.Unheard)
+		tcp.Control = giveUp(opts.Unheard)
 	}
-	return d
+	return &Dialer{opts: opts, tcp: NewNames(tcp), clear: make(map[string]time.Time), open: make(map[*Secured]struct{})}
 }
 
 // Mode returns whether connections have TLS.
@@ -119,9 +119,10 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 // Faulty reports whether drills may concern the connections.
 func (d *Dialer) Faulty() bool { return d != nil && d.opts.Faults != nil }
 
-// connect opens a TCP connection.
+// connect opens a TCP connection. Of a name with several addresses each attempt begins with another one: one
+// that can be connected to may hang, so that there is no handshake.
 func (d *Dialer) connect(ctx context.Context, addr string) (net.Conn, error) {
-	return d.opts.Faults.Dial(ctx, addr, func(ctx context.Context) (net.Conn, error) { return d.tcp.DialContext(ctx, "tcp", addr) })
+	return d.opts.Faults.Dial(ctx, addr, func(ctx context.Context) (net.Conn, error) { return d.tcp.Dial(ctx, addr) })
 }
 
 // dialTLS connects with TLS. The error wraps errClear if the node does not speak it.

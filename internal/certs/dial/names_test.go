@@ -1,8 +1,9 @@
-package peer
+package dial
 
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -11,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/testkit"
+	tlskit "github.com/dkvdb/dkv/internal/testkit/certs"
 )
 
 // network is a fake one: its addresses swallow connections, refuse them, or accept them.
@@ -39,23 +42,28 @@ func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	}
 }
 
-func (n *network) names(hosts ...string) *names {
-	out := newNames()
+func (n *network) names(hosts ...string) *Names {
+	out := NewNames(new(net.Dialer))
 	out.dial = n.dial
-	out.lookUp = func(context.Context, string, string) (ips []netip.Addr, err error) {
+	out.lookUp = lookUp(hosts...)
+	return out
+}
+
+// lookUp finds these addresses for each name.
+func lookUp(hosts ...string) func(context.Context, string, string) ([]netip.Addr, error) {
+	return func(context.Context, string, string) (ips []netip.Addr, err error) {
 		for _, h := range hosts {
 			ips = append(ips, netip.MustParseAddr(h))
 		}
 		return ips, nil
 	}
-	return out
 }
 
 // An address that swallows packets does not keep a name's others from being tried.
 func TestNameWithAnAddressThatSwallowsPackets(t *testing.T) {
 	n := &network{swallows: []string{"192.0.2.1", "192.0.2.2"}}
 	names := n.names("192.0.2.1", "192.0.2.2", "2001:db8::3")
-	conn, err := names.Dial(testkit.Within(t, defaultDialTimeout), "db.test:80")
+	conn, err := names.Dial(testkit.Within(t, 2*time.Second), "db.test:80")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +73,7 @@ func TestNameWithAnAddressThatSwallowsPackets(t *testing.T) {
 	}
 }
 
-// Nor does one that accepts connections and speaks no HTTP/2: the next connection begins with another one.
+// Nor does one that accepts connections and says nothing: the next connection begins with another one.
 func TestNamesTakeTurns(t *testing.T) {
 	n := &network{}
 	names := n.names("192.0.2.1", "192.0.2.2")
@@ -115,7 +123,7 @@ func TestNamesOfThisHost(t *testing.T) {
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	for _, addr := range []string{l.Addr().String(), net.JoinHostPort("localhost", port)} {
-		conn, err := newNames().Dial(testkit.Within(t, testkit.Patience), addr)
+		conn, err := NewNames(new(net.Dialer)).Dial(testkit.Within(t, testkit.Patience), addr)
 		if err != nil {
 			t.Errorf("%s: %v", addr, err)
 			continue
@@ -124,21 +132,23 @@ func TestNamesOfThisHost(t *testing.T) {
 	}
 }
 
-// A link-local address has a zone.
-func TestAddressWithAZone(t *testing.T) {
-	dialed := make(chan string, 1)
-	pool := newPool(t, Options{Dial: func(_ context.Context, addr string) (net.Conn, error) {
-		select {
-		case dialed <- addr:
-		default:
+// A name's address that takes connections and says nothing, as a host does whose node hangs, keeps no handshake from
+// another one for long.
+func TestSecureNameWithAnAddressThatHangs(t *testing.T) {
+	authority := tlskit.New(t)
+	hangs := serve(t, testkit.Address(t), func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	host, port, _ := net.SplitHostPort(hangs.addr)
+	serve(t, "127.0.0.2:"+port, secured(authority.Issue(t, nodeName)))
+	for _, mode := range []certs.Mode{certs.Required, certs.Permissive} {
+		d := dialer(t, mode, authority, new(testkit.Log))
+		d.tcp.lookUp = lookUp(host, "127.0.0.2")
+		if _, err := d.Dial(testkit.Within(t, 100*time.Millisecond), "db.test:"+port); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", mode, err)
 		}
-		return nil, errors.New("no network")
-	}})
-	const addr = "[fe80::1%eth0]:80"
-	if err := peerAt(t, pool, addr).Reach(testkit.Within(t, testkit.Patience)); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-dialed; got != addr {
-		t.Errorf("connects to %s", got)
+		conn, err := d.Dial(testkit.Within(t, testkit.Patience), "db.test:"+port)
+		if err != nil {
+			t.Fatalf("%s: %v", mode, err)
+		}
+		ask(t, conn)
 	}
 }

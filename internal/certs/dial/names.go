@@ -1,4 +1,4 @@
-package peer
+package dial
 
 import (
 	"context"
@@ -13,24 +13,24 @@ import (
 // packets takes all the time that there is, each time again.
 const nextAddress = 250 * time.Millisecond
 
-// names connects to addresses whose hosts may be names of several machines.
-type names struct {
+// Names connects to addresses whose hosts may be names of several machines.
+type Names struct {
 	lookUp func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu sync.Mutex
 	// turns counts the connections to each name: each begins with another address, since one that can be
-	// connected to may still not speak HTTP/2.
+	// connected to may still say nothing.
 	turns map[string]int
 }
 
-func newNames() *names {
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}} // the system's, as gRPC has it
-	return &names{lookUp: net.DefaultResolver.LookupNetIP, dial: d.DialContext, turns: make(map[string]int)}
+// NewNames returns what connects by d, which has no limit of its own.
+func NewNames(d *net.Dialer) *Names {
+	return &Names{lookUp: net.DefaultResolver.LookupNetIP, dial: d.DialContext, turns: make(map[string]int)}
 }
 
 // Dial connects to host:port, at the address that answers first.
-func (n *names) Dial(ctx context.Context, addr string) (net.Conn, error) {
+func (n *Names) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func (n *names) Dial(ctx context.Context, addr string) (net.Conn, error) {
 }
 
 // inTurn returns the addresses of a name, from another one on each time.
-func (n *names) inTurn(addr string, ips []netip.Addr) []netip.Addr {
+func (n *Names) inTurn(addr string, ips []netip.Addr) []netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	at := n.turns[addr] % len(ips)
@@ -55,7 +55,7 @@ func (n *names) inTurn(addr string, ips []netip.Addr) []netip.Addr {
 }
 
 // first returns the first connection that stands. Its error is that of the first address that failed.
-func (n *names) first(ctx context.Context, ips []netip.Addr, port string) (net.Conn, error) {
+func (n *Names) first(ctx context.Context, ips []netip.Addr, port string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
