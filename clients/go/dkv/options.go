@@ -78,7 +78,12 @@ func WithTLSFiles(files TLSFiles) Option {
 // WithToken sends a bearer token with each request. Without TLS that is an error,
 // unless the connections stay on this machine or WithInsecureToken allows it.
 func WithToken(token string) Option {
-	return WithTokenSource(func(context.Context) (string, error) { return token, nil })
+	return func(o *options) {
+		if err := checkToken(token); err != nil {
+			o.failed = append(o.failed, err)
+		}
+		WithTokenSource(func(context.Context) (string, error) { return token, nil })(o)
+	}
 }
 
 // WithTokenFile is WithToken for the token in a file, which is read again when it has

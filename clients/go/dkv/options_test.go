@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,6 +56,22 @@ func TestTokenSourceFails(t *testing.T) {
 	fails.Store(true)
 	_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
 	if !errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrOutcomeUnknown) || cl.nodes[0].count(putMethod) != 0 {
+		t.Error(err)
+	}
+}
+
+// A server resets calls whose token has a line break, and does not say why.
+func TestTokenThatCannotBeSent(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	if c, err := Open(t.Context(), cl.addrs(), WithToken("secret\n")); !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), "secret") {
+		t.Error(c, err)
+	}
+	var token atomic.Value
+	token.Store("t")
+	c := ready(t, cl.addrs(), WithTokenSource(func(context.Context) (string, error) { return token.Load().(string), nil }))
+	token.Store("secret\n")
+	_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
+	if !errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrOutcomeUnknown) || strings.Contains(err.Error(), "secret") {
 		t.Error(err)
 	}
 }

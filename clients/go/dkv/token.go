@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // bearer sends a token with each request.
@@ -32,10 +35,22 @@ func (b *bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[strin
 	}
 	a := b.last.Load()
 	if a == nil || a.token != token {
+		if err := checkToken(token); err != nil {
+			return nil, err
+		}
 		a = &authorization{token, map[string]string{"authorization": "Bearer " + token}}
 		b.last.Store(a)
 	}
 	return a.metadata, nil
+}
+
+// checkToken returns why a token cannot be sent; its content stays out of the text. A server resets calls with
+// such a header and gives no reason, as one does that stops.
+func checkToken(token string) error {
+	if !httpguts.ValidHeaderFieldValue(token) {
+		return errors.New("the token has characters that cannot be sent, such as a line break at its end")
+	}
+	return nil
 }
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials: options.mayDial
