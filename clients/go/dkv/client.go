@@ -127,7 +127,7 @@ func (c *Client) WaitReady(ctx context.Context) error {
 			c.learner.probeSoon() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
-			return c.notReady(context.Cause(ctx))
+			return c.notReady(causeOf(ctx))
 		}
 	}
 }
@@ -228,7 +228,7 @@ func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 			c.learner.probeSoon() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
-			return nil, c.learner.unknownTopology(context.Cause(ctx))
+			return nil, c.learner.unknownTopology(causeOf(ctx))
 		}
 	}
 }

@@ -115,7 +115,7 @@ func (r *responses) RecvMsg(m any) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return toError(r.node.note(err), r.node.name(), false)
+	return toError(r.node.note(r.ctx, err), r.node.name(), false)
 }
 
 func (r *responses) CloseSend() error             { return nil }

@@ -84,14 +84,14 @@ func (f *follower) follow(ctx context.Context) error {
 			c.learner.probeSoon()
 			_ = c.sleep(ctx, jitter(pause))
 			if ctx.Err() != nil {
-				return errorf(nil, "the watch of vBucket %s was ended: %w", f.name, context.Cause(ctx))
+				return errorf(nil, "the watch of vBucket %s was ended: %w", f.name, causeOf(ctx))
 			}
 			continue
 		}
 		before := f.at
 		err := f.stream(ctx, n)
 		if ctx.Err() != nil {
-			return errorf(nil, "the watch of vBucket %s was ended: %w", f.name, context.Cause(ctx))
+			return errorf(nil, "the watch of vBucket %s was ended: %w", f.name, causeOf(ctx))
 		}
 		if c.closed.Load() {
 			return errClosed()
@@ -305,7 +305,7 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 		if err := s.Recv(resp); errors.Is(err, io.EOF) {
 			return errorf(ErrUnavailable, "node %s ended the stream", n.addr)
 		} else if err != nil {
-			return toError(n.note(err), n.addr, false)
+			return toError(n.note(ctx, err), n.addr, false)
 		}
 		silence.Stop() // the consumer may take any time
 		f.accepted, f.formerFor, f.formerAt = true, 0, time.Time{}
@@ -365,7 +365,7 @@ func (f *follower) deliver(ctx context.Context, resp *serverpb.GetChangesRespons
 		case f.changes <- f.change(rec):
 			f.at.Index, f.last = rec.GetChangeNumber(), rec.GetChangeNumber()
 		case <-ctx.Done():
-			return errorf(ErrUnavailable, "%w", context.Cause(ctx))
+			return errorf(ErrUnavailable, "%w", causeOf(ctx))
 		case <-f.client.ctx.Done():
 			return errClosed()
 		}

@@ -1,7 +1,9 @@
 package dkv
 
 import (
+	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,5 +48,49 @@ func TestFixedAddressThatHangsWithoutIDs(t *testing.T) {
 	cl.lead(cl.nodes[1])
 	if _, err := c.Get(testkit.Within(t, enough), []byte("k")); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the next call: %v", err)
+	}
+}
+
+// hangAt makes a node take calls of a method and answer none. It answers all others.
+func (n *fakeNode) hangAt(method string) (asked *atomic.Int64) {
+	asked = new(atomic.Int64)
+	n.fail(func(ctx context.Context, m string) error {
+		if m != method {
+			return nil
+		}
+		asked.Add(1)
+		<-ctx.Done()
+		return ctx.Err()
+	}, nil)
+	return asked
+}
+
+// An iteration leaves one of several fixed addresses that sends nothing, and later ones pass it over.
+func TestIterateAtFixedAddressThatHangs(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs(), WithFixedAddresses(), WithTimeout(6*time.Second))
+	must[uint64](t)(c.Put(t.Context(), []byte("k"), nil))
+	asked := cl.nodes[0].hangAt(iterateMethod)
+	for i := range 2 {
+		got, err := walked(t.Context(), c, Range{})
+		if got != "k" || err != nil || asked.Load() != 1 {
+			t.Fatalf("iteration %d: %q, %v; the node that hangs was asked %d times", i, got, err, asked.Load())
+		}
+	}
+}
+
+// An iteration at a leader that hangs goes on at the next one, long before its time is up.
+func TestIterateAtLeaderThatHangs(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs(), WithTimeout(4*time.Second))
+	must[uint64](t)(c.Put(t.Context(), []byte("k"), nil))
+	asked := cl.nodes[0].hangAt(iterateMethod)
+	cl.nodes[0].hang()
+	cl.lead(cl.nodes[1])
+	if got, err := walked(t.Context(), c, Range{}); got != "k" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if asked.Load() != 1 {
+		t.Errorf("the node that hangs was asked %d times", asked.Load())
 	}
 }

@@ -86,10 +86,13 @@ func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequ
 	a := attempts{client: c, request: &request{method: serverpb.DKV_Iterate_FullMethodName, key: req.GetKeyPrefix(), sequential: sequential}, began: time.Now()}
 	n := a.iterationNode(nil, nil)
 	for pause := firstPause; ; pause = nextPause(pause) {
-		s, first, err := openIteration(ctx, n, req)
+		attempt, end := context.WithCancelCause(ctx)
+		s, first, err := a.openIteration(attempt, end, n, req)
 		if err == nil {
-			return c.deliver(s, first, n, limit, yield)
+			defer end(nil)
+			return c.deliver(attempt, s, first, n, limit, yield)
 		}
+		end(nil)
 		a.count++
 		out := a.note(n, err)
 		if !a.mayRepeat(out, err, n) {
@@ -127,25 +130,31 @@ func (a *attempts) iterationNode(avoid *node, err error) *node {
 	return a.request.node(t, avoid)
 }
 
+// errUnanswered ends an attempt at a node that has sent nothing in the part of the time that it had.
+var errUnanswered = fmt.Errorf("%w: another node is asked", context.DeadlineExceeded)
+
 // openIteration starts an iteration and waits for its first message, which is nil if
-// there are no pairs. Until then a failure may be retried.
-func openIteration(ctx context.Context, n *node, req *serverpb.IterateRequest) (*peer.Stream, *serverpb.IterateResponse, error) {
-	s, err := n.stream(ctx, serverpb.DKV_Iterate_FullMethodName, req)
-	if err != nil {
-		return nil, nil, err
+// there are no pairs. Until then a failure may be retried. As in other calls, one of several
+// fixed addresses has a part of the time only: its node may hang.
+func (a *attempts) openIteration(ctx context.Context, end context.CancelCauseFunc, n *node, req *serverpb.IterateRequest) (*peer.Stream, *serverpb.IterateResponse, error) {
+	if a.client.opts.fixed && a.unanswered+1 < len(a.client.target.addrs) {
+		left := time.Until(a.began.Add(a.client.opts.timeout))
+		if deadline, limited := ctx.Deadline(); limited {
+			left = min(left, time.Until(deadline))
+		}
+		share := time.AfterFunc(left-left/4, func() { end(errUnanswered) })
+		defer share.Stop()
 	}
 	first := new(serverpb.IterateResponse)
-	switch err := s.Recv(first); {
-	case errors.Is(err, io.EOF):
+	s, err := n.await(ctx, a.request.method, req, first)
+	if errors.Is(err, io.EOF) {
 		return s, nil, nil
-	case err != nil:
-		return nil, nil, n.note(err)
 	}
-	return s, first, nil
+	return s, first, err
 }
 
 // deliver yields the pairs of a stream, whose first message is resp, until its end.
-func (c *Client) deliver(s *peer.Stream, resp *serverpb.IterateResponse, n *node, limit *time.Timer, yield func(Pair, error) bool) error {
+func (c *Client) deliver(ctx context.Context, s *peer.Stream, resp *serverpb.IterateResponse, n *node, limit *time.Timer, yield func(Pair, error) bool) error {
 	for resp != nil {
 		limit.Stop() // the consumer may take any time
 		if err := failure(resp, n, false); err != nil {
@@ -162,7 +171,7 @@ func (c *Client) deliver(s *peer.Stream, resp *serverpb.IterateResponse, n *node
 		case c.closed.Load() && err != nil:
 			return errClosed()
 		case err != nil:
-			out := toError(err, n.name(), false)
+			out := toError(endedBy(ctx, err), n.name(), false)
 			out.Err = fmt.Errorf("the iteration broke off, its result is incomplete: %w", out.Err)
 			out.ResumeKey = resumeKey(err)
 			return out

@@ -3,6 +3,7 @@ package dkv
 import (
 	"context"
 	"errors"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -75,18 +76,29 @@ func (n *node) invoke(ctx context.Context, method string, req, resp any) error {
 			return err
 		}
 	}
-	var began int64
+	began := n.begin()
+	err := p.Invoke(traced(ctx), method, req, resp)
+	return n.end(ctx, began, err)
+}
+
+// begin counts a call, and returns when it began if that matters.
+func (n *node) begin() (began int64) {
+	n.calls.Add(1)
 	if n.fixed {
 		began = now()
 	}
-	n.calls.Add(1)
-	err := p.Invoke(traced(ctx), method, req, resp)
+	return began
+}
+
+// end notes how a call has ended that began then, and returns its error.
+func (n *node) end(ctx context.Context, began int64, err error) error {
 	n.calls.Add(-1)
 	n.ended.Add(1)
+	err = endedBy(ctx, err)
 	if n.fixed && unanswered(err) && now()-began >= int64(hangsAfter) {
 		n.down.Store(now() + int64(hangsFor-avoidFor))
 	}
-	return n.note(err)
+	return n.note(ctx, err)
 }
 
 // waitedFor reports whether calls wait for the node that should not take long.
@@ -101,7 +113,28 @@ func (n *node) stream(ctx context.Context, method string, req any) (*peer.Stream
 		return nil, err
 	}
 	s, err := n.peer.Load().Stream(ctx, method, req)
-	return s, n.note(err)
+	return s, n.note(ctx, err)
+}
+
+// await opens a stream of responses and waits for the first one, as a call does for its only one. At the
+// end of a stream without any, its error is io.EOF.
+func (n *node) await(ctx context.Context, method string, req, first any) (*peer.Stream, error) {
+	if n == nil {
+		return nil, errNoNode
+	}
+	if err := n.connect(ctx); err != nil {
+		return nil, err
+	}
+	began := n.begin()
+	s, err := n.peer.Load().Stream(ctx, method, req)
+	if err == nil {
+		err = s.Recv(first)
+	}
+	if errors.Is(err, io.EOF) {
+		_ = n.end(ctx, began, nil)
+		return s, err
+	}
+	return s, n.end(ctx, began, err)
 }
 
 // connect waits until a connection is open or has failed. Its error is a kv.Error. A node that
@@ -114,11 +147,12 @@ func (n *node) connect(ctx context.Context) error {
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) { // whatever cause the caller gives
 		n.down.Store(now())
 	}
-	return err
+	return endedBy(ctx, err)
 }
 
-// note records whether the node was reached, and returns err.
-func (n *node) note(err error) error {
+// note records whether the node was reached, and returns err as endedBy does.
+func (n *node) note(ctx context.Context, err error) error {
+	err = endedBy(ctx, err)
 	switch {
 	case err == nil:
 		if n.down.Load() != 0 {

@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -46,7 +47,7 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 	case <-c.ctx.Done():
 		return ErrClosed
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return causeOf(ctx)
 	}
 }
 
@@ -62,4 +63,27 @@ func sleepOr(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// ownCause is the cause that a caller has given for the end of its context, with context's own error,
+// which such a cause need not wrap.
+type ownCause struct {
+	error
+	ended error
+}
+
+// Unwrap lets errors.Is and errors.As see both.
+func (o *ownCause) Unwrap() []error { return []error{o.error, o.ended} }
+
+// causeOf returns why ctx has ended; nil if it has not.
+func causeOf(ctx context.Context) error { return endedBy(ctx, context.Cause(ctx)) }
+
+// endedBy returns an error that the end of ctx has caused, such that errors.Is finds context's error in it
+// too. Others, and those with which this package ends a context, stay as they are.
+func endedBy(ctx context.Context, err error) error {
+	ended := ctx.Err()
+	if err == nil || ended == nil || errors.Is(err, ended) || errors.Is(err, errStalled) || errors.Is(err, errUnanswered) || !errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return &ownCause{err, ended}
 }

@@ -1,8 +1,10 @@
 package dkv
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -31,5 +33,47 @@ func TestLastPauseEndsWithNews(t *testing.T) {
 				return false
 			}
 		})
+	}
+}
+
+// A caller may end its context with a cause of its own. The error shows both, and says nothing of the node.
+func TestOwnCauseOfTheCaller(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	own := errors.New("the user has left")
+	cl.nodes[0].hang()
+	for name, call := range map[string]func(context.Context) error{
+		"get": func(ctx context.Context) error { _, err := c.Get(ctx, []byte("k")); return err },
+		"put": func(ctx context.Context) error { _, err := c.Put(ctx, []byte("k"), nil); return err },
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		sent := cl.nodes[0].count(getMethod) + cl.nodes[0].count(putMethod)
+		go func() {
+			testkit.Eventually(t, "the call arrives", func() bool { return cl.nodes[0].count(getMethod)+cl.nodes[0].count(putMethod) > sent })
+			cancel(own)
+		}()
+		for range 2 { // the second time the context has ended before
+			if err := call(ctx); !errors.Is(err, own) || !errors.Is(err, context.Canceled) || !errors.Is(err, ErrUnavailable) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := must[*node](t)(c.node(cl.nodes[0].addr)); !n.reachable() {
+			t.Errorf("%s: the node counts as one that cannot be reached", name)
+		}
+		timed, stop := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, own)
+		if err := call(timed); !errors.Is(err, own) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		stop()
+	}
+	cl.nodes[0].unmute()
+	asked := cl.nodes[0].hangAt(iterateMethod)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		testkit.Eventually(t, "the iteration arrives", func() bool { return asked.Load() > 0 })
+		cancel(own)
+	}()
+	if _, err := walked(ctx, c, Range{}); !errors.Is(err, own) || !errors.Is(err, context.Canceled) {
+		t.Error("iterate:", err)
 	}
 }
