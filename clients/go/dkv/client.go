@@ -26,7 +26,8 @@ type Client struct {
 	// changed fires when the topology changes, or the reason why it is not known.
 	changed signal.Signal
 	learner *learner
-	limits  *timeLimits
+	// limits are those of calls, and shares those of their first attempts if others may follow: see shareOf.
+	limits, shares *timeLimits
 
 	mu    sync.Mutex
 	nodes map[string]*node // by address
@@ -67,7 +68,7 @@ func Open(ctx context.Context, targets string, opts ...Option) (*Client, error) 
 	if !c.opts.withoutIDs {
 		c.sessions = newSessions()
 	}
-	c.pool, c.limits = c.opts.pool(), newTimeLimits(c.opts.timeout)
+	c.pool, c.limits, c.shares = c.opts.pool(), newTimeLimits(c.opts.timeout), newTimeLimits(c.opts.timeout-c.opts.timeout/4)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if c.opts.fixed {
 		return c, c.useFixed()
@@ -100,6 +101,7 @@ func (c *Client) Close() error {
 	c.closed.Store(true)
 	c.cancel()
 	c.limits.end()
+	c.shares.end()
 	err := c.pool.Close()
 	c.tasks.Wait()
 	return err

@@ -94,3 +94,25 @@ func TestIterateAtLeaderThatHangs(t *testing.T) {
 		t.Errorf("the node that hangs was asked %d times", asked.Load())
 	}
 }
+
+// The part of the time that a call has at one of several fixed addresses costs it nothing, as its time limit.
+func TestShareOfTheTimeCostsNothing(t *testing.T) {
+	c := open(t, newCluster(t, 2, 1).addrs(), WithFixedAddresses())
+	own, cancel := c.bounded(t.Context())
+	defer cancel()
+	share, release := c.firstShareOf(own, new(request))
+	defer release()
+	if share == own {
+		t.Error("a call with a context of its own has all of the time")
+	}
+	all, _ := c.bounded(context.Background())
+	limit, _ := all.Deadline()
+	share, _ = c.firstShareOf(all, new(request))
+	if at, limited := share.Deadline(); !limited || limit.Sub(at) < DefaultTimeout/5 || limit.Sub(at) > DefaultTimeout/3 {
+		t.Errorf("%v of %v", time.Until(at), time.Until(limit))
+	}
+	r := new(request)
+	if n := testing.AllocsPerRun(1000, func() { c.firstShareOf(all, r) }); n >= 1 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -55,7 +55,7 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 	began := time.Now()
 	stamp(req, t.vBuckets[t.of(r.key)].cluster)
 	n := r.node(t, nil)
-	limited, release := c.shareOf(ctx, r, 0)
+	limited, release := c.firstShareOf(ctx, r)
 	err := n.invoke(limited, r.method, req, resp)
 	release()
 	if err == nil {
@@ -73,10 +73,23 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 // all have used up theirs, or the request cannot be repeated.
 func (c *Client) shareOf(ctx context.Context, r *request, unanswered int) (context.Context, context.CancelFunc) {
 	deadline, limited := ctx.Deadline()
-	if !c.opts.fixed || !limited || unanswered+1 >= len(c.target.addrs) || r.mutates && r.id == nil {
+	if !limited || !c.leavesTime(r, unanswered) {
 		return ctx, noCancel
 	}
 	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
+}
+
+// firstShareOf is shareOf for a call that has just begun. If its limit is one that calls share, so is this.
+func (c *Client) firstShareOf(ctx context.Context, r *request) (context.Context, context.CancelFunc) {
+	if _, shared := ctx.(*sharedLimit); shared && c.leavesTime(r, 0) {
+		return c.shares.get(), noCancel
+	}
+	return c.shareOf(ctx, r, 0)
+}
+
+// leavesTime reports whether an attempt leaves time for the next one.
+func (c *Client) leavesTime(r *request, unanswered int) bool {
+	return c.opts.fixed && unanswered+1 < len(c.target.addrs) && !(r.mutates && r.id == nil)
 }
 
 // unanswered reports whether the time of an attempt ended without a word from the node.
@@ -162,6 +175,9 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 		cancel()
 		release()
 	}
+	if !a.request.sequential {
+		n.passed.Store(0)
+	}
 	return failure(resp, n, a.request.mutates)
 }
 
@@ -186,6 +202,9 @@ func (a *attempts) note(n *node, err error) *Error {
 	}
 	if stale(err) {
 		a.stale++
+	}
+	if n != nil && n.fixed && (errors.Is(err, kv.ErrSlave) || a.servesOthers(err)) {
+		n.passed.Store(now())
 	}
 	if !errors.Is(err, kv.ErrSlave) && out.Kind != ErrOtherCluster && !a.servesOthers(err) {
 		a.elsewhere = time.Time{}

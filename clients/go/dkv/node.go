@@ -29,6 +29,9 @@ type node struct {
 	// down is the time of the last failure to reach the node, in nanoseconds since
 	// start; 0 after a success.
 	down atomic.Int64
+	// passed is when the node, at a fixed address, last left to masters what is for them, as
+	// slaves do; 0 if it never did.
+	passed atomic.Int64
 }
 
 const (
@@ -41,6 +44,9 @@ const (
 	hangsFor   = 10 * time.Second
 	// connectTime bounds the wait for a connection: another node may answer sooner.
 	connectTime = time.Second
+	// passesFor is how long a node that leaves requests to masters is taken to go on with that if there are
+	// others.
+	passesFor = 10 * time.Second
 )
 
 // start is the origin of the time stamps that now returns.
@@ -51,6 +57,12 @@ func now() int64 { return int64(time.Since(start)) }
 func (n *node) reachable() bool {
 	down := n.down.Load()
 	return down == 0 || now()-down > int64(avoidFor)
+}
+
+// passes reports whether the node is expected to leave to masters what is for them.
+func (n *node) passes() bool {
+	at := n.passed.Load()
+	return at != 0 && now()-at < int64(passesFor)
 }
 
 // name returns the node's address; that of a nil node is empty.

@@ -59,10 +59,24 @@ func (t *topology) forWrite(v int, avoid *node) *node {
 	if l := t.vBuckets[v].leader; l != nil && l != avoid && l.reachable() {
 		return l
 	}
-	if n := cheapest(t.masters, t.near, avoid); n != nil {
-		return n
+	n := cheapest(t.masters, t.near, avoid)
+	switch {
+	case n == nil:
+		return t.vBuckets[v].leader
+	case n.passes():
+		return t.amongMasters(n, avoid)
 	}
-	return t.vBuckets[v].leader
+	return n
+}
+
+// amongMasters returns the node at a fixed address to ask instead of one that leaves requests to masters; that one
+// if it is not known of any other that it does not.
+func (t *topology) amongMasters(n, avoid *node) *node {
+	left := slices.DeleteFunc(slices.Clone(t.masters), (*node).passes)
+	if other := cheapest(left, 0, avoid); other != nil && other != avoid && other.reachable() {
+		return other
+	}
+	return n
 }
 
 // forRead returns the node for a sequential read: the replica that is expected to answer
