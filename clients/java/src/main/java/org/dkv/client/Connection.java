@@ -17,6 +17,7 @@ import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
 import io.grpc.netty.shaded.io.netty.channel.ChannelOption;
 import io.grpc.stub.ClientCalls;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 
 /** A connection to one address, which is opened again whenever it breaks. */
 final class Connection {
@@ -27,6 +28,8 @@ final class Connection {
      */
     private static final long KEEPALIVE_SECONDS = 10;
     static final long KEEPALIVE_TIMEOUT_SECONDS = 3;
+    /** The least time after which a connection that does not come about is given up; it includes TLS and HTTP/2. */
+    private static final long LEAST_STUCK_NANOS = TimeUnit.SECONDS.toNanos(3);
     /** How long a node is avoided that has left a call without an answer. */
     private static final long AVOIDED_NANOS = TimeUnit.SECONDS.toNanos(10);
     /** What a stream may receive before it is read, in bytes; gRPC raises it on slow networks. */
@@ -38,6 +41,10 @@ final class Connection {
 
     private final ManagedChannel channel;
     private final Channel calls;
+    private final TurningNames names;
+    private final long stuckAfter;
+    /** Since when it has been connecting, in nanoseconds; 0 while it is not. */
+    private final AtomicLong connectingSince = new AtomicLong();
     /** Whether the node is known to recognise a repeated write by its id. */
     private volatile boolean knowsIds;
     /** Whether a call was left without an answer, and when the last one was. */
@@ -46,14 +53,39 @@ final class Connection {
 
     /** Takes over a channel. */
     Connection(ManagedChannel channel, CallCredentials caller) {
+        this(channel, caller, null, 0);
+    }
+
+    private Connection(ManagedChannel channel, CallCredentials caller, TurningNames names, long stuckAfter) {
         this.channel = channel;
         this.calls = authorized(channel, caller);
+        this.names = names;
+        this.stuckAfter = stuckAfter;
+        if (names != null) {
+            follow(ConnectivityState.IDLE);
+        }
     }
 
     /** Prepares a connection, which the first call opens. */
     static Connection to(
             String address, String authority, ConnectionOptions options, ChannelCredentials tls,
             CallCredentials caller) {
+        // A call that has waited for all of the default time limit leaves the next one another address.
+        long stuckAfter = Math.max(
+                TimeUnit.MILLISECONDS.toNanos(options.getConnectTimeout()) / 10 * 9, LEAST_STUCK_NANOS);
+        return to(address, authority, options, tls, caller, TurningNames.serves(address) ? new TurningNames() : null,
+                stuckAfter);
+    }
+
+    /**
+     * Prepares a connection, which the first call opens.
+     *
+     * @param names looks the address up; null leaves that to gRPC
+     * @param stuckAfter after how many nanoseconds of connecting the next call tries the next address of the name
+     */
+    static Connection to(
+            String address, String authority, ConnectionOptions options, ChannelCredentials tls,
+            CallCredentials caller, TurningNames names, long stuckAfter) {
         NettyChannelBuilder builder = NettyChannelBuilder.forTarget(address, tls)
                 .withOption(ChannelOption.CONNECT_TIMEOUT_MILLIS,
                         (int) Math.min(options.getConnectTimeout(), Integer.MAX_VALUE))
@@ -67,7 +99,18 @@ final class Connection {
         if (authority != null) {
             builder.overrideAuthority(authority);
         }
-        return new Connection(builder.build(), caller);
+        if (names != null) {
+            builder.nameResolverFactory(names);
+        }
+        return new Connection(builder.build(), caller, names, stuckAfter);
+    }
+
+    /** Keeps track of how long it has been connecting. */
+    private void follow(ConnectivityState state) {
+        connectingSince.set(state == ConnectivityState.CONNECTING ? System.nanoTime() | 1 : 0);
+        if (state != ConnectivityState.SHUTDOWN) {
+            channel.notifyWhenStateChanged(state, () -> follow(channel.getState(false)));
+        }
     }
 
     private static Channel authorized(ManagedChannel channel, CallCredentials caller) {
@@ -83,8 +126,14 @@ final class Connection {
         });
     }
 
-    /** Returns the channel to call through. */
+    /** Returns the channel to call through. One on which nothing has been said for long is opened again. */
     Channel calls() {
+        long since = connectingSince.get();
+        if (since != 0 && System.nanoTime() - since > stuckAfter
+                && channel.getState(false) == ConnectivityState.CONNECTING && connectingSince.compareAndSet(since, 0)) {
+            names.turn();
+            channel.enterIdle();
+        }
         return calls;
     }
 
