@@ -112,7 +112,7 @@ func TestExpiry(t *testing.T) {
 }
 
 func TestBadTarget(t *testing.T) {
-	for _, target := range []string{"", "host", "host:", ":80", "host:0", "host:65536", "host:80,", "http://host:80",
+	for _, target := range []string{"", "host", "host:", ":80", "host:0", "host:65536", "host:80,", "http://host:80", "h\x01ost:80", "ho\nst:80", "ho st:80",
 		"discovery://", "discovery://host", "discovery://host:80/a/b"} {
 		if c, err := Open(t.Context(), target); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q: %v, %v", target, c, err)

@@ -54,6 +54,9 @@ func checkAddress(addr string) error {
 	if host == "" {
 		return &net.AddrError{Err: "the host is missing", Addr: addr}
 	}
+	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return &net.AddrError{Err: "the host has a space or a control character", Addr: strconv.Quote(addr)}
+	}
 	return nil
 }
 
