@@ -41,8 +41,3 @@ func (s *session) report(ctx context.Context, look func(context.Context) progres
 	}
 	return r.Run(ctx, look)
 }
-
-// timed shows for how long something is being done.
-func (s *session) timed(ctx context.Context, text string) (stop func()) {
-	return s.report(ctx, func(context.Context) progress.State { return progress.State{Text: text, Timed: true} })
-}

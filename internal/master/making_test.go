@@ -36,7 +36,6 @@ func (s stalledStream) Send(*serverpb.IterateResponse) error {
 
 // slowPairs are one pair, which storage takes its time for.
 type slowPairs struct {
-	iterator
 	ready        chan struct{}
 	inside, most *atomic.Int64
 	read         bool
