@@ -117,4 +117,25 @@ func (r *Replica) leaderUpdated(info raftio.LeaderInfo) {
 		r.heard.Store(int64(r.clock.Now()))
 	}
 	r.keeper.LeaderChanged()
+	if info.LeaderID == r.raft.Replica {
+		r.leadSoon(&info, firstLook)
+	}
+}
+
+// Dragonboat reports a leader before GetLeaderID says who it is, up to the time of a step of all groups
+// that are stepped together. A keeper that looks in between finds that this replica does not lead, and
+// looks again half a second later, since nothing else changes.
+const firstLook, lastLook = time.Millisecond, 64 * time.Millisecond
+
+// leadSoon has the keeper look again once GetLeaderID says that this replica leads.
+func (r *Replica) leadSoon(info *raftio.LeaderInfo, pause time.Duration) {
+	time.AfterFunc(pause, func() {
+		id, term := r.leads()
+		switch {
+		case id == r.raft.Replica && term >= info.Term:
+			r.keeper.LeaderChanged()
+		case term <= info.Term && pause < lastLook:
+			r.leadSoon(info, 2*pause)
+		}
+	})
 }

@@ -5,11 +5,38 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/lni/dragonboat/v4/raftio"
 
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
+
+// TestKeeperLooksAgainWhenThisReplicaLeads: Dragonboat reports that before GetLeaderID says so, and a
+// keeper that has looked in between would begin no epoch for half a second.
+func TestKeeperLooksAgainWhenThisReplicaLeads(t *testing.T) {
+	var changed signal.Signal
+	c := newCluster(t, 1, func(c *cluster) { c.options = func(_ *node, o *Options) { o.Changed = &changed } })
+	c.put("k", "v")
+	n := c.owner()
+	testkit.Eventually(t, "nothing changes any more", func() bool {
+		select {
+		case <-changed.Changed():
+			return false
+		case <-time.After(200 * time.Millisecond):
+			return true
+		}
+	})
+	n.leaderUpdated(raftio.LeaderInfo{ShardID: 1, ReplicaID: n.id, LeaderID: n.id, Term: n.Term()})
+	select {
+	case <-changed.Changed(): // behind what leaderUpdated itself has raised
+	case <-time.After(testkit.Patience):
+		t.Error("the keeper is not told again")
+	}
+}
 
 // outOfSpace fills a member's disk until its replica has stopped for it.
 func (n *node) outOfSpace() {
