@@ -44,7 +44,7 @@ func KindOf(err error) kv.Kind {
 		return kv.Unavailable
 	case storage.Shortage(err) != nil:
 		return kv.Exhausted
-	case errors.Is(err, storage.ErrBadOptions):
+	case errors.Is(err, storage.ErrBadOptions), errors.Is(err, storage.ErrGone):
 		return kv.Precondition
 	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, chunks.ErrBadSnapshot):
 		return kv.Corrupt

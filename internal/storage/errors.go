@@ -22,6 +22,8 @@ var (
 	// ErrNoFiles means that the process, or the machine, has as many files open as
 	// it may.
 	ErrNoFiles = errors.New("too many open files")
+	// ErrGone means that the data folder is no longer where the next start looks for it.
+	ErrGone = errors.New("the data folder is gone")
 	// ErrTooLarge means that a batch exceeds what the engine can write
 	// atomically; nothing was written.
 	ErrTooLarge = errors.New("batch is too large for the storage engine")

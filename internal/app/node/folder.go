@@ -81,6 +81,7 @@ func (n *Node) openDir() error {
 			usage.Reserve>>20, usage.Total>>20)
 	}
 	n.Guard.AtLeast(n.Engines.leastFree())
+	n.Guard.Requires(n.Dir.Gone)
 	return nil
 }
 
@@ -109,11 +110,14 @@ func (n *Node) LogRoom(guard *diskspace.Guard) func(low bool) {
 	return func(low bool) {
 		disk := guard.Usage()
 		room := []any{"path", guard.Path(), "free", disk.Free, "total", disk.Total, "reserve", disk.Reserve}
-		if low {
+		switch fault := guard.Fault(); {
+		case fault != nil:
+			n.Log.Error("writes are rejected", "error", fault)
+		case low:
 			n.Log.Error("the disk is nearly full: writes are rejected until there is room", room...)
-			return
+		default:
+			n.Log.Info("there is room on the disk again: writes are accepted", room...)
 		}
-		n.Log.Info("there is room on the disk again: writes are accepted", room...)
 	}
 }
 

@@ -116,7 +116,7 @@ func (f *Replica) applyStretch(promotion string, after kv.Index, changes []kv.Ch
 		return kv.Errorf(kv.Precondition, "%w", err)
 	}
 	if err := f.opts.Guard.Admit(size, false); err != nil {
-		return kv.Errorf(kv.Exhausted, "%w", err)
+		return kv.Errorf(replica.KindOf(err), "%w", err)
 	}
 	before := m.Clock()
 	err := f.replicate(m, changes, upTo)

@@ -237,7 +237,7 @@ func (l *Replica) admit(ctx context.Context, c *command.Command, size int) error
 		return err
 	}
 	if err := l.opts.Guard.Admit(size, state.Frees(c)); err != nil {
-		return kv.Errorf(kv.Exhausted, "%w", err)
+		return kv.Errorf(replica.KindOf(err), "%w", err)
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ func (r *Replica) admit(c *command.Command) error {
 	}
 	for _, guard := range []*diskspace.Guard{r.opts.Guard, r.host.Guard()} {
 		if err := guard.Admit(c.Size(), state.Frees(c)); err != nil {
-			return kv.Errorf(kv.Exhausted, "%w", err)
+			return kv.Errorf(replica.KindOf(err), "%w", err)
 		}
 	}
 	return nil

@@ -122,7 +122,7 @@ const (
 // removed then, and the space that was reserved for them becomes free.
 func (c *Store) AddRelief(tasks *periodic.Tasks) {
 	tasks.Every(relieveInterval, func(context.Context) bool {
-		if !c.opts.Guard.Low() || c.Refusal() != nil {
+		if !c.opts.Guard.Low() || c.opts.Guard.Fault() != nil || c.Refusal() != nil {
 			return false
 		}
 		owed, disk := c.owed(), c.opts.Guard.Usage()

@@ -4,7 +4,7 @@
 //
 //	db-folder/
 //	  LOCK                     held by the process that has the folder open
-//	  dkv.json                 whose data it is, written once an engine has opened
+//	  dkv.json                 whose data it is, written once an engine has opened, and held too
 //	  vbucket-<name>/
 //	    CURRENT                the name of the present generation
 //	    gen-000001/            an engine directory
@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/dkvdb/dkv/internal/durable"
@@ -84,7 +85,10 @@ type marker struct {
 // Dir is an open, locked data folder.
 type Dir struct {
 	path string
-	lock *os.File
+	// lock is the file LOCK, marker the file dkv.json; nil while there is none. Both are locked: LOCK
+	// is easily taken for what a crash has left, and removed.
+	lock   *os.File
+	marker atomic.Pointer[os.File]
 	// id is whose data the folder holds, or will once it is claimed.
 	id      Identity
 	claimed bool
@@ -97,7 +101,7 @@ func Open(path string, id Identity) (*Dir, error) {
 	if err := durable.MkdirAll(path); err != nil {
 		return nil, fmt.Errorf("create db-folder: %w", advised(err, "choose a folder that this user may write to"))
 	}
-	lock, err := acquire(filepath.Join(path, lockFile))
+	lock, err := acquire(filepath.Join(path, lockFile), os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("db-folder %s: %w", path, err)
 	}
@@ -108,8 +112,12 @@ func Open(path string, id Identity) (*Dir, error) {
 	return d, nil
 }
 
-func acquire(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// IsLock reports whether a name is that of the file which keeps other processes out.
+func IsLock(name string) bool { return name == lockFile }
+
+// acquire opens and locks a file.
+func acquire(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o600)
 	if err != nil {
 		return nil, advised(err, "check its owner and permissions")
 	}
@@ -149,7 +157,22 @@ func (d *Dir) check() error {
 		return storage.Newer("it", uint64(m.Format), format)
 	}
 	d.claimed = true
-	return m.Identity.admits(d.id)
+	if err := m.Identity.admits(d.id); err != nil {
+		return err
+	}
+	return d.lockMarker()
+}
+
+// lockMarker locks the marker that there is now.
+func (d *Dir) lockMarker() error {
+	marker, err := acquire(filepath.Join(d.path, markerFile), 0)
+	if err != nil {
+		return err
+	}
+	if before := d.marker.Swap(marker); before != nil {
+		return before.Close()
+	}
+	return nil
 }
 
 // admits returns an error if a folder of id is to be opened as another one.
@@ -184,6 +207,9 @@ func (d *Dir) Claim() error {
 		return fmt.Errorf("db-folder %s: %w", d.path, err)
 	}
 	d.claimed = true
+	if err := d.lockMarker(); err != nil {
+		return fmt.Errorf("db-folder %s: %w", d.path, err)
+	}
 	return nil
 }
 
@@ -205,12 +231,36 @@ func (d *Dir) checkUnclaimed() error {
 // Path returns the folder.
 func (d *Dir) Path() string { return d.path }
 
-// Close releases the lock. It is idempotent.
-func (d *Dir) Close() error {
-	if err := d.lock.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
-		return err
+// Gone returns an error if the folder was moved or removed: none of the files is there that are locked.
+// What is written then is not found by the next start.
+func (d *Dir) Gone() error {
+	for _, held := range d.held() {
+		_, err := os.Stat(filepath.Join(d.path, filepath.Base(held.Name())))
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return nil // another error says nothing of it
+		}
 	}
-	return nil
+	return fmt.Errorf("%w: %s was moved or removed while this node runs, and what it wrote would be lost; stop the node, put the folder back and start it again",
+		storage.ErrGone, d.path)
+}
+
+// held are the locked files.
+func (d *Dir) held() []*os.File {
+	if marker := d.marker.Load(); marker != nil {
+		return []*os.File{d.lock, marker}
+	}
+	return []*os.File{d.lock}
+}
+
+// Close releases the locks. It is idempotent.
+func (d *Dir) Close() error {
+	var errs []error
+	for _, held := range d.held() {
+		if err := held.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // VBucket opens the folder of one vBucket and removes what an interrupted

@@ -140,6 +140,61 @@ func TestSecondProcess(t *testing.T) {
 	mustOpen(t, path)
 }
 
+// LOCK looks like what a crash has left, and operators remove it.
+func TestRemovedLockLetsNoSecondProcessIn(t *testing.T) {
+	path := t.TempDir()
+	locked := func(when string) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(path, "LOCK")); err != nil {
+			t.Fatal(err)
+		}
+		if err := wantFailure(t, path, lockedText); !errors.Is(err, storage.ErrLocked) {
+			t.Errorf("%s: %v is not ErrLocked", when, err)
+		}
+	}
+	d := mustOpen(t, path)
+	if err := d.Claim(); err != nil {
+		t.Fatal(err)
+	}
+	locked("claimed just now")
+	if err := errors.Join(d.Become(Copy), d.Become(Database)); err != nil {
+		t.Fatal(err)
+	}
+	locked("with another marker")
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = mustOpen(t, path)
+	locked("claimed before")
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustOpen(t, path)
+}
+
+func TestGone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	d := mustOpen(t, path)
+	if err := d.Claim(); err != nil {
+		t.Fatal(err)
+	}
+	there := func(what string, want bool, change error) {
+		t.Helper()
+		if change != nil {
+			t.Fatal(change)
+		}
+		if err := d.Gone(); (err == nil) != want || err != nil && !errors.Is(err, storage.ErrGone) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	there("at first", true, nil)
+	there("LOCK is removed", true, os.Remove(filepath.Join(path, "LOCK")))
+	there("it is moved", false, os.Rename(path, path+".away"))
+	there("a file is in its place", false, os.WriteFile(path, nil, 0o600))
+	there("it is back", true, errors.Join(os.Remove(path), os.Rename(path+".away", path)))
+	there("it is emptied", false, os.Remove(filepath.Join(path, "dkv.json")))
+}
+
 func TestMarker(t *testing.T) {
 	for name, c := range map[string]struct{ marker, want string }{
 		"another engine": {`{"format":1,"engine":"badger"}`,

@@ -33,7 +33,11 @@ type Guard struct {
 	probe     func(path string) (free, total uint64, err error)
 	// minimum is what the engine itself wants free.
 	minimum atomic.Uint64
-	mu      sync.Mutex
+	// fault is why nothing may be written whatever room there is; nil for nothing.
+	fault atomic.Pointer[error]
+	mu    sync.Mutex
+	// check finds the fault; nil finds none.
+	check func() error
 	// owes are how much each engine will still write without being asked.
 	owes []func() uint64
 
@@ -85,6 +89,25 @@ func (g *Guard) AtLeast(bytes uint64) {
 	}
 }
 
+// Requires makes the guard admit nothing while check returns an error.
+func (g *Guard) Requires(check func() error) {
+	g.mu.Lock()
+	g.check = check
+	g.mu.Unlock()
+	_ = g.look()
+}
+
+// Fault is why nothing may be written whatever room there is; nil for nothing.
+func (g *Guard) Fault() error {
+	if g == nil {
+		return nil
+	}
+	if fault := g.fault.Load(); fault != nil {
+		return *fault
+	}
+	return nil
+}
+
 // Owes makes the guard count what one more engine will still write of what it
 // has taken already: memtables, and merging them into files. It counts from now on;
 // the others are not asked again before the next look: there may be a thousand.
@@ -103,6 +126,16 @@ func (g *Guard) Owes(bytes func() uint64) {
 // look refreshes the budget. If the file system does not answer, the old
 // budget keeps shrinking.
 func (g *Guard) look() error {
+	g.mu.Lock()
+	check := g.check
+	g.mu.Unlock()
+	if check != nil {
+		if err := check(); err != nil {
+			g.fault.Store(&err)
+			return err
+		}
+		g.fault.Store(nil)
+	}
 	free, total, err := g.probe(g.path)
 	if err != nil {
 		return err
@@ -145,12 +178,15 @@ func (g *Guard) Run(ctx context.Context, changed func(low bool)) {
 }
 
 // Admit takes n bytes off the budget, or returns an error that wraps
-// storage.ErrNoSpace. Writes that free space in the end, deletes that is, may
+// storage.ErrNoSpace, or the fault. Writes that free space in the end, deletes that is, may
 // go halfway into the reserve, though not below what the engine needs, and into
 // half of what is for earlier writes.
 func (g *Guard) Admit(n int, frees bool) error {
 	if g == nil {
 		return nil
+	}
+	if fault := g.Fault(); fault != nil {
+		return fault
 	}
 	limit := int64(0)
 	if frees {
@@ -212,12 +248,15 @@ func (g *Guard) Path() string {
 
 // Low reports whether writes are being rejected.
 func (g *Guard) Low() bool {
-	return g != nil && g.budget.Load() <= 0
+	return g != nil && (g.budget.Load() <= 0 || g.fault.Load() != nil)
 }
 
 // Shortage says why writes are being rejected, in the same words for as long as they are;
 // empty if they are not.
 func (g *Guard) Shortage() string {
+	if fault := g.Fault(); fault != nil {
+		return fault.Error()
+	}
 	if !g.Low() {
 		return ""
 	}

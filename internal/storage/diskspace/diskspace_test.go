@@ -251,12 +251,25 @@ func TestBlocksOfRootDoNotCount(t *testing.T) {
 	}
 }
 
+func TestNothingIsAdmittedWithAFault(t *testing.T) {
+	g := guardOf(t, &disk{free: 200 * mib, total: 1000 * mib})
+	fault := errors.New("the folder is gone")
+	g.Requires(func() error { return fault })
+	if err := g.Admit(0, true); !errors.Is(err, fault) || !errors.Is(g.Fault(), fault) || !g.Low() || g.Shortage() != fault.Error() {
+		t.Errorf("%v, %v, %q", err, g.Fault(), g.Shortage())
+	}
+	fault = nil
+	if err := errors.Join(g.look(), g.Admit(mib, false), g.Fault()); err != nil || g.Low() || g.Shortage() != "" {
+		t.Errorf("without it: %v, %q", err, g.Shortage())
+	}
+}
+
 func TestNilGuardAdmitsEverything(t *testing.T) {
 	var g *Guard
 	if err := errors.Join(g.Admit(math.MaxInt, false), g.Fits(math.MaxUint64)); err != nil {
 		t.Error(err)
 	}
-	if g.Low() || g.Covers("/") || g.Usage() != (Usage{}) {
+	if g.Low() || g.Fault() != nil || g.Covers("/") || g.Usage() != (Usage{}) {
 		t.Error("a nil guard knows something")
 	}
 }
