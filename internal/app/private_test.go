@@ -100,6 +100,23 @@ func TestFoldersOfEarlierReleasesAreMadePrivate(t *testing.T) {
 	}
 }
 
+// TestSharedFoldersStayShared: a folder that others use, such as /tmp, is not taken away from them
+// since a node was given it.
+func TestSharedFoldersStayShared(t *testing.T) {
+	for _, mode := range []os.FileMode{0o777 | os.ModeSticky, 0o755} {
+		p := unstarted(t)
+		if err := errors.Join(os.MkdirAll(filepath.Join(p.folder, "of others"), 0o755), os.Chmod(p.folder, mode)); err != nil {
+			t.Fatal(err)
+		}
+		p.begin()
+		p.grpc()
+		if info, err := os.Stat(p.folder); err != nil || info.Mode() != os.ModeDir|mode {
+			t.Errorf("%v, %v; want %v", info.Mode(), err, mode)
+		}
+		p.stop()
+	}
+}
+
 // TestCoreDumpsArePrevented: they would hold keys and data.
 func TestCoreDumpsArePrevented(t *testing.T) {
 	t.Setenv("GOTRACEBACK", "")

@@ -68,7 +68,7 @@ func (n *Node) openDir() error {
 		return err
 	}
 	n.OnClose(n.Dir.Close)
-	n.Private(cfg.DBFolder)
+	n.Private(cfg.DBFolder, n.Dir.Claimed())
 	n.warnOfSharedBackups()
 	if err := n.keepName(); err != nil {
 		return err

@@ -146,11 +146,14 @@ func (m *Member) guardLog() error {
 	if err := durable.MkdirAll(dir); err != nil {
 		return fmt.Errorf("nexus-log-dir: %w; choose a folder that this user may write to", err)
 	}
-	m.node.Private(dir)
+	has, err := host.HasLog(dir)
+	if err != nil {
+		return err
+	}
+	m.node.Private(dir, has)
 	if m.node.Guard.Covers(dir) {
 		return nil
 	}
-	var err error
 	m.logGuard, err = m.node.NewGuard(dir)
 	return err
 }
