@@ -123,9 +123,10 @@ func setFilesAside(cfg *config.Config, aside string, log *slog.Logger) error {
 }
 
 // holdsOthers reports whether a folder must not be moved or deleted as a whole: the data folder,
-// which is in use, or the backups are in it, or only a link on the way to them.
+// which is in use, the backups, or files that the configuration names are in it, or only a link on
+// the way to them.
 func holdsOthers(cfg *config.Config, folder string) bool {
-	return config.LeadsThrough(folder, cfg.Storage.DBFolder) || config.LeadsThrough(folder, cfg.Storage.BackupDir)
+	return slices.ContainsFunc(cfg.PathsBesideLog(), func(path string) bool { return config.LeadsThrough(folder, path) })
 }
 
 // within reports whether a path is a folder or in it.
@@ -285,7 +286,7 @@ func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
 			return nil, 0, err
 		}
 		for _, folder := range more {
-			if !slices.Contains(inData, folder) && !slices.Contains(all, folder) {
+			if !contains(inData, folder) && !contains(all, folder) {
 				all = append(all, folder)
 			}
 		}
@@ -311,6 +312,16 @@ func DropAside(cfg *config.Config) (folders []string, bytes uint64, err error) {
 		folders, bytes = append(folders, folder), bytes+size
 	}
 	return folders, bytes, err
+}
+
+// contains reports whether a folder is one of several, whatever links lead to it: the Raft log's may be
+// named by another path than that of the data folder which it is in.
+func contains(folders []string, folder string) bool {
+	own, err := os.Lstat(folder)
+	return slices.ContainsFunc(folders, func(path string) bool {
+		other, failed := os.Lstat(path)
+		return path == folder || err == nil && failed == nil && os.SameFile(own, other)
+	})
 }
 
 // besideLog returns the folders to which rejoins have moved the log beside itself, if the folder

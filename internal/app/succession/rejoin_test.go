@@ -278,6 +278,51 @@ func TestDropAsideGoesOnBehindAnError(t *testing.T) {
 	}
 }
 
+// Other files that the configuration names may be in the folder of the log, as the audit log: they
+// stay there, and are not deleted with it.
+func TestFilesBesideTheLogStay(t *testing.T) {
+	root := t.TempDir()
+	cfg, log := &config.Config{}, filepath.Join(root, "log")
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = filepath.Join(root, "db"), log, filepath.Join(root, "backups")
+	cfg.Log.Audit, cfg.Security.TLSKeyFile = filepath.Join(log, "audit.log"), filepath.Join(log, "certs", "node.key")
+	const entries = "machine/00000000000000000007/wal/1.wal"
+	for _, path := range []string{cfg.Log.Audit, cfg.Security.TLSKeyFile, filepath.Join(log, entries)} {
+		mkdir(t, filepath.Dir(path))
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mkdir(t, cfg.Storage.DBFolder)
+	if err := setLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if _, bytes, err := DropAside(cfg); err != nil || bytes != 1 {
+		t.Errorf("%d bytes were deleted, %v", bytes, err)
+	}
+	for _, path := range []string{cfg.Log.Audit, cfg.Security.TLSKeyFile} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if has, err := host.HasLog(log); has || err != nil {
+		t.Error("the log is still there", err)
+	}
+}
+
+// A folder that two paths lead to is deleted once, and counted once.
+func TestDropAsideByTwoPaths(t *testing.T) {
+	root := t.TempDir()
+	cfg, home := &config.Config{}, filepath.Join(root, "home")
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir, cfg.Storage.BackupDir = filepath.Join(root, "db"), filepath.Join(home, "nexus"), filepath.Join(home, "backups")
+	mkdir(t, filepath.Join(cfg.Nexus.LogDir, "aside-before-era-1"))
+	if err := os.Symlink(home, cfg.Storage.DBFolder); err != nil {
+		t.Fatal(err)
+	}
+	if folders, _, err := DropAside(cfg); err != nil || len(folders) != 1 {
+		t.Errorf("%v, %v", folders, err)
+	}
+}
+
 func mkdir(t *testing.T, path string) {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o700); err != nil {
