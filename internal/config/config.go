@@ -124,6 +124,8 @@ type Storage struct {
 	// ReserveOf for 0. Raise it if compactions, backups or other programs need
 	// more.
 	DiskReserve Size
+	// noReserve says that DiskReserve was set to 0.
+	noReserve bool
 	// BackupDir is the only folder that backups are written to and restored from;
 	// derived: "backups" in DBFolder.
 	BackupDir string
@@ -134,10 +136,10 @@ type Storage struct {
 const maxDerivedReserve = GiB
 
 // ReserveOf returns the disk reserve on a file system of the given size in
-// bytes: DiskReserve if it is set, and otherwise 5 % of the file system, at most
+// bytes: DiskReserve if it is set, also to 0, and otherwise 5 % of the file system, at most
 // 1 GiB.
 func (s *Storage) ReserveOf(fileSystem Size) Size {
-	if s.DiskReserve > 0 {
+	if s.DiskReserve > 0 || s.noReserve {
 		return s.DiskReserve
 	}
 	return min(fileSystem/20, maxDerivedReserve)

@@ -22,7 +22,8 @@ func (c *Config) Complete(host Host) error {
 	c.deriveFolders()
 	c.deriveAdvertised(host)
 	c.derivePreset(host)
-	if c.Storage.DiskReserve == 0 {
+	// An explicit 0 keeps nothing free.
+	if c.Storage.noReserve = c.IsSet("disk-reserve") && c.Storage.DiskReserve == 0; c.Storage.DiskReserve == 0 && !c.Storage.noReserve {
 		c.derived("disk-reserve") // of each file system that is written to: see ReserveOf
 		if host.FileSystem != nil {
 			c.fileSystem = host.FileSystem(c.Storage.DBFolder)

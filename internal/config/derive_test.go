@@ -94,6 +94,10 @@ func TestReserve(t *testing.T) {
 	if got := s.ReserveOf(20 * GiB); got != 7*GiB {
 		t.Errorf("set reserve = %v", got)
 	}
+	c := load(t, nil, "--disk-reserve", "0")
+	if got := c.Storage.ReserveOf(20 * GiB); got != 0 || c.Origin("disk-reserve").Source != FromFlag {
+		t.Errorf("reserve that was set to 0 = %v, from %v", got, c.Origin("disk-reserve"))
+	}
 }
 
 func TestRaftPresets(t *testing.T) {

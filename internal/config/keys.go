@@ -99,7 +99,7 @@ func storageKeys() []key {
 			doc:   "Memory for writes that are not in a table file yet, shared by all vBuckets. Raise it for fewer and larger flushes, lower it for faster recovery and less memory."},
 		{name: "disk-reserve", derived: "5 % of the file system, at most 1GiB",
 			field: func(c *Config) value { return sizeValue{&c.Storage.DiskReserve, 0, anySize} },
-			doc:   "The free disk space below which writes are rejected. Raise it if compactions, backups or other programs need more."},
+			doc:   "The free disk space below which writes are rejected; 0 keeps nothing free. Raise it if compactions, backups or other programs need more."},
 		{name: "backup-dir", derived: "db-folder/backups",
 			field: func(c *Config) value { return pathValue{p: &c.Storage.BackupDir} },
 			doc:   "The only folder that backups are written to and restored from."},

@@ -108,7 +108,7 @@ func (c *Config) printKey(node *yaml.Node, k *key, name string) {
 	if k.has(secret) && text != "" {
 		text, comment = "", comment+", hidden"
 	}
-	if k.name == "disk-reserve" && c.Storage.DiskReserve == 0 {
+	if k.name == "disk-reserve" && c.Storage.DiskReserve == 0 && !c.Storage.noReserve {
 		text, comment = c.Storage.ReserveOf(c.fileSystem).String(), comment+": "+k.derived
 	}
 	value := scalarNode(text)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -316,8 +317,32 @@ func (c *Config) validateLog() error {
 	if c.Log.AuditRequired && c.Log.Audit == "" {
 		return c.wrong("audit-required", "there is no file that administrative calls could be required to be in: set audit-log, or remove the key")
 	}
-	if c.Log.Access != "" && filepath.Clean(c.Log.Access) == filepath.Clean(c.Log.Audit) {
-		return c.wrong("access-log", "%s is the file of audit-log as well, and each log renames its own files: give the two different files", c.Log.Access)
+	l := &c.Log
+	if l.Access == "" || l.Audit == "" || l.Access == CommonLog && l.Audit != CommonLog {
+		return nil
+	}
+	access, audit := fileName(l.Access), fileName(l.Audit)
+	const different = "each log renames its own files: give the two different names, of which none begins with the other"
+	switch {
+	case access == audit || realPath(access) == realPath(audit):
+		return c.wrong("access-log", "%s is the file of audit-log as well, and %s", l.Access, different)
+	case l.AuditSize > 0 && isEarlier(access, audit, l.AuditFiles):
+		return c.wrong("access-log", "%s is the name of an earlier file of audit-log, and %s", l.Access, different)
+	case l.AccessSize > 0 && isEarlier(audit, access, l.AccessFiles):
+		return c.wrong("audit-log", "%s is the name of an earlier file of access-log, and %s", l.Audit, different)
 	}
 	return nil
+}
+
+// fileName returns the path of a log's file in a form that can be compared. A link at its end is not
+// followed: a full file is renamed as what its path names.
+func fileName(path string) string {
+	return filepath.Join(realPath(filepath.Dir(path)), filepath.Base(path))
+}
+
+// isEarlier reports whether a log gives a path to one of its earlier files, of which so many are kept.
+func isEarlier(path, log string, kept int) bool {
+	number, is := strings.CutPrefix(path, log+".")
+	n, err := strconv.Atoi(number)
+	return is && err == nil && n >= 1 && n <= kept && number == strconv.Itoa(n)
 }

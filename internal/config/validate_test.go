@@ -47,6 +47,8 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--trace-sample 1.1", "--trace-sample: \"1.1\" is not a share: write a number from 0 to 1"},
 		{"--trace-sample NaN", "--trace-sample: \"NaN\" is not a share"},
 		{"--access-log /var/log/dkv.log --audit-log /var/log/../log/dkv.log", "--access-log: /var/log/dkv.log is the file of audit-log as well"},
+		{"--access-log /var/log/x/../dkv.log --audit-log /var/log/dkv.log.1", "--audit-log: /var/log/dkv.log.1 is the name of an earlier file of access-log"},
+		{"--access-log dkv.log.4 --audit-log dkv.log", "--access-log: dkv.log.4 is the name of an earlier file of audit-log"},
 		{"--auth-file a", "--auth-file: tokens would cross the network in the clear, since tls-mode is off: set tls-mode to required"},
 		{"--auth-file a --listen-addr 127.0.0.1:1", "--auth-file: tokens would cross the network in the clear"},
 		{"--auth-file a --listen-addr :1 --http-listen-addr [::1]:2", "--auth-file: tokens would cross the network in the clear"},
@@ -106,6 +108,9 @@ func TestCombinationsThatWork(t *testing.T) {
 		"--db-folder d --backup-dir ../b",
 		"--max-value-size 100MiB --max-batch-size 200MiB --max-message-size 256MiB",
 		"--role slave --disable-discovery-client --repl-master-addr 127.0.0.1:9081",
+		"--access-log dkv.log --audit-log dkv.log.5",
+		"--access-log dkv.log --audit-log dkv.log.01",
+		"--access-log dkv.log --access-log-size 0 --audit-log dkv.log.1",
 	} {
 		if _, err := LoadOn(testHost(), strings.Fields(args), nil); err != nil {
 			t.Errorf("%s: %v", args, err)
