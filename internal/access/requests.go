@@ -98,10 +98,10 @@ func ofLookup(d demand, req any) bool {
 	if !ok {
 		return false
 	}
-	one := r.Database != nil && !r.GetSummaryOnly()
-	return slices.ContainsFunc(d.id.Grants, func(g auth.Grant) bool {
-		return len(g.Databases) == 0 || one && slices.Contains(g.Databases, r.GetDatabase())
-	})
+	if r.GetSummaryOnly() {
+		return d.id.Knows("")
+	}
+	return d.id.Knows(r.GetDatabase())
 }
 
 // ofRows covers a heartbeat: rows of masters are a node's, those of slaves belong to the
@@ -147,9 +147,7 @@ func ofRecord(d demand, req any) bool {
 // ofGetRecord covers a look at a record: any grant for its database is enough.
 func ofGetRecord(d demand, req any) bool {
 	r, ok := req.(recorded)
-	return ok && slices.ContainsFunc(d.id.Grants, func(g auth.Grant) bool {
-		return len(g.Databases) == 0 || slices.Contains(g.Databases, r.GetDatabase())
-	})
+	return ok && d.id.Knows(r.GetDatabase())
 }
 
 func ofChange(d demand, req any) bool {

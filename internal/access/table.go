@@ -23,6 +23,7 @@ const (
 	released    = "the database that is released"
 	ofTheRecord = "the database of the record"
 	ofThePath   = "what the row of the path behind the node's name says, on both nodes"
+	ofTheKnown  = "on a node of the registry the nodes of the databases that a grant is for"
 	nothing     = "-"
 )
 
@@ -138,10 +139,13 @@ func httpRows() []Row {
 		Row{Call: "/data/delete", Role: auth.Write, About: theKey, covered: ofKey},
 	)
 	for _, path := range []string{
-		"/paths", "/health", "/metrics", "/metrics/json", "/metrics/stream", "/metrics/cluster",
-		"/admin/cluster/status", "/admin/raft/state", "/admin/replication/lag", "/admin/nodes", "/admin/nodes/stream",
+		"/paths", "/health", "/metrics", "/metrics/json", "/metrics/stream",
+		"/admin/cluster/status", "/admin/raft/state", "/admin/replication/lag",
 	} {
 		rows = append(rows, Row{Call: path, Role: Any, About: nothing})
+	}
+	for _, path := range []string{"/metrics/cluster", "/admin/nodes", "/admin/nodes/stream"} {
+		rows = append(rows, Row{Call: path, Role: Any, About: ofTheKnown})
 	}
 	for _, path := range []string{
 		"/admin/log", "/admin/pause-writes", "/admin/resume-writes", "/admin/reset-clock", "/admin/backup", "/admin/backups", "/admin/restore", "/admin/promote", "/admin/resync", "/admin/cancel-resync",

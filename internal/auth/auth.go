@@ -137,6 +137,16 @@ func (i *Identity) Allows(r Role, database string) bool {
 	return slices.ContainsFunc(i.Grants, func(g Grant) bool { return g.gives(r) && g.in(database) })
 }
 
+// Knows reports whether the identity may know which nodes a database has: it has a role for it,
+// whatever role that is. The database "" stands for all.
+func (i *Identity) Knows(database string) bool {
+	switch i.Kind {
+	case OfNode, Open:
+		return true
+	}
+	return slices.ContainsFunc(i.Grants, func(g Grant) bool { return g.in(database) })
+}
+
 // Covers reports whether the identity may make a call of a role to a database for all
 // keys of a span.
 func (i *Identity) Covers(r Role, database string, s Span) bool {

@@ -2,11 +2,14 @@ package registry
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/discovery"
 )
 
@@ -16,14 +19,23 @@ import (
 // node that owns the log.
 type collector struct {
 	opened *atomic.Pointer[discovery.Registry]
+	// reader is who reads; nil for one who may know everything.
+	reader *auth.Identity
 
 	row, changes, slaves                                       *prometheus.Desc
 	rows, vBuckets, leaderless, disputed, under, watchers, age *prometheus.Desc
 	refused                                                    *prometheus.Desc
 }
 
-// gatherer is what GET /metrics/cluster gathers.
-func (r *Registry) gatherer() prometheus.Gatherer {
+// clusterMetrics answers GET /metrics/cluster, with the nodes of the databases that the caller may
+// know of.
+func (r *Registry) clusterMetrics(w http.ResponseWriter, request *http.Request) {
+	of := r.gatherer(auth.FromContext(request.Context()))
+	promhttp.HandlerFor(of, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}).ServeHTTP(w, request)
+}
+
+// gatherer is what GET /metrics/cluster gathers for a reader.
+func (r *Registry) gatherer(reader *auth.Identity) prometheus.Gatherer {
 	of := []string{"database", "vbucket", "node"}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
@@ -31,6 +43,7 @@ func (r *Registry) gatherer() prometheus.Gatherer {
 	all := prometheus.NewRegistry()
 	all.MustRegister(&collector{
 		opened:     &r.opened,
+		reader:     reader,
 		row:        desc("dkv_cluster_node", "1 for each live node of a vBucket.", append(of, "dc", "name", "status")...),
 		changes:    desc("dkv_cluster_change_number", "The change number that a node has applied, as it said last.", of...),
 		slaves:     desc("dkv_cluster_slaves", "How many slaves follow a node.", of...),
@@ -71,11 +84,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(c.row, err)
 	}
-	for _, r := range rows {
+	for _, r := range known(rows, c.reader) {
 		of := []string{r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
 		send(c.changes, float64(r.GetChangeNumber()), of...)
 		send(c.slaves, float64(r.GetSlaves()), of...)
 		send(c.row, 1, append(of, r.GetDcID(), r.GetNodeName(), r.GetStatus().String())...)
+	}
+	if c.reader != nil && !c.reader.Knows("") {
+		return // the rest is of all databases
 	}
 	if all, err := registry.Summary(ctx); err != nil {
 		ch <- prometheus.NewInvalidMetric(c.under, err)

@@ -8,13 +8,13 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/discovery"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -84,7 +84,7 @@ func (r *Registry) Admin() role.Admin {
 	admin := r.Log.Admin()
 	admin.Actions = map[string]role.Action{"/admin/backup": r.rejectBackup, "/admin/restore": r.rejectBackup}
 	admin.Handlers = map[string]http.Handler{
-		"/metrics/cluster": promhttp.HandlerFor(r.gatherer(), promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+		"/metrics/cluster": http.HandlerFunc(r.clusterMetrics),
 	}
 	return admin
 }
@@ -96,7 +96,8 @@ func (r *Registry) rejectBackup(context.Context, *role.Services, json.RawMessage
 // Announced implements role.Role: the registry has no row of itself.
 func (*Registry) Announced() bool { return false }
 
-// Rows are those of all nodes that the registry knows; none while it cannot say.
+// Rows are those of all nodes that the registry knows, and of which the caller of ctx may know; none
+// while it cannot say.
 func (r *Registry) Rows(ctx context.Context) []*serverpb.RegionInfo {
 	opened := r.opened.Load()
 	if opened == nil {
@@ -107,5 +108,19 @@ func (r *Registry) Rows(ctx context.Context) []*serverpb.RegionInfo {
 		r.node.Log.Debug("the registry's rows cannot be shown", "error", err)
 		return nil
 	}
-	return answer.GetRegionInfos()
+	return known(answer.GetRegionInfos(), auth.FromContext(ctx))
+}
+
+// known returns the rows of the databases that an identity may know of; nil may know of all.
+func known(rows []*serverpb.RegionInfo, id *auth.Identity) []*serverpb.RegionInfo {
+	if id == nil || id.Knows("") {
+		return rows
+	}
+	out := make([]*serverpb.RegionInfo, 0, len(rows))
+	for _, row := range rows {
+		if id.Knows(row.GetDatabase()) {
+			out = append(out, row)
+		}
+	}
+	return out
 }
