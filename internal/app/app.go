@@ -265,7 +265,7 @@ func (a *app) condition() condition.Node {
 	e.Clock, e.Clocks = a.node.Clock, cluster.Clocks()
 	e.Missing, e.TimingFault = cluster.Missing(), cluster.TimingFault()
 	e.Unanswered = succession.Unanswered(a.role)
-	e.Certificates = a.node.Certs.ExpiresSoon(time.Now())
+	e.Certificates = a.node.Certs.Fault(time.Now())
 	e.Rejection = a.rows.Rejection()
 	e.AuditFailure, e.AuthFailure = a.audit.Failure(), a.node.AuthFailure()
 	return condition.Judge(e)

@@ -39,6 +39,8 @@ type Store struct {
 	opts    Options
 	current atomic.Pointer[set]
 	changed signal.Signal
+	// unusable is whether the files were changed to ones that cannot be used.
+	unusable atomic.Bool
 
 	mu     sync.Mutex // held while a set replaces another
 	warned string
@@ -133,7 +135,7 @@ func (s *Store) Reload() error {
 		err = s.replace(m)
 	}
 	if err != nil {
-		s.logUnusable(err)
+		s.noteUnusable(err)
 	}
 	return err
 }
@@ -146,6 +148,7 @@ func (s *Store) replace(m material) error {
 	if err != nil {
 		return err
 	}
+	s.unusable.Store(false)
 	if next.equal(&s.current.Load().material) {
 		return nil
 	}
@@ -154,7 +157,9 @@ func (s *Store) replace(m material) error {
 	return nil
 }
 
-func (s *Store) logUnusable(err error) {
+// noteUnusable logs why the files cannot be used, and has Fault say that they cannot.
+func (s *Store) noteUnusable(err error) {
+	s.unusable.Store(true)
 	s.opts.Log.Error("the files with certificates cannot be used; those that were read before stay in use", "error", err)
 }
 
@@ -186,6 +191,7 @@ func (s *Store) look(seen *sight) time.Duration {
 	m, err := s.opts.read()
 	if err == nil && m.equal(&s.current.Load().material) {
 		*seen = sight{}
+		s.unusable.Store(false)
 		return lookEvery
 	}
 	unreadable := ""
@@ -209,7 +215,7 @@ func (s *Store) look(seen *sight) time.Duration {
 	}
 	if !seen.logged {
 		seen.logged = true
-		s.logUnusable(err)
+		s.noteUnusable(err)
 	}
 	return lookEvery
 }
@@ -230,6 +236,21 @@ func (s *Store) Expiries() []Expiry {
 	}
 	c := s.current.Load()
 	return []Expiry{{"node", s.opts.CertFile, c.cert.Leaf.NotAfter}, {"authority", s.opts.CAFile, c.authorities}}
+}
+
+// Fault says what is wrong with the files: that they cannot be used, since they have changed, and which
+// certificate expires soon; "" is nothing. Every caller may read it in the health of a node, so it
+// does not say what is in them.
+func (s *Store) Fault(now time.Time) string {
+	expires := s.ExpiresSoon(now)
+	if s == nil || !s.unusable.Load() {
+		return expires
+	}
+	const unusable = "the files with certificates have changed and cannot be used, so that what was read before still holds, also for authorities that were withdrawn, and the next start will fail: correct them, the log says what is wrong"
+	if expires == "" {
+		return unusable
+	}
+	return unusable + "; " + expires
 }
 
 // ExpiresSoon says which certificate expires within two weeks, or has expired, and what to

@@ -384,19 +384,39 @@ func TestPairThatDoesNotMatchYetIsWaitedFor(t *testing.T) {
 		f.put("key", c.KeyFile)
 		time.Sleep(8 * time.Second)
 		synctest.Wait()
-		if f.log.Count("\n") != 0 {
-			t.Errorf("log: %s", f.log.String())
+		if f.log.Count("\n") != 0 || s.Fault(time.Now()) != "" {
+			t.Errorf("%q; log: %s", s.Fault(time.Now()), f.log.String())
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if f.log.Count("those that were read before stay in use") != 1 || f.log.Count(inUse) != 0 {
 			t.Errorf("log: %s", f.log.String())
 		}
+		if got := s.Fault(time.Now()); !strings.Contains(got, "cannot be used") || strings.Contains(got, f.dir) {
+			t.Errorf("health: %q", got)
+		}
 		f.put("ca", authority.File)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if f.log.Count(inUse) != 1 {
-			t.Errorf("log: %s", f.log.String())
+		if f.log.Count(inUse) != 1 || s.Fault(time.Now()) != "" {
+			t.Errorf("%q; log: %s", s.Fault(time.Now()), f.log.String())
+		}
+	})
+}
+
+// Files that were changed and changed back can be used.
+func TestFilesThatArePutBackAreNoFault(t *testing.T) {
+	watched(t, func(t *testing.T, f *files, s *certs.Store) {
+		before := f.read("ca")
+		f.write("ca", []byte("x"))
+		if s.Reload() == nil || s.Fault(time.Now()) == "" {
+			t.Error("what is no certificate can be used")
+		}
+		f.write("ca", before)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := s.Fault(time.Now()); got != "" {
+			t.Error(got)
 		}
 	})
 }
@@ -443,7 +463,7 @@ func TestExpiryIsReportedOnceADay(t *testing.T) {
 	for _, e := range s.Expiries() {
 		of[e.Of] = e.At
 	}
-	if left := time.Until(of["node"]); left < 59*24*time.Hour || of["authority"].IsZero() || s.ExpiresSoon(time.Now()) != "" {
+	if left := time.Until(of["node"]); left < 59*24*time.Hour || of["authority"].IsZero() || s.Fault(time.Now()) != "" {
 		t.Errorf("%v: %q", of, s.ExpiresSoon(time.Now()))
 	}
 	begin := of["node"].Add(-15 * 24 * time.Hour)
