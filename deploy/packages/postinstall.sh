@@ -8,7 +8,7 @@ set -e
 case "$1:${2:-}" in
 configure: | 1:*)
 	chown root:dkv /etc/dkv /etc/dkv/dkvsrv.yaml
-	chown dkv:dkv /var/lib/dkv
+	chown dkv:dkv /var/lib/dkv /var/log/dkv
 	;;
 esac
 if [ -d /run/systemd/system ]; then

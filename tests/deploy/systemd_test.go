@@ -35,6 +35,10 @@ func TestUnit(t *testing.T) {
 	if len(programs) < 2 {
 		t.Errorf("the unit runs %q", programs)
 	}
+	// The unit shows a node no other folders that it could write to, and documents name this one.
+	if !regexp.MustCompile(`(?m)^LogsDirectory=dkv$`).Match(raw) || !regexp.MustCompile(`(?m)^ProtectSystem=strict$`).Match(raw) {
+		t.Error("an audit-log in /var/log/dkv could not be written")
+	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		return
