@@ -15,10 +15,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -189,12 +192,35 @@ func (m *Manifest) fill(ctx context.Context, dir, src string) error {
 	return durable.SyncDir(dir)
 }
 
+// maxManifest bounds what is read of a manifest: one of a million files has 150 MiB.
+const maxManifest = 512 << 20
+
+// readFile reads a manifest. Other users may write to backup-dir: opening a pipe would wait for its
+// writer for ever.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	switch info, err := f.Stat(); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular() || info.Size() > maxManifest:
+		return nil, kv.Errorf(kv.Corrupt, "the manifest is not a regular file of at most %d MiB", maxManifest>>20)
+	}
+	return io.ReadAll(io.LimitReader(f, maxManifest))
+}
+
 func readManifest(dir string) (Manifest, error) {
 	var m Manifest
-	raw, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	raw, err := readFile(filepath.Join(dir, manifestFile))
+	var known *kv.Error
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return m, noBackup(dir)
+	case errors.As(err, &known):
+		return m, kv.Errorf(known.Kind, "backup %s: %w", dir, err)
 	case err != nil:
 		return m, pathError(dir, err)
 	}

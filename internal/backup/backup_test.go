@@ -195,6 +195,13 @@ func TestDamage(t *testing.T) {
 			kv.NotFound, "there is no backup at DIR (no MANIFEST.json)"},
 		"manifest cut short": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, manifestFile), `{"format":1,`) },
 			kv.Corrupt, "backup DIR: the manifest is damaged: unexpected end of JSON input"},
+		"manifest that is a pipe": {func(t *testing.T, dir string) {
+			path := filepath.Join(dir, manifestFile)
+			remove(t, path)
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, kv.Corrupt, "backup DIR: the manifest is not a regular file of at most 512 MiB"},
 		"newer format": {func(t *testing.T, dir string) { edit(t, dir, func(m *Manifest) { m.Format = 3 }) },
 			kv.Precondition, "backup DIR has format 3; this dkvsrv reads formats up to 2: use the release that wrote it, or a newer one"},
 		"flipped bit": {func(t *testing.T, dir string) {
