@@ -39,7 +39,7 @@ func (r *Replica) await(ctx context.Context, rs *dragonboat.RequestState, asLead
 		case <-timer.C:
 			now := time.Now()
 			left := limit.Sub(now)
-			leader, _ := r.leads()
+			leader, _ := r.newestLeader()
 			switch {
 			case left <= 0:
 				err = context.DeadlineExceeded

@@ -21,7 +21,7 @@ func (r *Replica) Owner() replica.Owner {
 	case replica.Failed:
 		return r.otherOwner()
 	}
-	switch id, _ := r.leads(); id {
+	switch id, _ := r.newestLeader(); id {
 	case r.raft.Replica:
 		return replica.Owner{Self: true, ID: id, Address: r.raft.Self.Address}
 	case 0:
@@ -29,6 +29,17 @@ func (r *Replica) Owner() replica.Owner {
 	default:
 		return r.ownerOf(id)
 	}
+}
+
+// newestLeader is leads, unless another member has said that it leads in a later term. A replica whose log
+// does not get on, since the disk of that hangs, does not hear of it from the log, and would take itself
+// for the leader for as long as that lasts.
+func (r *Replica) newestLeader() (id, term uint64) {
+	id, term = r.leads()
+	if last := r.led.Load(); id != 0 && last != nil && last.term > term && last.id != r.raft.Replica {
+		return last.id, last.term
+	}
+	return id, term
 }
 
 // missesLeader reports whether the log has had no leader that is known here for the longest
@@ -88,9 +99,10 @@ func (r *Replica) hasOthers() bool {
 
 // HearLeader tells the replica that another one leads in a term, as that one says. A
 // replica that takes part in the log knows by itself; one whose storage has failed does
-// not.
+// not, nor does one whose log does not get on.
 func (r *Replica) HearLeader(id, term uint64) {
-	if r.noteLeader(leadership{id, term}); r.State() == replica.Failed {
+	r.noteLeader(leadership{id, term})
+	if _, own := r.leads(); own < term || r.State() == replica.Failed {
 		r.heard.Store(int64(r.clock.Now()))
 	}
 }

@@ -9,7 +9,9 @@ import (
 
 	"github.com/lni/dragonboat/v4/raftio"
 
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -35,6 +37,36 @@ func TestKeeperLooksAgainWhenThisReplicaLeads(t *testing.T) {
 	case <-changed.Changed(): // behind what leaderUpdated itself has raised
 	case <-time.After(testkit.Patience):
 		t.Error("the keeper is not told again")
+	}
+}
+
+// TestLeaderThatDoesNotGetOnHearsOfTheNext: the disk of its log hangs, say, so that it does not hear
+// from the log that it was deposed, but from the other members' status. What it is asked for goes to
+// the next one, and a mutation that waits ends.
+func TestLeaderThatDoesNotGetOnHearsOfTheNext(t *testing.T) {
+	c := newCluster(t, 1, func(c *cluster) { c.timeout = long })
+	c.put("k", "v")
+	n := c.owner()
+	if err := n.SetMember(t.Context(), 2, replica.Member{Address: "grpc-2", RaftAddress: "127.0.0.1:1", UUID: "disk"}); err != nil {
+		t.Fatal(err)
+	}
+	n.holdWrites()
+	term := n.Term()
+	n.HearLeader(2, term) // old news
+	if got := n.Owner(); !got.Self || !n.Status().IsLeader {
+		t.Errorf("it sends to %+v", got)
+	}
+	err := ended(t, "a mutation", func(ctx context.Context) error {
+		time.AfterFunc(2*leaderLook, func() { n.HearLeader(2, term+1) })
+		_, err := n.Propose(ctx, replicatest.Put("k", "w"))
+		return err
+	})
+	if kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.Unknown {
+		t.Errorf("a mutation that waits: %v", err)
+	}
+	want := replica.Owner{ID: 2, Address: "grpc-2"}
+	if got, status := n.Owner(), n.Status(); got != want || status.Owner != want || status.IsLeader || status.Term != term+1 {
+		t.Errorf("it sends to %+v and says %+v, want %+v", got, status, want)
 	}
 }
 

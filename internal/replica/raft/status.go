@@ -17,7 +17,7 @@ const lostAfter = 4
 func (r *Replica) Status() replica.Status {
 	s := r.state.Status()
 	s.Mode = replica.ModeRaft
-	id, term := r.leads()
+	id, term := r.newestLeader()
 	s.Term = term
 	s.Owner = r.Owner()
 	s.Behind = r.Behind()
