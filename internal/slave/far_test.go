@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/slave/source"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -165,4 +166,22 @@ func (o *owner) after(made map[kv.Index]time.Time) (longest time.Duration, all b
 		}
 	}
 	return longest, true
+}
+
+// TestLargeChangeOnASlowLine takes its time. A slave that gave it up would have it sent again, for ever.
+func TestLargeChangeOnASlowLine(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		r.rate = 128 << 10
+		m := r.master("m1:1")
+		m.put("a", "1")
+		s := r.slave(source.Fixed("m1:1"), mode)
+		s.has(m)
+		m.write(kv.Mutation{Key: []byte("large"), Value: make([]byte, 5<<20)}) // 40 s
+		time.Sleep(10 * time.Minute)
+		s.has(m)
+		if st := s.Puller.Status(); st.Bytes > 20<<20 || s.Healthy() != nil {
+			t.Errorf("%d bytes were received; %v", st.Bytes, s.Healthy())
+		}
+	})
 }

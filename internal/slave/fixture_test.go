@@ -51,8 +51,9 @@ type rig struct {
 	report func(*Puller)
 	// delay is how long everything takes from node to node, one way.
 	delay time.Duration
-	// streams bounds the streams of slaves that a master admits; 0 is plenty.
-	streams int
+	// streams bounds the streams of slaves that a master admits; 0 is plenty. rate is how many bytes a
+	// second a connection takes; 0 is any.
+	streams, rate int
 
 	mu    sync.Mutex
 	nodes map[string]*node
@@ -259,6 +260,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	if over {
 		c.Close()
 		return 0, io.ErrUnexpectedEOF
+	}
+	if rate := c.node.rig.rate; rate > 0 {
+		time.Sleep(time.Duration(k) * time.Second / time.Duration(rate))
 	}
 	if hung != nil {
 		select {

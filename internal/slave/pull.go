@@ -247,12 +247,13 @@ func (p *Puller) recovered() {
 }
 
 // patience is how long a master may be silent. It grows if that was too short: a large
-// message takes long on a slow network.
+// message takes long on a slow network, and so do those of many vBuckets together. The pings of a
+// connection end one on which nothing arrives at all within seconds, however long that is.
 type patience struct{ now time.Duration }
 
 const (
 	minPatience = 2 * time.Second
-	maxPatience = 30 * time.Second
+	maxPatience = 5 * time.Minute
 )
 
 func (p *patience) length() time.Duration { return max(p.now, minPatience) }
