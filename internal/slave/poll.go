@@ -14,7 +14,12 @@ import (
 func (s *session) poll(ctx context.Context, after kv.Index, out chan<- stretch) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
+	turn := turn{of: s.opts.Turns}
+	defer turn.over()
 	for {
+		if !turn.await(ctx, s, after) {
+			return nil
+		}
 		begun := time.Now()
 		resp, err := s.getChanges(ctx, after, 0)
 		if err != nil {
@@ -32,11 +37,14 @@ func (s *session) poll(ctx context.Context, after kv.Index, out chan<- stretch) 
 		if n := len(st.changes); n > 0 {
 			s.last = markOf(&st.changes[n-1])
 		}
-		if !s.hand(ctx, st, out) {
+		if !s.hand(ctx, st, out, &turn) {
 			return nil
 		}
 		if after = st.upTo; after < resp.GetMasterChangeNumber() {
 			continue
+		}
+		if !turn.end(ctx, s, after) {
+			return nil
 		}
 		t.Reset(s.opts.PollInterval)
 		select {
@@ -82,9 +90,9 @@ func (s *session) confirm(ctx context.Context, resp *serverpb.GetChangesResponse
 }
 
 // hand passes a stretch to out. While that takes long, it keeps asking the master how far
-// it is. It returns false when ctx has ended.
-func (s *session) hand(ctx context.Context, st stretch, out chan<- stretch) bool {
-	t := time.NewTicker(s.opts.PollInterval)
+// it is, and others have their turn if nothing can be applied here. It returns false when ctx has ended.
+func (s *session) hand(ctx context.Context, st stretch, out chan<- stretch, turn *turn) bool {
+	t := s.asking()
 	defer t.Stop()
 	for {
 		select {
@@ -93,9 +101,10 @@ func (s *session) hand(ctx context.Context, st stretch, out chan<- stretch) bool
 			s.moved()
 			return true
 		case <-t.C:
-			if resp, err := s.ask(ctx); err == nil {
-				s.received(resp, 0)
+			if s.status.stuckHere() {
+				turn.over()
 			}
+			s.keepInTouch(ctx)
 		case <-ctx.Done():
 			return false
 		}

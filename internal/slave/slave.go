@@ -132,6 +132,8 @@ type Options struct {
 	Pool *peer.Pool
 	// Statuses asks them about themselves, for the pullers of all vBuckets; nil is one of its own.
 	Statuses *Statuses
+	// Turns are those of the pullers of all vBuckets that catch up; nil has all do so at once.
+	Turns *Turns
 	// Mode is Poll if it is empty.
 	Mode Mode
 	// Compress is which masters are asked to compress what they send.

@@ -252,6 +252,13 @@ func (t *tracker) failing(err error) {
 	t.s.Err, t.local = err, errors.As(err, &local)
 }
 
+// stuckHere reports whether nothing can be applied for a reason of this node's own.
+func (t *tracker) stuckHere() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.local
+}
+
 // stuckFor returns for how long nothing was applied although there are changes to apply.
 func (t *tracker) stuckFor() time.Duration {
 	t.mu.Lock()

@@ -42,6 +42,8 @@ type Slave struct {
 	rows *source.Rows
 	// statuses asks the masters about themselves.
 	statuses slave.Statuses
+	// turns are those of the copies that catch up.
+	turns *slave.Turns
 	// copies are in hash order.
 	copies []*replicated
 	// reporter tells the owners of the logs how far they are.
@@ -56,7 +58,7 @@ var _ role.Role = (*Slave)(nil)
 
 // New makes the role of a node.
 func New(n *node.Node) *Slave {
-	return &Slave{node: n, rows: source.NewRows(n.Config.Node.Database), sealing: make(chan struct{}, 1)}
+	return &Slave{node: n, rows: source.NewRows(n.Config.Node.Database), sealing: make(chan struct{}, 1), turns: slave.NewTurns(slave.AtOnce)}
 }
 
 // Name implements role.Role.
@@ -138,6 +140,7 @@ func (s *Slave) newPuller(i int, name string, state *follower.Replica, sources s
 		Sources:      sources,
 		Pool:         s.pool,
 		Statuses:     &s.statuses,
+		Turns:        s.turns,
 		Mode:         slave.Mode(cfg.Mode),
 		Compress:     slave.Compress(cfg.Compress),
 		PollInterval: cfg.PollInterval,
