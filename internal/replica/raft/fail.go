@@ -108,11 +108,19 @@ const (
 	lastSpace = 4
 )
 
-// addSpace adds the task that stops a follower before its disk is full. An owner rejects
-// mutations long before.
+// addSpace adds the task that stops a follower before its disk is full, which an owner rejects
+// mutations long before, and any replica whose data folder is gone: what it has promised the others
+// would be forgotten, and they can go on without it.
 func (r *Replica) addSpace(tasks *periodic.Tasks) {
 	tasks.Every(spaceInterval, func(context.Context) bool {
-		if r.Owner().Self || r.State() != replica.Serving {
+		if r.State() != replica.Serving {
+			return false
+		}
+		if fault := r.opts.Guard.Fault(); fault != nil {
+			r.fail(fault)
+			return false
+		}
+		if r.Owner().Self {
 			return false
 		}
 		for _, guard := range []*diskspace.Guard{r.opts.Guard, r.host.Guard()} {
