@@ -71,8 +71,13 @@ func MkdirAll(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if fi, err := os.Stat(path); err != nil || !fi.IsDir() {
-		return errors.Join(&fs.PathError{Op: "mkdir", Path: path, Err: errNotDir}, err)
+	switch fi, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist): // although there is something
+		return &fs.PathError{Op: "mkdir", Path: path, Err: errDangling}
+	case err != nil:
+		return err
+	case !fi.IsDir():
+		return &fs.PathError{Op: "mkdir", Path: path, Err: errNotDir}
 	}
 	// A parent that may be written to but not listed cannot be opened for this.
 	if err := SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
@@ -81,4 +86,7 @@ func MkdirAll(path string) error {
 	return nil
 }
 
-var errNotDir = errors.New("it exists and is not a folder")
+var (
+	errNotDir   = errors.New("it exists and is not a folder")
+	errDangling = errors.New("it is a link, and what it leads to does not exist: is that disk mounted?")
+)

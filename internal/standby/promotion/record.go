@@ -213,14 +213,14 @@ func read[T any](dir, name string, into **T) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // no folder has no record
 		return nil
 	}
-	if err == nil {
-		*into = new(T)
-		err = json.Unmarshal(raw, *into)
-	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w; check the owner and the permissions of %s: dkvsrv has to run as the user that owns it (ls -ld %[2]s; chown -R USER %[2]s)", err, dir)
-	case err != nil:
+	case err != nil: // it may well be whole
+		return fmt.Errorf("%w; it says what this node has become, so the node does not start without it", err)
+	}
+	*into = new(T)
+	if err := json.Unmarshal(raw, *into); err != nil {
 		return fmt.Errorf("%s: %w; it says what this node has become, so the node does not start without it: restore the file, or empty db-folder and start a new slave", path, err)
 	}
 	return nil
