@@ -55,7 +55,10 @@ func (c *Store) backup(ctx context.Context, dir string) error {
 		Version:  c.opts.Version,
 	}
 	task.Step(ctx, "reads the checkpoint through", "", 0)
-	if err := c.inspect(ctx, scratch, &info); err != nil {
+	switch err := c.inspect(ctx, scratch, &info); {
+	case storage.Shortage(err) != nil:
+		return fmt.Errorf("read the checkpoint: %w", err) // which says nothing of the copy
+	case err != nil:
 		return fmt.Errorf("the copy is not sound: %w", err)
 	}
 	if err := c.fits(scratch, dir); err != nil {

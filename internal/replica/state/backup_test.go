@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,9 @@ func TestFailedBackupLeavesNothing(t *testing.T) {
 		"copy does not open": {func(r *replicatest.Rig) {
 			r.Opts.OpenKind = func(string, string) (storage.Engine, error) { return nil, storage.ErrCorrupt }
 		}, kv.Corrupt},
+		"no room to open the copy": {func(r *replicatest.Rig) {
+			r.Opts.OpenKind = func(string, string) (storage.Engine, error) { return nil, storage.ErrNoSpace }
+		}, kv.Exhausted},
 		"checkpoint fails": {func(r *replicatest.Rig) {
 			open := r.Opts.Open
 			r.Opts.Open = func(dir string) (storage.Engine, error) {
@@ -92,6 +96,9 @@ func TestFailedBackupLeavesNothing(t *testing.T) {
 			root := t.TempDir()
 			err := r.Backup(context.Background(), filepath.Join(root, "b"))
 			replicatest.WantError(t, err, c.kind, kv.NotApplied)
+			if got := strings.Contains(err.Error(), "not sound"); got != (c.kind == kv.Corrupt) {
+				t.Errorf("%v", err)
+			}
 			if entries, _ := os.ReadDir(root); len(entries) != 0 {
 				t.Errorf("it leaves %v", entries)
 			}
