@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,13 +225,14 @@ func TestSlowBegin(t *testing.T) {
 }
 
 // A BEGIN whose term is lost does not hold up that of the next one, however much time it has, and
-// whether or not a change of the leader is told.
+// whether or not a change of the leader is told. It is no reason for a warning.
 func TestBeginEndsWithItsTerm(t *testing.T) {
 	for name, told := range map[string]bool{"told": true, "untold": false} {
 		t.Run(name, func(t *testing.T) {
-			g := &fakeGroup{term: 1, self: true, beginHangs: true}
-			keep(t, g, Options{Length: length, BeginTimeout: time.Hour}, func(t *testing.T, k *Keeper) {
+			g, log := &fakeGroup{term: 1, self: true, beginHangs: true}, new(testkit.Log)
+			keep(t, g, Options{Length: length, BeginTimeout: time.Hour, Log: log.Logger(slog.LevelWarn)}, func(t *testing.T, k *Keeper) {
 				time.Sleep(2 * time.Hour)
+				warned := log.Count("level=WARN")
 				g.set(func() { g.term, g.beginHangs = 3, false })
 				won, most := time.Now(), 2*DefaultPoll
 				if told {
@@ -240,6 +242,9 @@ func TestBeginEndsWithItsTerm(t *testing.T) {
 				k.mustEpoch(t, 1)
 				if got := time.Since(won); got > most {
 					t.Errorf("the epoch of the next term has begun after %v", got)
+				}
+				if n := log.Count("level=WARN"); warned == 0 || n != warned {
+					t.Errorf("%d warnings before the term was lost, and %d then", warned, n)
 				}
 			})
 		})

@@ -102,7 +102,11 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 	cancel()
 	if err != nil {
 		k.counts.failures.Add(1)
-		k.o.Log.Warn("the owner's epoch could not be begun; trying again", "term", term, "error", err)
+		if now, self := k.group.Leader(); ctx.Err() != nil || !self || now != term { // as in any election
+			k.o.Log.Info("the term has ended before its epoch was begun", "term", term, "error", err)
+		} else {
+			k.o.Log.Warn("the owner's epoch could not be begun; trying again", "term", term, "error", err)
+		}
 		return false
 	}
 	if !accepted {
