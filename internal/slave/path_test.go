@@ -84,6 +84,38 @@ func TestSlaveOfASlaveWithoutAMaster(t *testing.T) {
 	})
 }
 
+// TestRestartWithinAChain: a slave is well for as long as it has heard of a master lately, whatever the
+// slave that it follows says of itself for a moment.
+func TestRestartWithinAChain(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m:1")
+		m.put("k", "1")
+		first, served := r.chainedSlave("s1", source.Fixed("m:1"), mode)
+		second, _ := r.chainedSlave("s2", source.Fixed("s1:1"), mode)
+		second.has(m)
+		testkit.Eventually(t, "both are well", func() bool { return first.Healthy() == nil && second.Healthy() == nil })
+		served.kill()
+		m.kill()
+		first.restart()
+		time.Sleep(100 * time.Millisecond)
+		served.revive()
+		for range 100 {
+			if err := second.Healthy(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		m.revive()
+		for range 100 {
+			if err := second.Healthy(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
 // A promotion moves the numbers by a gap, which is no lag: see package era.
 func TestLinkLeavesOutGaps(t *testing.T) {
 	p := New(Options{})

@@ -58,7 +58,8 @@ type Status struct {
 	Snapshot Progress
 	// Err is why the copy makes no progress; nil if it does.
 	Err error
-	// Unfit is why Master, a slave itself, should not be read from; empty for nothing.
+	// Unfit is why Master, a slave itself, should not be read from, and has not been to for a while; empty
+	// for nothing.
 	Unfit string
 	// Kept is why the copy follows no master although masters answer, and what an operator
 	// can do; empty if it follows one.
@@ -97,6 +98,8 @@ type tracker struct {
 	kept *kept
 	// upstream is what the present master has answered last.
 	upstream upstream
+	// unfit is what the last master has said of itself; it outlasts a session, each of which may be short.
+	unfit unfit
 }
 
 func newTracker(changed *signal.Signal) tracker {
@@ -128,7 +131,10 @@ func (t *tracker) sealed() {
 func (t *tracker) following(master string) (first bool) {
 	defer t.lock()()
 	t.upstream = upstream{}
-	t.s.Phase, t.s.Master, t.since, t.kept, t.s.Unfit = Following, master, time.Now(), nil, ""
+	t.s.Phase, t.s.Master, t.since, t.kept = Following, master, time.Now(), nil
+	if t.unfit.master != master {
+		t.unfit = unfit{}
+	}
 	if !t.local {
 		t.s.Err = nil
 	}
@@ -170,14 +176,28 @@ func (t *tracker) heard(newest, applied kv.Index, bytes int) {
 	}
 }
 
+// unfit is why a master, a slave itself, should not be read from, and since when.
+type unfit struct {
+	master, why string
+	since       time.Time
+}
+
 // masterIs records why the master that is followed should not be read from; empty for nothing.
-func (t *tracker) masterIs(master, unfit string) {
+func (t *tracker) masterIs(master, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.s.Phase == Following && t.s.Master == master && t.s.Unfit != unfit {
-		t.s.Unfit = unfit
-		t.changed.Raise()
+	was := t.unfit
+	switch {
+	case t.s.Phase != Following || t.s.Master != master || why == "" && was.why == "":
+		return
+	case why == "":
+		t.unfit = unfit{}
+	case was.master != master || was.why == "":
+		t.unfit = unfit{master, why, time.Now()}
+	default:
+		t.unfit.why = why
 	}
+	t.changed.Raise()
 }
 
 // keep records why the copy is kept.
@@ -293,6 +313,10 @@ func (p *Puller) Status() Status {
 	if t.kept != nil {
 		s.Kept = t.kept.reason
 	}
+	// For a moment that is nothing: one that has just been started says so too, and the copy may be level.
+	if t.unfit.why != "" && t.unfit.master == s.Master && time.Since(t.unfit.since) >= minStuck {
+		s.Unfit = t.unfit.why
+	}
 	return s
 }
 
@@ -300,8 +324,8 @@ func (p *Puller) Status() Status {
 // although there are changes to apply, after which a slave is unhealthy.
 const quietIntervals = 10
 
-// minStuck is the least time without progress that counts: applying a backlog takes a
-// while on a slow disk, however short the interval is.
+// minStuck is the least time without progress that counts, and for which a master should not be read from:
+// applying a backlog takes a while on a slow disk, however short the interval is.
 const minStuck = 5 * time.Second
 
 // Healthy returns why the copy should not be read from; nil if it may.
