@@ -20,6 +20,7 @@ func TestMasterWithoutAnotherStream(t *testing.T) {
 		two.has(m)
 		one := r.slave(source.Fixed("m1:1"), streaming)
 		one.has(m)
+		time.Sleep(10 * time.Second) // its stream has a place, which that of its snapshot had a moment before
 		two.opts.Mode = Stream
 		two.restart()
 		time.Sleep(10 * time.Second)
@@ -44,6 +45,28 @@ func TestMasterWithoutAnotherStream(t *testing.T) {
 		two.has(m)
 		if st := two.Puller.Status(); st.Mode != Stream || two.Healthy() != nil {
 			t.Errorf("with room for its stream: %+v, %v", st, two.Healthy())
+		}
+	})
+}
+
+// TestAnotherMasterHasRoomForTheStream: a slave goes on to that one, and asks none for changes.
+func TestAnotherMasterHasRoomForTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.streams = 1
+		m := r.master("m1:1")
+		m.put("a", "1")
+		r.twin("m2:1", m)
+		one := r.slave(source.Fixed("m1:1"), streaming)
+		one.has(m)
+		time.Sleep(10 * time.Second)
+		two := r.slave(source.Fixed("m1:1", "m2:1"), polling)
+		two.has(m)
+		two.opts.Mode = Stream
+		two.restart()
+		time.Sleep(2 * time.Second)
+		if st := two.Puller.Status(); st.Mode != Stream || st.Master != "m2:1" || st.Phase != Following {
+			t.Errorf("%+v", st)
 		}
 	})
 }

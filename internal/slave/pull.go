@@ -155,6 +155,8 @@ func (p *Puller) left(ctx context.Context, src source.Source, err error) {
 	case p.opts.State.Sealed() != "": // nothing more is applied, whatever the reason
 	case errors.Is(err, errCrowded):
 		p.report("following in another way", err, "master", src.Address)
+	case errors.Is(err, errFull): // the chooser passes it over
+		p.report("leaving the master", err, "master", src.Address)
 	case errors.Is(err, errRedirected):
 		p.log.Info("following in another way", "master", src.Address, "reason", err)
 	case errors.Is(err, errApplied):

@@ -19,6 +19,8 @@ type Chooser struct {
 	// unfit are owners that wait for this copy and cannot be followed at present: others are
 	// preferred for a while, but a state may be loaded from them.
 	unfit map[string]*exclusion
+	// full are sources that have lately had no place for this copy.
+	full map[string]*exclusion
 }
 
 // exclusion is the exclusion of one source.
@@ -38,7 +40,7 @@ const (
 
 // NewChooser makes the chooser of a slave in a data centre, at an address.
 func NewChooser(dc, self string) *Chooser {
-	return &Chooser{dc: dc, self: self, excluded: make(map[string]*exclusion), unfit: make(map[string]*exclusion)}
+	return &Chooser{dc: dc, self: self, excluded: make(map[string]*exclusion), unfit: make(map[string]*exclusion), full: make(map[string]*exclusion)}
 }
 
 // Order returns the sources, the best first. id identifies the slave's state; sources of
@@ -107,6 +109,17 @@ func (c *Chooser) Failed(address string, served time.Duration) { exclude(c.exclu
 // Declined passes an owner over as one that waits for this copy, in the same way.
 func (c *Chooser) Declined(address string) { exclude(c.unfit, address, 0) }
 
+// Full excludes a source that has no place for this copy, for so long. It reports false, and does nothing, if
+// that was said of it within that time before: no other one could be followed then.
+func (c *Chooser) Full(address string, length time.Duration) bool {
+	if c.full[address].lasts() {
+		return false
+	}
+	until := time.Now().Add(length)
+	c.full[address], c.excluded[address] = &exclusion{until: until}, &exclusion{until: until}
+	return true
+}
+
 func exclude(from map[string]*exclusion, address string, served time.Duration) {
 	e := from[address]
 	if e == nil || served >= provenAfter {
@@ -126,7 +139,7 @@ func (c *Chooser) Forgive() {
 
 // Retain drops what is known of sources that no longer exist.
 func (c *Chooser) Retain(sources []Source) {
-	for _, from := range []map[string]*exclusion{c.excluded, c.unfit} {
+	for _, from := range []map[string]*exclusion{c.excluded, c.unfit, c.full} {
 		for address, e := range from {
 			if _, there := At(sources, address); !there && !e.lasts() {
 				delete(from, address)
