@@ -248,13 +248,13 @@ final class Caller {
             return pause(0);
         }
 
-        /** Pauses, at least as long as a server asked for. */
+        /** Pauses, at least as long as a server asked for, unless the client is closed. */
         private boolean pause(long least) {
             if (backoff == null) {
                 backoff = new Backoff();
             }
             try {
-                TimeUnit.NANOSECONDS.sleep(Math.min(least + backoff.next(), Math.max(0, remaining())));
+                connections.pause(Math.min(least + backoff.next(), Math.max(0, remaining())));
             } catch (InterruptedException e) {
                 Thread.currentThread().interrupt();
                 return false;

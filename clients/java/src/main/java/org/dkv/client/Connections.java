@@ -11,6 +11,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
@@ -23,6 +24,7 @@ final class Connections implements AutoCloseable {
     /** Those that the pool has dropped and that may still have calls. */
     private final Set<Connection> retired = ConcurrentHashMap.newKeySet();
     private volatile boolean closed;
+    private final CountDownLatch closing = new CountDownLatch(1);
 
     Connections(String authority, ConnectionOptions options) {
         this(options, connector(authority != null ? authority : options.authority(), options));
@@ -78,6 +80,11 @@ final class Connections implements AutoCloseable {
         return closed;
     }
 
+    /** Waits, at most until the client is closed. */
+    void pause(long nanos) throws InterruptedException {
+        closing.await(nanos, TimeUnit.NANOSECONDS);
+    }
+
     /** Reports whether an address is known not to answer. */
     boolean failing(String address) {
         Connection c = pool.getIfPresent(address);
@@ -88,6 +95,7 @@ final class Connections implements AutoCloseable {
     @Override
     public void close() {
         closed = true;
+        closing.countDown();
         List<Connection> all = new ArrayList<>(pool.asMap().values());
         all.addAll(retired);
         all.forEach(Connection::abort);
