@@ -187,11 +187,11 @@ func (c *Cluster) records() map[uint64]replica.Member {
 }
 
 // askWhetherRemoved asks the members that can be reached whether this replica is still
-// a member: one that was removed while it was down does not learn that from the log, and
-// would wait for a leader for ever.
+// a member: one that was removed while it was down, or before it had anything of the log, does not
+// learn that from the log, and would wait for a leader for ever.
 func (c *Cluster) askWhetherRemoved(ctx context.Context) {
-	for id, member := range c.records() {
-		if id == c.self.Replica || member.Address == "" || !c.toldWithout(ctx, member.Address) {
+	for id, address := range c.addresses() {
+		if id == c.self.Replica || !c.toldWithout(ctx, address) {
 			continue
 		}
 		for _, l := range c.logs {

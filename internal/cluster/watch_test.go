@@ -200,6 +200,13 @@ func TestAskWhetherRemoved(t *testing.T) {
 		{"still a member", func(*rig) {}, false},
 		{"removed", func(r *rig) { delete(r.groups[0].peers, 3) }, true},
 		{"removed, one of the others is down", func(r *rig) { delete(r.groups[0].peers, 3); r.stop(1) }, true},
+		{"removed before it had anything of the log", func(r *rig) {
+			delete(r.groups[0].peers, 3)
+			if err := r.node(3).self.SetAddresses(r.node(1).addresses()); err != nil {
+				t.Fatal(err)
+			}
+			clear(r.groups[0].records)
+		}, true},
 		{"no majority to say so", func(r *rig) { delete(r.groups[0].peers, 3); r.groups[0].minority = true }, false},
 		{"no leader", func(r *rig) { delete(r.groups[0].peers, 3); r.groups[0].leader = 0 }, false},
 		{"no answer", func(r *rig) { delete(r.groups[0].peers, 3); r.stop(1, 2) }, false},
