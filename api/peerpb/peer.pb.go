@@ -142,7 +142,9 @@ type HelloResponse struct {
 	WallMicros int64 `protobuf:"varint,20,opt,name=wallMicros,proto3" json:"wallMicros,omitempty"`
 	// The timing that it is configured with: raft-rtt=50ms,raft-election-rtt=20,... Empty if
 	// it is not reported, here and below.
-	Timing        string `protobuf:"bytes,21,opt,name=timing,proto3" json:"timing,omitempty"`
+	Timing string `protobuf:"bytes,21,opt,name=timing,proto3" json:"timing,omitempty"`
+	// The name of the vBucket if there is only one; empty if it is not reported, here and below.
+	VBucket       string `protobuf:"bytes,22,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,6 +270,13 @@ func (x *HelloResponse) GetTiming() string {
 	return ""
 }
 
+func (x *HelloResponse) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
 type Invitation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
@@ -295,6 +304,7 @@ type Invitation struct {
 	Format uint32 `protobuf:"varint,14,opt,name=format,proto3" json:"format,omitempty"`
 	// The timings that a member may run with; none if the inviter does not report them.
 	Timings       []string `protobuf:"bytes,15,rep,name=timings,proto3" json:"timings,omitempty"`
+	VBucket       string   `protobuf:"bytes,16,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,6 +442,13 @@ func (x *Invitation) GetTimings() []string {
 		return x.Timings
 	}
 	return nil
+}
+
+func (x *Invitation) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
 }
 
 type InviteResponse struct {
@@ -1417,7 +1434,7 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x0eapi/peer.proto\x12\n" +
 	"dkv.peerpb\"*\n" +
 	"\fHelloRequest\x12\x1a\n" +
-	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xaa\x03\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xc4\x03\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -1434,11 +1451,12 @@ const file_api_peer_proto_rawDesc = "" +
 	"\n" +
 	"wallMicros\x18\x14 \x01(\x03R\n" +
 	"wallMicros\x12\x16\n" +
-	"\x06timing\x18\x15 \x01(\tR\x06timing\".\n" +
+	"\x06timing\x18\x15 \x01(\tR\x06timing\x12\x18\n" +
+	"\avBucket\x18\x16 \x01(\tR\avBucket\".\n" +
 	"\x05State\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aFORMING\x10\x01\x12\v\n" +
-	"\aJOINING\x10\x02\"\xde\x04\n" +
+	"\aJOINING\x10\x02\"\xf8\x04\n" +
 	"\n" +
 	"Invitation\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
@@ -1458,7 +1476,8 @@ const file_api_peer_proto_rawDesc = "" +
 	"\tnonVoting\x18\f \x01(\bR\tnonVoting\x12C\n" +
 	"\taddresses\x18\r \x03(\v2%.dkv.peerpb.Invitation.AddressesEntryR\taddresses\x12\x16\n" +
 	"\x06format\x18\x0e \x01(\rR\x06format\x12\x18\n" +
-	"\atimings\x18\x0f \x03(\tR\atimings\x1a:\n" +
+	"\atimings\x18\x0f \x03(\tR\atimings\x12\x18\n" +
+	"\avBucket\x18\x10 \x01(\tR\avBucket\x1a:\n" +
 	"\fMembersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +

@@ -96,6 +96,9 @@ func (t Terms) fits(url string, cluster Terms) error {
 			return fmt.Errorf("%w: %s has %s %q, the cluster has %q: start it with the cluster's", ErrUnfit, url, c.key, c.have, c.want)
 		}
 	}
+	if t.VBucket != cluster.VBucket && t.VBucket != "" && cluster.VBucket != "" {
+		return fmt.Errorf("%w: %s has vbucket %q, the cluster has %q: start it with the cluster's, on an empty data folder", ErrUnfit, url, t.VBucket, cluster.VBucket)
+	}
 	mine, ok := major(t.Version)
 	theirs, known := major(cluster.Version)
 	if ok && known && mine != theirs {
@@ -169,7 +172,7 @@ func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 			ErrUnfit, u, res.GetVersion(), res.GetProtocol(), protocol)
 	}
 	h := Hello{UUID: res.GetUuid(), URL: res.GetUrl(), Asked: u, Address: res.GetAddress(), Joining: res.GetState() == peerpb.HelloResponse_JOINING, Terms: Terms{
-		ClusterName: res.GetClusterName(), Database: res.GetDatabase(), VBuckets: int(res.GetVBuckets()), Version: res.GetVersion(),
+		ClusterName: res.GetClusterName(), Database: res.GetDatabase(), VBuckets: int(res.GetVBuckets()), VBucket: res.GetVBucket(), Version: res.GetVersion(),
 		Format: res.GetFormat(), Timing: settingOf([]string{res.GetTiming()}),
 	}}
 	h.Peers = slices.Sorted(slices.Values(res.GetUrls()))
@@ -193,7 +196,7 @@ func (c *Client) Invite(ctx context.Context, url string, inv Invitation) error {
 			Protocol: protocol, Uuid: inv.UUID, Url: u, ClusterName: inv.Terms.ClusterName, Database: inv.Terms.Database,
 			VBuckets: uint32(inv.Terms.VBuckets), Version: inv.Terms.Version, Deployment: inv.Deployment, Replica: inv.Replica,
 			Members: inv.Members, Join: inv.Join, NonVoting: inv.NonVoting, Addresses: inv.Addresses,
-			Format: inv.Terms.Format, Timings: timingTexts(inv.Terms.Timing),
+			Format: inv.Terms.Format, Timings: timingTexts(inv.Terms.Timing), VBucket: inv.Terms.VBucket,
 		})
 		return err
 	})

@@ -32,7 +32,7 @@ var testPace = pace{
 	silence: time.Hour,
 }
 
-var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, Version: "v1.2.3", Format: 2, Timing: timing.Setting{Current: timing.LAN}}
+var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, VBucket: "main", Version: "v1.2.3", Format: 2, Timing: timing.Setting{Current: timing.LAN}}
 
 // reserve returns n URLs that no one else uses, in order.
 func reserve(t *testing.T, n int) []string {

@@ -273,5 +273,5 @@ func (f *founding) bind(h Hello) error {
 
 // terms returns the cluster's terms.
 func (id *Identity) terms() Terms {
-	return Terms{ClusterName: id.ClusterName, Database: id.Database, VBuckets: id.VBuckets, Version: id.version, Format: id.LogFormat, Timing: id.timing}
+	return Terms{ClusterName: id.ClusterName, Database: id.Database, VBuckets: id.VBuckets, VBucket: id.vBucket, Version: id.version, Format: id.LogFormat, Timing: id.timing}
 }

@@ -43,6 +43,7 @@ type Identity struct {
 
 	client  *Client
 	version string
+	vBucket string
 	timing  timing.Setting
 	// grpc is where this node serves.
 	grpc string
@@ -120,7 +121,7 @@ func (s *starter) identityOf(rec record) *Identity {
 		Deployment: rec.Deployment, Replica: rec.Replica, URL: rec.URL, Join: rec.Join,
 		NonVoting: rec.NonVoting, Founder: rec.Founder, LogFormat: rec.LogFormat, Fresh: !rec.Started,
 		Members: make(map[uint64]string, len(rec.Members)),
-		client:  s.client, version: s.Terms.Version, timing: s.Terms.Timing, grpc: s.Options.Address, pace: s.pace, log: s.log, file: s.file, rec: rec,
+		client:  s.client, version: s.Terms.Version, vBucket: s.Terms.VBucket, timing: s.Terms.Timing, grpc: s.Options.Address, pace: s.pace, log: s.log, file: s.file, rec: rec,
 	}
 	for _, m := range rec.Members {
 		id.Members[m.Replica] = m.URL

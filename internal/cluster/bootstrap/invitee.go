@@ -49,7 +49,7 @@ func (i *invitee) Hello(context.Context, *peerpb.HelloRequest) (*peerpb.HelloRes
 	return &peerpb.HelloResponse{
 		Protocol: protocol, Uuid: i.self.UUID, Url: i.self.URL, ClusterName: i.terms.ClusterName, Database: i.terms.Database,
 		VBuckets: uint32(i.terms.VBuckets), Version: i.terms.Version, Urls: i.peers, State: i.state, Address: i.address,
-		Format: i.terms.Format, WallMicros: i.wall().UnixMicro(), Timing: i.terms.Timing.Current.Text(),
+		Format: i.terms.Format, WallMicros: i.wall().UnixMicro(), Timing: i.terms.Timing.Current.Text(), VBucket: i.terms.VBucket,
 	}, nil
 }
 
@@ -90,7 +90,7 @@ func (i *invitee) Invite(_ context.Context, inv *peerpb.Invitation) (*peerpb.Inv
 func (i *invitee) check(inv *peerpb.Invitation) error {
 	cluster := Terms{
 		ClusterName: inv.GetClusterName(), Database: inv.GetDatabase(), VBuckets: int(inv.GetVBuckets()), Version: inv.GetVersion(),
-		Format: inv.GetFormat(), Timing: settingOf(inv.GetTimings()),
+		Format: inv.GetFormat(), Timing: settingOf(inv.GetTimings()), VBucket: inv.GetVBucket(),
 	}
 	switch {
 	case inv.GetProtocol() != protocol:

@@ -79,6 +79,7 @@ func TestInvitationsDeclined(t *testing.T) {
 			{"cluster", func(i *Invitation) { i.Terms.ClusterName = "x" }, "nexus-cluster-name"},
 			{"database", func(i *Invitation) { i.Terms.Database = "x" }, "database"},
 			{"vbuckets", func(i *Invitation) { i.Terms.VBuckets = 5 }, "vbuckets"},
+			{"vbucket", func(i *Invitation) { i.Terms.VBucket = "x" }, `vbucket "main"`},
 			{"version", func(i *Invitation) { i.Terms.Version = "v3.1.0" }, "major version"},
 			{"timing", func(i *Invitation) { i.Terms.Timing.Current = timing.WAN }, "raft-rtt is 50ms, not 100ms"},
 			{"format", func(i *Invitation) { i.Terms.Format = 3 }, "understands format 2 of the log, and the cluster's has format 3"},

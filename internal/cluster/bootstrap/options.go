@@ -56,6 +56,9 @@ type Terms struct {
 	ClusterName string
 	Database    string
 	VBuckets    int
+	// VBucket is the name of the vBucket if there is only one; several have names of their own.
+	// It is empty if it is not known, as of an older release.
+	VBucket string
 	// Version is the release of the program. Releases of one major version fit
 	// each other; builds that are no release fit all.
 	Version string

@@ -193,6 +193,7 @@ func TestIncompatible(t *testing.T) {
 		{"cluster name", func(o *Options, _ string) { o.Terms.ClusterName = "c2" }, `nexus-cluster-name "c2", the cluster has "c1"`},
 		{"database", func(o *Options, _ string) { o.Terms.Database = "db2" }, `database "db2"`},
 		{"vbuckets", func(o *Options, _ string) { o.Terms.VBuckets = 8 }, `vbuckets "8", the cluster has "4"`},
+		{"vbucket", func(o *Options, _ string) { o.Terms.VBucket = "other" }, `vbucket "other", the cluster has "main"`},
 		{"version", func(o *Options, _ string) { o.Terms.Version = "v2.0.0" }, "version v2.0.0, the cluster v1.2.3"},
 		{"another timing", func(o *Options, _ string) { o.Terms.Timing.Current = timing.WAN }, "has another timing than the cluster: raft-rtt is 100ms, not 50ms"},
 		{"older format", func(o *Options, _ string) { o.Terms.Format = 0 }, "understands format 1 of the log, and the cluster's has format 2: upgrade it"},

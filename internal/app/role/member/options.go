@@ -43,10 +43,15 @@ func (m *Member) terms() bootstrap.Terms { return TermsOf(m.node) }
 // TermsOf returns what a node that is, or may become, a member must have in common with the
 // others.
 func TermsOf(n *node.Node) bootstrap.Terms {
+	only := ""
+	if len(n.Layout.VBuckets) == 1 {
+		only = n.Layout.VBuckets[0]
+	}
 	return bootstrap.Terms{
 		ClusterName: n.Config.Nexus.ClusterName,
 		Database:    n.Layout.Database,
 		VBuckets:    len(n.Layout.VBuckets),
+		VBucket:     only,
 		Version:     version.String(),
 		Format:      command.Newest(),
 		Timing:      timing.Setting{Current: timingOf(n)},
