@@ -49,6 +49,8 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--access-log /var/log/dkv.log --audit-log /var/log/../log/dkv.log", "--access-log: /var/log/dkv.log is the file of audit-log as well"},
 		{"--access-log /var/log/x/../dkv.log --audit-log /var/log/dkv.log.1", "--audit-log: /var/log/dkv.log.1 is the name of an earlier file of access-log"},
 		{"--access-log dkv.log.4 --audit-log dkv.log", "--access-log: dkv.log.4 is the name of an earlier file of audit-log"},
+		{"--db-folder=~/dkv", `--db-folder: "~/dkv" begins with ~`},
+		{"--auth-file=~/auth.yaml", `--auth-file: "~/auth.yaml" begins with ~`},
 		{"--auth-file a", "--auth-file: tokens would cross the network in the clear, since tls-mode is off: set tls-mode to required"},
 		{"--auth-file a --listen-addr 127.0.0.1:1", "--auth-file: tokens would cross the network in the clear"},
 		{"--auth-file a --listen-addr :1 --http-listen-addr [::1]:2", "--auth-file: tokens would cross the network in the clear"},
@@ -106,6 +108,7 @@ func TestCombinationsThatWork(t *testing.T) {
 		"--listen-addr 0.0.0.0:8081", // the HTTP port gives way
 		"--db-folder d --backup-dir d/b",
 		"--db-folder d --backup-dir ../b",
+		"--db-folder d --backup-dir ~backups",
 		"--max-value-size 100MiB --max-batch-size 200MiB --max-message-size 256MiB",
 		"--role slave --disable-discovery-client --repl-master-addr 127.0.0.1:9081",
 		"--access-log dkv.log --audit-log dkv.log.5",

@@ -244,6 +244,9 @@ func (v pathValue) set(text string) error {
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		return fmt.Errorf("%q contains control characters: write a path without", text)
 	}
+	if text == "~" || strings.HasPrefix(text, "~/") {
+		return fmt.Errorf("%q begins with ~, which a shell replaces, and not behind a = or in a file: write the path in full", text)
+	}
 	*v.p = text
 	return nil
 }

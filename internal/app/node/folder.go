@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,8 +48,28 @@ func CheckStart(cfg *config.Config) error {
 	if err := checkBadgerFits(cfg, int64(config.ThisHost().Memory())); err != nil {
 		return err
 	}
+	if err := checkLogs(&cfg.Log); err != nil {
+		return err
+	}
 	if fi, err := os.Stat(cfg.Storage.BackupDir); err == nil && !fi.IsDir() {
 		return fmt.Errorf("backup-dir: %s is a file; name a folder, which need not exist yet", cfg.Storage.BackupDir)
+	}
+	return nil
+}
+
+// checkLogs rejects files of logs in folders that do not exist: none is made for them.
+func checkLogs(cfg *config.Log) error {
+	for _, f := range []struct{ key, path string }{{"access-log", cfg.Access}, {"audit-log", cfg.Audit}} {
+		if f.path == "" || f.key == "access-log" && f.path == config.CommonLog {
+			continue
+		}
+		dir := filepath.Dir(f.path)
+		if fi, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() {
+			return fmt.Errorf("%s: %s is not a folder; make it, and let the user that dkvsrv runs as write to it", f.key, dir)
+		}
+		if fi, err := os.Stat(f.path); err == nil && fi.IsDir() {
+			return fmt.Errorf("%s: %s is a folder; name a file in it", f.key, f.path)
+		}
 	}
 	return nil
 }

@@ -2,8 +2,31 @@ package node
 
 import (
 	"net"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/dkvdb/dkv/internal/config"
 )
+
+// What keeps a log from being written at the start is said by --check-config as well.
+func TestCheckOfLogs(t *testing.T) {
+	dir := t.TempDir()
+	for args, want := range map[string]string{
+		"--audit-log " + filepath.Join(dir, "absent", "audit.log"):   "audit-log: " + filepath.Join(dir, "absent") + " is not a folder",
+		"--access-log " + filepath.Join(dir, "absent", "access.log"): "access-log: ",
+		"--audit-log " + dir: "audit-log: " + dir + " is a folder",
+		"--audit-log " + filepath.Join(dir, "audit.log") + " --access-log log": "",
+	} {
+		inv, err := config.Load(append(strings.Fields(args), "--db-folder", filepath.Join(dir, "db")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckStart(inv.Config); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+}
 
 func TestReachable(t *testing.T) {
 	addr := func(text string) net.Addr {
