@@ -151,6 +151,9 @@ func (f *follower) mayRetry(ctx context.Context, n *node, err error) bool {
 	case rejected(err):
 		return f.accepted
 	case keepsNoKeys(err): // another address, or its next role, may be a master's
+		if f.silent {
+			f.history(ctx) // those that were silent may have answered since
+		}
 		return f.waitsAtFormer()
 	}
 	if passes(err) || !errors.Is(err, ErrPrecondition) {

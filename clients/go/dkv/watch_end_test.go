@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -231,5 +232,26 @@ func TestWatchWaitsForTheMasterThatRetainsTheChanges(t *testing.T) {
 	cl.mu.Unlock()
 	for i := range 5 {
 		w.want(fmt.Sprint(i))
+	}
+}
+
+// A node of a registry that refuses a watch is waited at for ten minutes only while another address is silent, and not
+// because one once was.
+func TestSilenceThatIsOver(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs(), WithFixedAddresses())
+	refused := peer.FromStatus(explained(codes.Unimplemented, kv.ReasonNotApplied, "this node keeps no keys"))
+	n := must[*node](t)(c.node(cl.nodes[0].addr))
+	waits := func() bool {
+		f := &follower{watcher: &watcher{client: c}, name: "default", at: Position{Index: 1, History: "h1"}, silent: true,
+			formerFor: 2 * formerWithin, formerAt: time.Now()}
+		return f.mayRetry(testkit.Within(t, enough), n, refused)
+	}
+	if waits() {
+		t.Error("it waits although all addresses answer")
+	}
+	cl.nodes[1].stop()
+	if !waits() {
+		t.Error("it does not wait for the address that is silent")
 	}
 }
