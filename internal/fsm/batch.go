@@ -191,6 +191,7 @@ func (s *scratch) reserve(n int) []current {
 // release drops the pointers to requests and stored values, so that the garbage collector
 // need not wait for the next batch.
 func (s *scratch) release() {
+	s.batch.Release()
 	if max(cap(s.effects), cap(s.keys), cap(s.olds)) > maxScratch {
 		s.effects, s.keys, s.olds, s.known = nil, nil, nil, nil
 		return

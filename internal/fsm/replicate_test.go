@@ -462,3 +462,25 @@ func BenchmarkReplicate(b *testing.B) {
 		}
 	}
 }
+
+// TestLargestBatchIsNotKept has machines apply a large batch, and nothing after it: a node may have a
+// thousand of them.
+func TestLargestBatchIsNotKept(t *testing.T) {
+	m, err := New(openMemory(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := copyOf(t, m)
+	large := []kv.Mutation{{Key: []byte("k"), Value: make([]byte, 8<<20)}}
+	if err := m.Apply([]Entry{{Index: 1, Command: &command.Command{Kind: command.Write, Mutations: large}}}, make([]command.Result, 1), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Replicate([]kv.Change{{Index: 1, Mutations: large}}, 1, false); err != nil {
+		t.Fatal(err)
+	}
+	for name, of := range map[string]*Machine{"apply": m, "replicate": s} {
+		if n := cap(of.scratch.batch.Rep()); of.Applied() != 1 || n > 1<<20 {
+			t.Errorf("%s: at %d it keeps %d bytes", name, of.Applied(), n)
+		}
+	}
+}

@@ -32,6 +32,8 @@ type Batch struct {
 const (
 	batchHeader = 12
 	maxKept     = 4 << 20
+	// maxIdle is what most batches need, and what one that may not be used for a while keeps.
+	maxIdle = 1 << 20
 	// maxPlaces is the largest number of mutations for which the memory of Order is kept.
 	maxPlaces = 1 << 14
 
@@ -90,6 +92,15 @@ func (b *Batch) Reset() {
 	}
 	b.rep = b.rep[:0]
 	b.count = 0
+}
+
+// Release empties the batch and keeps no more memory than most batches need: it may not be used for a
+// while.
+func (b *Batch) Release() {
+	if cap(b.rep) > maxIdle {
+		b.rep = nil
+	}
+	b.Reset()
 }
 
 // Rep returns the batch in the layout that the type's comment describes. It
