@@ -284,6 +284,9 @@ func (a *attempts) finalError(ctx context.Context, out *Error) error {
 	if other := a.client.learner.otherCluster(); other != nil && out.Kind == ErrUnavailable {
 		out.Err = fmt.Errorf("%w; %w", out.Err, other)
 	}
+	if errors.Is(out.Err, context.DeadlineExceeded) {
+		awaitEnd(ctx)
+	}
 	if cause := causeOf(ctx); out.Kind == ErrUnavailable && cause != nil && !errors.Is(out.Err, context.Cause(ctx)) {
 		out.Err = fmt.Errorf("%w: %w", cause, out.Err)
 	}

@@ -75,6 +75,17 @@ type ownCause struct {
 // Unwrap lets errors.Is and errors.As see both.
 func (o *ownCause) Unwrap() []error { return []error{o.error, o.ended} }
 
+// awaitEnd waits for the end of a context whose deadline has passed: a server that has been told of it may say so
+// a moment before the timer here goes off, and the caller's cause is not known until then.
+func awaitEnd(ctx context.Context) {
+	if deadline, limited := ctx.Deadline(); limited && time.Until(deadline) <= 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second): // not a context of this package's kind
+		}
+	}
+}
+
 // causeOf returns why ctx has ended; nil if it has not.
 func causeOf(ctx context.Context) error { return endedBy(ctx, context.Cause(ctx)) }
 

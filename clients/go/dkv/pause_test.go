@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -66,7 +67,13 @@ func TestOwnCauseOfTheCaller(t *testing.T) {
 		}
 		stop()
 	}
-	cl.nodes[0].unmute()
+}
+
+// So does that of an iteration.
+func TestOwnCauseOfAnIteration(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	own := errors.New("the user has left")
 	asked := cl.nodes[0].hangAt(iterateMethod)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
@@ -75,5 +82,24 @@ func TestOwnCauseOfTheCaller(t *testing.T) {
 	}()
 	if _, err := walked(ctx, c, Range{}); !errors.Is(err, own) || !errors.Is(err, context.Canceled) {
 		t.Error("iterate:", err)
+	}
+}
+
+// late is a context whose end comes some time after its deadline, as it does while the machine is busy.
+type late struct{ context.Context }
+
+func (late) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+// A server may say that the deadline has passed before the caller's context has ended.
+func TestOwnCauseWhenTheServerIsEarlier(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	own := errors.New("the user has left")
+	ctx, stop := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, own)
+	defer stop()
+	a := attempts{client: c, request: new(request), began: time.Now()}
+	out := toError(kv.Errorf(kv.Unavailable, "it did not answer: %w", context.DeadlineExceeded), cl.nodes[0].addr, false)
+	if err := a.finalError(late{ctx}, out); !errors.Is(err, own) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 }
