@@ -133,6 +133,7 @@ func (l *messageLine) late(late []raftpb.Message) {
 // send writes messages.
 func (l *messageLine) send(batch raftpb.MessageBatch) error {
 	l.takeBack(batch)
+	l.t.full.calm(batch)
 	frame := reserve(l.buf, batch.SizeUpperLimit())
 	if cap(frame) <= keepBuffer+headerSize {
 		l.buf = frame

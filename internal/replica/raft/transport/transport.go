@@ -140,6 +140,7 @@ type transport struct {
 	running  sync.WaitGroup
 	large    *semaphore.Weighted
 	strange  nodeport.Sometimes
+	full     full
 
 	mu sync.Mutex
 	// open are the connections that others have made, with the state of their TLS once
