@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/auth"
@@ -162,15 +161,6 @@ func (c *calls) endDenied(some func(*call) bool) {
 func headerOf(ctx context.Context) metadata.MD {
 	md, _ := metadata.FromIncomingContext(ctx)
 	return md
-}
-
-// hostAddr returns the address that a call comes from; the zero Addr if it has none.
-func hostAddr(ctx context.Context) netip.Addr {
-	p, known := peer.FromContext(ctx)
-	if !known {
-		return netip.Addr{}
-	}
-	return addrOf(p.Addr)
 }
 
 // addrOf returns the host of an address; the zero Addr if it names none.

@@ -26,7 +26,7 @@ const guardPort, firstPort, lastPort = "9641", 10_000, 32_000
 
 // guard reserves the process's loopback address. It is never closed: the address is free
 // again when the process ends.
-var guard net.Listener
+var guard net.Listener //lint:ignore U1000 it is kept, not read
 
 // claim chooses the process's loopback address.
 var claim = sync.OnceValues(func() (string, error) {

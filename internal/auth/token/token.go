@@ -59,7 +59,7 @@ func check(text string) string {
 func Check(text string) error {
 	switch {
 	case !strings.HasPrefix(text, Prefix):
-		return fmt.Errorf("it does not begin with %s: a token looks like dkv_abcdefgh_...", Prefix)
+		return fmt.Errorf("it does not begin with %s: a token looks like dkv_abcdefgh_ and more characters", Prefix)
 	case len(text) != Length:
 		return fmt.Errorf("it has %d characters instead of %d: a part is missing, or something was added", len(text), Length)
 	}

@@ -86,6 +86,7 @@ func (s *session) pop() {
 // nor removing an element allocates or searches.
 type neighbours[T any] struct{ before, after *T }
 
+//lint:ignore U1000 lists call it through listed
 func (n *neighbours[T]) links() *neighbours[T] { return n }
 
 // listed is a *T that can be an element of a list.

@@ -67,7 +67,7 @@ func TestSilence(t *testing.T) {
 		log.Lost(c)
 		out = b.write(log)
 		time.Sleep(timeout + timeout/2)
-		_ = <-out
+		<-out
 		b.wants("the first one is back", "0 sync c:leaving", "0 sync", "0 sync a:coming")
 	})
 }
