@@ -19,6 +19,7 @@ func (h hanging) Write(p []byte) (int, error) {
 // TestFailureEndsThoughItsLogIsNotRead: a supervisor starts a node again when it has ended.
 func TestFailureEndsThoughItsLogIsNotRead(t *testing.T) {
 	taken := testkit.Listen(t)
+	defer taken.Close() // not before: a listener that nothing refers to is closed with the garbage
 	log := make(hanging)
 	defer close(log)
 	code := make(chan int, 1)
