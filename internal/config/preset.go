@@ -15,7 +15,7 @@ const (
 )
 
 // sizing is what a preset derives. Each part is bounded, so that the sum is known: the
-// block cache (which write buffers are part of), twice the memory in flight, and less
+// caches, write buffers, twice the memory in flight, and less
 // than half a GiB for everything else.
 type sizing struct {
 	// cachePart is the part of memory that the block cache takes, one in so many, up to
@@ -53,6 +53,17 @@ func (s sizing) cacheFor(memory Size) Size {
 	return min(memory/s.cachePart, s.cacheMost)
 }
 
+// LeastRowCache is the least part of a block cache that keeps whole pairs.
+const LeastRowCache = MiB
+
+// rowCacheFor returns the part of a block cache that keeps whole pairs: none of a small one.
+func rowCacheFor(cache Size) Size {
+	if part := min(cache/8, GiB); part >= LeastRowCache {
+		return part
+	}
+	return 0
+}
+
 // derivePreset fills the sizes that the preset decides.
 func (c *Config) derivePreset(host Host) {
 	s := sizingOf(c.Preset)
@@ -60,6 +71,10 @@ func (c *Config) derivePreset(host Host) {
 	if c.Storage.BlockCacheSize == 0 && !c.IsSet("block-cache-size") {
 		c.Storage.BlockCacheSize = s.cacheFor(host.Memory())
 		c.derived("block-cache-size")
+	}
+	if !c.IsSet("row-cache-size") {
+		c.Storage.RowCacheSize = rowCacheFor(c.Storage.BlockCacheSize)
+		c.derived("row-cache-size")
 	}
 	if c.Storage.WriteBufferSize == 0 {
 		c.Storage.WriteBufferSize = s.writeBuffer

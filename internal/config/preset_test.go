@@ -25,37 +25,37 @@ func loadPreset(t *testing.T, memory Size, args ...string) *Config {
 
 func TestPresetDerivesSizes(t *testing.T) {
 	type sizes struct {
-		cache, writeBuffer, inFlight, changelog Size
-		connections                             int
+		cache, rows, writeBuffer, inFlight, changelog Size
+		connections                                   int
 	}
 	for _, tt := range []struct {
 		args   []string
 		memory Size
 		want   sizes
 	}{
-		{nil, 64 * GiB, sizes{3 * GiB, 64 * MiB, 512 * MiB, GiB, 4096}},
-		{[]string{"--preset", "standard"}, 4 * GiB, sizes{GiB, 64 * MiB, 512 * MiB, GiB, 4096}},
-		{[]string{"--preset", "small"}, 64 * GiB, sizes{256 * MiB, 16 * MiB, 128 * MiB, 256 * MiB, 512}},
-		{[]string{"--preset", "small"}, GiB, sizes{128 * MiB, 16 * MiB, 128 * MiB, 256 * MiB, 512}},
-		{[]string{"--preset", "large"}, 64 * GiB, sizes{32 * GiB, 256 * MiB, 2 * GiB, 8 * GiB, 16_384}},
+		{nil, 64 * GiB, sizes{3 * GiB, 384 * MiB, 64 * MiB, 512 * MiB, GiB, 4096}},
+		{[]string{"--preset", "standard"}, 4 * GiB, sizes{GiB, 128 * MiB, 64 * MiB, 512 * MiB, GiB, 4096}},
+		{[]string{"--preset", "small"}, 64 * GiB, sizes{256 * MiB, 32 * MiB, 16 * MiB, 128 * MiB, 256 * MiB, 512}},
+		{[]string{"--preset", "small"}, GiB, sizes{128 * MiB, 16 * MiB, 16 * MiB, 128 * MiB, 256 * MiB, 512}},
+		{[]string{"--preset", "large"}, 64 * GiB, sizes{32 * GiB, GiB, 256 * MiB, 2 * GiB, 8 * GiB, 16_384}},
 		{[]string{"--preset", "large", "--write-buffer-size", "32MiB", "--block-cache-size", "0", "--changelog-max-bytes", "0"},
-			64 * GiB, sizes{0, 32 * MiB, 2 * GiB, 0, 16_384}},
-		{[]string{"--preset", "large", "--diskless", "--db-engine", "badger"}, 64 * GiB, sizes{32 * GiB, 256 * MiB, 2 * GiB, 64 * MiB, 16_384}},
+			64 * GiB, sizes{0, 0, 32 * MiB, 2 * GiB, 0, 16_384}},
+		{[]string{"--preset", "large", "--diskless", "--db-engine", "badger"}, 64 * GiB, sizes{32 * GiB, GiB, 256 * MiB, 2 * GiB, 64 * MiB, 16_384}},
 	} {
 		c := loadPreset(t, tt.memory, tt.args...)
-		got := sizes{c.Storage.BlockCacheSize, c.Storage.WriteBufferSize, c.Limits.MemoryInFlight, c.Changelog.MaxBytes, c.Limits.Connections}
+		got := sizes{c.Storage.BlockCacheSize, c.Storage.RowCacheSize, c.Storage.WriteBufferSize, c.Limits.MemoryInFlight, c.Changelog.MaxBytes, c.Limits.Connections}
 		if got != tt.want {
 			t.Errorf("%q with %v: %+v, want %+v", tt.args, tt.memory, got, tt.want)
 		}
 	}
 }
 
-// What a small node can take is what the documentation promises: the block cache, which
-// write buffers are part of, messages and results, and Go's heap beside them.
+// What a small node can take is what the documentation promises: caches, write buffers, messages
+// and results, and Go's heap beside them.
 func TestSmallPresetFitsIntoAGibibyte(t *testing.T) {
 	const besides = 320 * MiB // internal/app: the heap that no key bounds
 	s := sizingOf(PresetSmall)
-	if sum := s.cacheMost + 2*s.inFlight + besides; sum > GiB {
+	if sum := s.cacheMost + s.writeBuffer + 2*s.inFlight + besides; sum > GiB {
 		t.Errorf("it may take %v", sum)
 	}
 }

@@ -20,7 +20,7 @@ func (c *Config) Validate() error {
 		return err
 	}
 	for _, check := range []func() error{
-		c.validateRole, c.validateAddrs, c.validateFolders,
+		c.validateRole, c.validateAddrs, c.validateFolders, c.validateCaches,
 		c.validateLimits, c.validateDiscovery, c.validateAutoPromote, c.validateRaft, c.validateSnapshots, c.validateTLS, c.validateAuth, c.validateLog,
 	} {
 		if err := check(); err != nil {
@@ -115,6 +115,19 @@ func (c *Config) validateFolders() error {
 		return c.wrong("nexus-log-dir", "%q is db-folder itself, and each of the two keeps its own files: name another folder, such as one below it", c.Nexus.LogDir)
 	case inVBucket(data, log):
 		return c.wrong("nexus-log-dir", "%q holds a vBucket's data: name another folder", c.Nexus.LogDir)
+	}
+	return nil
+}
+
+func (c *Config) validateCaches() error {
+	rows, all := c.Storage.RowCacheSize, c.Storage.BlockCacheSize
+	switch {
+	case rows == 0 || !c.IsSet("row-cache-size"):
+		return nil
+	case rows < LeastRowCache:
+		return c.wrong("row-cache-size", "%s is too small to be of use: write at least %s, or 0 for none", rows, Size(LeastRowCache))
+	case rows > all/2:
+		return c.wrong("row-cache-size", "%s is more than half of block-cache-size %s, of which it is a part: lower it, or raise block-cache-size", rows, all)
 	}
 	return nil
 }

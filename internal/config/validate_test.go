@@ -17,6 +17,8 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--role master --db-engine badger", "--db-engine: a master cannot run on badger: use --db-engine rocksdb"},
 		{"--diskless", "--diskless: rocksdb cannot work without a disk: use --db-engine badger, or drop --diskless"},
 		{"--diskless --db-engine badger --role discovery", "--diskless: a node of role discovery must keep its data on disk: drop --diskless"},
+		{"--row-cache-size 1023KiB", "--row-cache-size: 1023KiB is too small to be of use: write at least 1MiB, or 0 for none"},
+		{"--row-cache-size 9MiB --block-cache-size 16MiB", "--row-cache-size: 9MiB is more than half of block-cache-size 16MiB, of which it is a part: lower it, or raise block-cache-size"},
 		{"--vbuckets 3", "--vbuckets: 3 is not a power of two"},
 		{"--nexus-entry-store memory", "--nexus-entry-store: the Raft log must survive a crash and cannot be kept in memory: write disk"},
 		{"--tls-cert-file c.pem", "tls-key-file: it is not set, and TLS needs it since tls-cert-file is set: name the PEM file of its private key"},

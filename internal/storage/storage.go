@@ -186,6 +186,8 @@ type Stats struct {
 	MemtableBytes uint64
 	// CacheBytes is the memory of cached blocks.
 	CacheBytes uint64
+	// RowCacheBytes is the memory of whole pairs that were read.
+	RowCacheBytes uint64
 	// SSTFiles counts the sorted files.
 	SSTFiles uint64
 	// DiskBytes is the size of all live files.
@@ -217,6 +219,8 @@ type Level struct{ Files, Bytes uint64 }
 type Counted struct {
 	// CacheHits and CacheMisses are lookups of blocks in the cache.
 	CacheHits, CacheMisses uint64
+	// RowHits and RowMisses are reads of keys that a row cache answered, and that it did not.
+	RowHits, RowMisses uint64
 	// FilterSkipped are reads of a sorted file that its filter made unnecessary.
 	// FilterPassed are those that it allowed, FilterFound those of them that found the key.
 	FilterSkipped, FilterPassed, FilterFound uint64

@@ -5,6 +5,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
@@ -50,18 +51,19 @@ type sample struct {
 }
 
 type sharedSample struct {
-	insecure   string
-	cacheBytes uint64
-	disk       diskspace.Usage
-	memory     int64
+	insecure                  string
+	cacheBytes, rowCacheBytes uint64
+	disk                      diskspace.Usage
+	memory                    int64
 }
 
-// addCache adds the cache that the engine of a vBucket reports.
-func (s *sharedSample) addCache(bytes uint64, shared bool) {
+// addCaches adds the caches that the engine of a vBucket reports.
+func (s *sharedSample) addCaches(u *storage.Stats, shared bool) {
 	if shared {
-		s.cacheBytes = max(s.cacheBytes, bytes)
+		s.cacheBytes, s.rowCacheBytes = max(s.cacheBytes, u.CacheBytes), max(s.rowCacheBytes, u.RowCacheBytes)
 	} else {
-		s.cacheBytes += bytes
+		s.cacheBytes += u.CacheBytes
+		s.rowCacheBytes += u.RowCacheBytes
 	}
 }
 
@@ -99,6 +101,8 @@ func vBucketTable(database string) *Table[sample] {
 	t.Add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", Gauge, func(s sample) float64 { return float64(s.stored.Storage.PendingCompactionBytes) })
 	t.Add("dkv_storage_cache_hits_total", "Blocks that were found in the cache.", Counter, func(s sample) float64 { return float64(s.stored.Storage.Counted.CacheHits) })
 	t.Add("dkv_storage_cache_misses_total", "Blocks that were looked up in the cache and had to be read.", Counter, func(s sample) float64 { return float64(s.stored.Storage.Counted.CacheMisses) })
+	t.Add("dkv_storage_row_cache_hits_total", "Reads of a key that a row in memory answered.", Counter, func(s sample) float64 { return float64(s.stored.Storage.Counted.RowHits) })
+	t.Add("dkv_storage_row_cache_misses_total", "Reads of a key for which there was no row in memory.", Counter, func(s sample) float64 { return float64(s.stored.Storage.Counted.RowMisses) })
 	t.Add("dkv_storage_write_stall_seconds_total", "For how long writers were slowed down or stopped until memtables were flushed or files compacted.", Counter, func(s sample) float64 { return s.stored.Storage.Counted.StallTime.Seconds() })
 	t.Add("dkv_storage_write_stopped", "1 while writers are stopped until memtables are flushed or files compacted.", Gauge, func(s sample) float64 { return Flag(s.stored.Storage.WriteStopped) })
 	t.Add("dkv_replication_slaves", "Slaves that have asked this node for changes lately.", Gauge, func(s sample) float64 { return float64(s.slaves) })
@@ -109,6 +113,7 @@ func sharedTable(database string) *Table[sharedSample] {
 	t := NewTable[sharedSample](database)
 	t.Add("dkv_insecure", "What other hosts may do without authentication: 0 nothing, 1 all but administrative calls, 2 everything.", Gauge, func(s sharedSample) float64 { return exposure(s.insecure) })
 	t.Add("dkv_storage_cache_bytes", "Memory of cached blocks.", Gauge, func(s sharedSample) float64 { return float64(s.cacheBytes) })
+	t.Add("dkv_storage_row_cache_bytes", "Memory of whole pairs that were read.", Gauge, func(s sharedSample) float64 { return float64(s.rowCacheBytes) })
 	t.Add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Free) })
 	t.Add("dkv_disk_total_bytes", "Size of the file system of db-folder, without what it keeps for root.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Total) })
 	t.Add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Reserve) })
@@ -146,7 +151,7 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 		v, u := &vBuckets[i], &stored[i]
 		n.vBuckets.Collect(ch, sample{v, u, n.options.Followers(v.Name)}, v.Name)
 		ch <- prometheus.MustNewConstMetric(n.mode, Gauge, 1, v.Name, string(v.Replica.Mode))
-		shared.addCache(u.Storage.CacheBytes, n.options.SharesCache)
+		shared.addCaches(&u.Storage, n.options.SharesCache)
 	}
 	ch <- prometheus.MustNewConstMetric(n.role, Gauge, 1, n.options.Role)
 	n.engine.collect(ch, vBuckets, stored)

@@ -45,7 +45,10 @@ func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(stor
 		}
 		return e, nil
 	}
-	e.memory, err = rocksdb.NewMemory(max(int64(cfg.BlockCacheSize), leastCache), int64(cfg.WriteBufferSize), count)
+	e.memory, err = rocksdb.NewMemory(rocksdb.Sizes{
+		BlockCache: max(int64(cfg.BlockCacheSize-cfg.RowCacheSize), leastCache), RowCache: int64(cfg.RowCacheSize),
+		WriteBuffers: int64(cfg.WriteBufferSize), Engines: count,
+	})
 	return e, err
 }
 
@@ -107,7 +110,7 @@ func (e *Engines) leastFree() uint64 {
 func (e *Engines) openKind(kind, dir string) (storage.Engine, error) {
 	switch config.Engine(kind) {
 	case config.RocksDB:
-		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: copyCache, Logger: e.log})
+		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: copyCache, RowCacheBytes: -1, Logger: e.log})
 	case config.Badger:
 		return e.openBadgerCopy(dir)
 	default:

@@ -167,9 +167,9 @@ func (h *held) of(k *route.Keyspace, sharesCache bool) (memtables, cache uint64)
 		u := v.Usage()
 		h.memtables += u.Storage.MemtableBytes
 		if sharesCache {
-			h.cache = max(h.cache, u.Storage.CacheBytes)
+			h.cache = max(h.cache, u.Storage.CacheBytes+u.Storage.RowCacheBytes)
 		} else {
-			h.cache += u.Storage.CacheBytes
+			h.cache += u.Storage.CacheBytes + u.Storage.RowCacheBytes
 		}
 	}
 	return h.memtables, h.cache

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 // Kind is what Engine.Kind returns.
@@ -27,7 +28,8 @@ type Engine struct {
 	memory    *Memory
 	ownMemory bool // close it with the engine
 	native    *C.dkv_db
-	blocks    sync.Pool // of *[largeBlock]byte, for iterators
+	rows      *rowcache.Rows // nil for none
+	blocks    sync.Pool      // of *[largeBlock]byte, for iterators
 	closed    atomic.Bool
 	failed    atomic.Pointer[error] // the first failed write or sync
 
@@ -68,6 +70,13 @@ func (e *Engine) Write(b *storage.Batch, sync bool) error {
 	}
 	if b.Count() >= orderFrom {
 		if err := b.Order(); err != nil {
+			return err
+		}
+	}
+	if e.rows != nil {
+		var w rowcache.Write
+		defer w.End()
+		if err := w.Begin(e.rows, b); err != nil {
 			return err
 		}
 	}

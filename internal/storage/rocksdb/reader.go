@@ -31,11 +31,28 @@ func (r *reader) check(s storage.Space) error {
 	return nil
 }
 
-// Get implements storage.Reader.
+// Get implements storage.Reader. A row of the newest state answers without a search.
 func (r *reader) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	if err := r.check(s); err != nil {
 		return nil, false, err
 	}
+	rows := r.engine.rows
+	if rows == nil || s != storage.Data || r.snapshot != nil {
+		return r.search(s, key)
+	}
+	value, miss := rows.Get(key)
+	if value != nil {
+		return value, true, nil
+	}
+	value, found, err := r.search(s, key)
+	if found && err == nil {
+		rows.Add(key, value, miss)
+	}
+	return value, found, err
+}
+
+// search finds a key in the engine.
+func (r *reader) search(s storage.Space, key []byte) ([]byte, bool, error) {
 	var inline [inlineValue]byte
 	v := C.dkv_get(r.engine.native, C.int(s), r.snapshot,
 		bytesPointer(key), C.size_t(len(key)),

@@ -12,8 +12,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Stats implements storage.Engine. CacheBytes is that of the whole cache, even
-// if other engines share it. A closed engine reports zeroes.
+// Stats implements storage.Engine. CacheBytes and RowCacheBytes are those of the whole
+// caches, even if other engines share them. A closed engine reports zeroes.
 func (e *Engine) Stats() storage.Stats {
 	if e.closed.Load() {
 		return storage.Stats{}
@@ -23,6 +23,7 @@ func (e *Engine) Stats() storage.Stats {
 	out := storage.Stats{
 		MemtableBytes:          uint64(s.memtable_bytes),
 		CacheBytes:             uint64(s.cache_bytes),
+		RowCacheBytes:          e.memory.RowCacheBytes(),
 		SSTFiles:               uint64(s.sst_files),
 		DiskBytes:              uint64(s.sst_bytes) + logBytes(e.dir),
 		PendingCompactionBytes: uint64(s.pending_compaction_bytes),
@@ -31,6 +32,9 @@ func (e *Engine) Stats() storage.Stats {
 		EstimatedKeys:          uint64(s.estimated_keys),
 		WriteStopped:           s.write_stopped != 0,
 		Counted:                counted(&s),
+	}
+	if e.rows != nil {
+		out.Counted.RowHits, out.Counted.RowMisses = e.rows.Counts()
 	}
 	for i := range out.ByLevel {
 		out.ByLevel[i] = storage.Level{Files: uint64(s.level_files[i]), Bytes: uint64(s.level_bytes[i])}

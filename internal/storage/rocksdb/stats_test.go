@@ -10,7 +10,9 @@ import (
 
 // Reads of files count what the cache and the filters did, and fsyncs how long they took.
 func TestStatsCountReadsAndSyncs(t *testing.T) {
-	e := open(t, testOptions(t.TempDir()))
+	o := testOptions(t.TempDir())
+	o.RowCacheBytes = -1 // each read looks into files
+	e := open(t, o)
 	for i := range 200 {
 		write(t, e, false, fmt.Sprintf("k%04d", 2*i), "v")
 	}
@@ -46,6 +48,23 @@ func TestStatsCountReadsAndSyncs(t *testing.T) {
 	after := e.Stats().Counted.Syncs
 	if n := after.Total() - syncs; n != 4 || after.Sum <= c.Syncs.Sum || after.Sum > time.Hour {
 		t.Errorf("three synced writes and a sync count as %d fsyncs of %v", n, after.Sum-c.Syncs.Sum)
+	}
+}
+
+// A key that is read again is found without a look into memtables or files, until it is written.
+func TestStatsCountRows(t *testing.T) {
+	e := open(t, testOptions(t.TempDir()))
+	write(t, e, false, "k", "v")
+	for range 3 {
+		get(t, e, "k")
+	}
+	write(t, e, false, "k", "w")
+	if v := get(t, e, "k"); v != "w" {
+		t.Errorf("read %q after a write", v)
+	}
+	s := e.Stats()
+	if s.Counted.RowHits != 2 || s.Counted.RowMisses != 2 || s.RowCacheBytes == 0 {
+		t.Errorf("%d hits, %d misses, %d bytes", s.Counted.RowHits, s.Counted.RowMisses, s.RowCacheBytes)
 	}
 }
 
