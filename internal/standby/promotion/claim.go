@@ -246,7 +246,7 @@ func (f *Founder) awaitClaim(ctx context.Context, r *Record, pause time.Duration
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case o := <-f.orders:
-			if !o.Force || o.become != nil {
+			if !o.Force || o.Abandon || o.become != nil {
 				o.done <- kv.Errorf(kv.Unavailable, "the registry may have given era %d to this node already, and only its answer ends that; bring it back, or decide with -promote -force", r.Era)
 				continue
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/era"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
 
@@ -314,6 +315,38 @@ func TestPlannedPromotionThatIsForced(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := recordOf(t, dir); r.Planned || !r.Force || <-planned != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Who wants to give a promotion up, also by force, does not have it decided without the registry. It
+// goes on as it was.
+func TestAbandoningByForceDecidesNothing(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, leased: true}, t.TempDir()
+	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4}, verdicts: []promotion.Verdict{{Reason: "later", Retry: time.Hour}}, lost: 1 << 20}
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Registry: w.registry, Log: slog.New(slog.DiscardHandler)}, nil)
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	running := make(chan error, 1)
+	go func() { running <- f.Run(ctx) }()
+	claiming := make(chan struct{})
+	go func() {
+		_ = f.Promote(ctx, promotion.Request{}, func(p promotion.Progress) error {
+			if p.Step == promotion.Claiming {
+				close(claiming)
+			}
+			return nil
+		})
+	}()
+	<-claiming
+	err := f.Promote(ctx, promotion.Request{Abandon: true, Force: true}, nil)
+	if kv.OutcomeOf(err) != kv.NotApplied || !strings.Contains(err.Error(), "only its answer ends that") {
+		t.Error(err)
+	}
+	end()
+	if err := <-running; err != nil {
+		t.Error(err)
+	}
+	if r := recordOf(t, dir); r.Step != promotion.Claiming || r.Force {
 		t.Errorf("%+v", r)
 	}
 }
