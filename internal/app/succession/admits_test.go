@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
@@ -77,4 +78,28 @@ func TestNodeIsAdmittedAsThePromotionKnowsIt(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// A slave may be part of a promotion although one of its own that was given up is not told
+// everywhere, as when a master of that never answers again; not while its own is under way.
+func TestGivenUpPromotionKeepsNoOtherOut(t *testing.T) {
+	f := newFolder(t, "--role", "slave", "--repl-master-addr", "127.0.0.1:1", "--nexus-node-url", "http://127.0.0.1:9002")
+	f.open(func(n *node.Node) error {
+		n.Layout.Database = "db"
+		for step, fits := range map[promotion.Step]bool{promotion.Abandoning: true, promotion.Begun: false} {
+			own := &sealedCopy{at: slave.Position{VBucket: "default", Identity: fsm.Identity{History: "a"}, Applied: 9}}
+			founder := promotion.NewFounder(promotion.Options{}, &promotion.Record{ID: "p", Step: step, Masters: []string{"m:1"}})
+			s := &Service{node: n, copies: copies{own}, founder: founder}
+			for _, id := range []string{"", "q"} {
+				_, err := s.SealCopies(t.Context(), &peerpb.SealCopiesRequest{Database: "db", Promotion: id})
+				if (err == nil) != fits || err != nil && !strings.Contains(err.Error(), "has a promotion of its own") {
+					t.Errorf("%s, for promotion %q: %v", step, id, err)
+				}
+			}
+			if (own.at.Sealed == "q") != fits {
+				t.Errorf("%s: sealed by %q", step, own.at.Sealed)
+			}
+		}
+		return nil
+	})
 }

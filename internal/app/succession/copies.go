@@ -37,8 +37,8 @@ func (s *Service) SealCopies(ctx context.Context, r *peerpb.SealCopiesRequest) (
 	if err := s.asked(r.GetDatabase()); err != nil {
 		return nil, err
 	}
-	if under := s.founder.Under(); under != "" && !r.GetUnseal() {
-		return nil, kv.Errorf(kv.Precondition, "this node has a promotion of its own: %s", under)
+	if busy := s.founder.Busy(); busy != "" && !r.GetUnseal() {
+		return nil, kv.Errorf(kv.Precondition, "this node has a promotion of its own: %s", busy)
 	}
 	switch {
 	case r.GetPromotion() == "":

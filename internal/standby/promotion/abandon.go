@@ -34,8 +34,13 @@ func (f *Founder) abandon(ctx context.Context, o *order) error {
 		return f.unsealHere(ctx, o)
 	}
 	r := *f.record
-	if r.Step == Claiming {
+	switch r.Step {
+	case Claiming:
 		return kv.Errorf(kv.Precondition, "the registry may have given era %d to this node already, and only its answer ends that", r.Era)
+	case Abandoning: // another promotion may have sealed this slave since
+		if _, err := f.unsealOthers(ctx, o); err != nil {
+			return err
+		}
 	}
 	r.Step = Abandoning
 	if err := f.write(o, r, "the promotion is given up"); err != nil {
@@ -46,21 +51,30 @@ func (f *Founder) abandon(ctx context.Context, o *order) error {
 
 // unsealHere ends the seal of a promotion of another node by hand: its founder may be gone.
 func (f *Founder) unsealHere(ctx context.Context, o *order) error {
-	positions, err := f.opts.Copies.Reached(ctx)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(positions, func(p Position) bool { return p.Sealed != "" })
-	if i < 0 {
+	ended, err := f.unsealOthers(ctx, o)
+	if err == nil && !ended {
 		return kv.Errorf(kv.Precondition, "no promotion of this node is under way, so there is none to abandon")
 	}
+	return err
+}
+
+// unsealOthers ends the seal of a promotion of another node, and reports whether there was one.
+func (f *Founder) unsealOthers(ctx context.Context, o *order) (ended bool, err error) {
+	positions, err := f.opts.Copies.Reached(ctx)
+	if err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(positions, func(p Position) bool { return p.Sealed != "" && !f.sealedBy(p.Sealed) })
+	if i < 0 {
+		return false, nil
+	}
 	if err := f.opts.Copies.Unseal(ctx, positions[i].Sealed); err != nil {
-		return err
+		return false, err
 	}
 	if o.report != nil && o.ctx.Err() == nil {
 		_ = o.report(Progress{Step: Abandoning, Text: "the seal of this slave has ended; it follows its master again"}) // the caller has gone
 	}
-	return nil
+	return true, nil
 }
 
 // leave ends the seals of a promotion that was given up, before another one begins, as far as its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -274,11 +275,16 @@ func (f *Founder) admit(ctx context.Context) error {
 		switch {
 		case p.History == "":
 			return kv.Errorf(kv.Precondition, "vBucket %s has no data yet: this slave has not bootstrapped; wait for dkvctl -status to show it alive, or promote another slave", p.VBucket)
-		case p.Sealed != "" && f.record == nil:
+		case p.Sealed != "" && !f.sealedBy(p.Sealed):
 			return kv.Errorf(kv.Precondition, "a promotion of another node has sealed vBucket %s here; end that with dkvctl -promote -abandon on its founder, or here if that is gone for good", p.VBucket)
 		}
 	}
 	return nil
+}
+
+// sealedBy reports whether a seal is of a promotion of this node that has not been told everywhere.
+func (f *Founder) sealedBy(promotion string) bool {
+	return f.record != nil && slices.ContainsFunc(f.record.left(), func(l Left) bool { return l.ID == promotion })
 }
 
 // become writes down that this node becomes a master by a promotion of another node.
@@ -400,6 +406,18 @@ func (f *Founder) set(r *Record) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.record = r
+}
+
+// Busy is Under for a promotion that is not given up: the node can be part of no other one. One that
+// was given up may have nodes left that never answer, and nothing of it holds here.
+func (f *Founder) Busy() string {
+	f.mu.Lock()
+	under := f.record.Under()
+	f.mu.Unlock()
+	if !under {
+		return ""
+	}
+	return f.Under()
 }
 
 // Under returns what is under way, in a sentence; empty for nothing.

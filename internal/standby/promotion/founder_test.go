@@ -115,8 +115,10 @@ func (w *world) Seal(_ context.Context, id string) error {
 	return nil
 }
 
-func (w *world) Unseal(context.Context, string) error {
-	w.slaveSeal = ""
+func (w *world) Unseal(_ context.Context, id string) error {
+	if w.slaveSeal == id {
+		w.slaveSeal = ""
+	}
 	return w.note("unseal slave")
 }
 
@@ -371,5 +373,32 @@ func TestCopyOfAnotherHistoryIsNotPromoted(t *testing.T) {
 	end()
 	if err := <-ran; err != nil {
 		t.Error(err)
+	}
+}
+
+// A promotion that was given up, and is not told everywhere since a master never answers again, does
+// not keep the node out of another one. The seal of that is no concern of it, and ends by hand.
+func TestPromotionThatWasGivenUpKeepsTheNodeOutOfNoOther(t *testing.T) {
+	w, dir := &world{applied: 10, written: 10, down: unreachable, slaveSeal: "q"}, t.TempDir()
+	given := promotion.Record{ID: "p", Step: promotion.Abandoning, Era: 1, History: "1-aa", Masters: []string{"m:1"}}
+	if err := given.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	for step, busy := range map[promotion.Step]bool{promotion.Abandoning: false, promotion.Begun: true, promotion.Claiming: true} {
+		f := promotion.NewFounder(promotion.Options{}, &promotion.Record{Step: step})
+		if (f.Busy() != "") != busy || f.Under() == "" {
+			t.Errorf("%s: %q, under way: %q", step, f.Busy(), f.Under())
+		}
+	}
+	if f := promotion.NewFounder(promotion.Options{}, nil); f.Busy() != "" {
+		t.Error(f.Busy())
+	}
+	_, asked, _ := w.promote(t, dir, promotion.Request{})
+	if asked == nil || !strings.Contains(asked.Error(), "a promotion of another node has sealed vBucket default here") || w.slaveSeal != "q" || slices.Contains(w.calls, "seal master") {
+		t.Errorf("%v, sealed by %q, %q", asked, w.slaveSeal, w.calls)
+	}
+	_, asked, _ = w.promote(t, dir, promotion.Request{Abandon: true})
+	if asked == nil || !strings.Contains(asked.Error(), "m:1: connection refused") || w.slaveSeal != "" || recordOf(t, dir).Step != promotion.Abandoning {
+		t.Errorf("%v, sealed by %q, %+v", asked, w.slaveSeal, recordOf(t, dir))
 	}
 }
