@@ -164,7 +164,7 @@ func (f *Founder) Run(ctx context.Context) error {
 	if err := f.goOn(ctx); err != nil {
 		return err
 	}
-	for pause := unsealPause; ctx.Err() == nil; pause = min(2*pause, maxUnsealPause) {
+	for pause := unsealPause; ctx.Err() == nil; {
 		var again <-chan time.Time
 		if f.record != nil && f.record.Step == Abandoning {
 			if err := f.release(ctx); err != nil && ctx.Err() == nil {
@@ -179,10 +179,12 @@ func (f *Founder) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-again:
+			pause = min(2*pause, maxUnsealPause)
 			if err := f.goOn(ctx); err != nil {
 				return err
 			}
 		case o := <-f.orders:
+			pause = unsealPause // what it leaves is new, however many orders there were before
 			if err := f.take(ctx, o); err != nil {
 				return err
 			}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
@@ -125,4 +127,39 @@ func TestPromotionNamesTheStandbyOfTheRecord(t *testing.T) {
 	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "lets only t:1 replace masters that cannot be sealed") {
 		t.Errorf("%v, %v", asked, ran)
 	}
+}
+
+// A master that was sealed by a promotion which is given up serves on soon after it answers, also if the
+// slave had many orders before: it accepts nothing meanwhile.
+func TestMasterIsUnsealedSoonHoweverManyOrdersThereWere(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{applied: 7, written: 9}
+		f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: discard}, nil)
+		ctx, end := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- f.Run(ctx) }()
+		for range 10 {
+			if err := f.Promote(ctx, promotion.Request{Abandon: true}, nil); err == nil {
+				t.Error("there was none to abandon")
+			}
+		}
+		w.down = kv.UnknownOutcome(kv.Unavailable, errors.New("no answer"))
+		if err := f.Promote(ctx, promotion.Request{}, nil); err == nil {
+			t.Error("it was promoted")
+		}
+		synctest.Wait()
+		w.down, w.masterSeal = nil, recordOf(t, dir).ID
+		begun := time.Now()
+		for f.Under() != "" {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(begun); w.masterSeal != "" || took > 2*time.Second {
+			t.Errorf("sealed by %q, after %v", w.masterSeal, took)
+		}
+		end()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
 }
