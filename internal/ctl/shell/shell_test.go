@@ -22,6 +22,7 @@ func TestWords(t *testing.T) {
 		`-set k 'it'\''s'`:          "-set|k|it's",
 		`-get --level=seq ключ`:     "-get|--level=seq|ключ",
 		`-set k {"a":1} # no $HOME`: `-set|k|{a:1}|#|no|$HOME`,
+		"-set k\xff 'v\x80' \\\xc3": "-set|k\xff|v\x80|\xc3",
 	} {
 		if got, err := Words(line); err != nil || strings.Join(got, "|") != want {
 			t.Errorf("%s: %q, %v", line, got, err)

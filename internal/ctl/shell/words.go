@@ -12,35 +12,36 @@ import (
 func Words(line string) ([]string, error) {
 	words, _, open := split(line)
 	if open != 0 {
-		return nil, errors.New("the quote " + string(open) + " is not closed")
+		return nil, errors.New("the quote " + string(rune(open)) + " is not closed")
 	}
 	return words, nil
 }
 
 // split returns the words of a line, where the last one begins, and the quote that is open at
-// its end; 0 for none.
-func split(line string) (words []string, last int, quote rune) {
+// its end; 0 for none. It goes by bytes, since a value from a pipe need not be UTF-8.
+func split(line string) (words []string, last int, quote byte) {
 	var word strings.Builder
 	begun, escaped := false, false
-	for i, r := range line {
+	for i := range len(line) {
+		b := line[i]
 		if !begun {
 			last = i
 		}
 		switch {
 		case escaped:
-			word.WriteRune(r)
+			word.WriteByte(b)
 			escaped = false
-		case r == '\\' && quote != '\'':
+		case b == '\\' && quote != '\'':
 			begun, escaped = true, true
 		case quote != 0:
-			if r == quote {
+			if b == quote {
 				quote = 0
 			} else {
-				word.WriteRune(r)
+				word.WriteByte(b)
 			}
-		case r == '\'' || r == '"':
-			begun, quote = true, r
-		case r == ' ' || r == '\t':
+		case b == '\'' || b == '"':
+			begun, quote = true, b
+		case b == ' ' || b == '\t':
 			if begun {
 				words = append(words, word.String())
 			}
@@ -48,11 +49,11 @@ func split(line string) (words []string, last int, quote rune) {
 			begun = false
 		default:
 			begun = true
-			word.WriteRune(r)
+			word.WriteByte(b)
 		}
 	}
 	if escaped {
-		word.WriteRune('\\')
+		word.WriteByte('\\')
 	}
 	if begun {
 		words = append(words, word.String())
