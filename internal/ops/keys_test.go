@@ -133,6 +133,31 @@ func TestKeysOverHTTP(t *testing.T) {
 	}
 }
 
+// TestNothingElseIsStoredThanWasSent: decoding JSON replaces what is no Unicode.
+func TestNothingElseIsStoredThanWasSent(t *testing.T) {
+	s, p := withKeys(t)
+	for body, want := range map[string]string{
+		"{\"key\":\"a\",\"value\":\"caf\xe9\"}":                 "",
+		"{\"key\":\"a\xff\",\"value\":\"v\"}":                   "",
+		`{"key":"a","value":"half \ud83d of a pair"}`:           "",
+		`{"key":"a","value":"whole \ud83d\ude00"}`:              "whole \U0001f600",
+		"{\"key\":\"a\",\"value\":\"sent as \ufffd\"}":          "sent as \ufffd",
+		`{"key":"a","value":"sent as \uFFFD"}`:                  "sent as \ufffd",
+		`{"key":"6101","value":"ff00","encoding":"hex"}`:        "\xff\x00",
+		"{\"key\":\"a\",\"value\":\"sent as \ufffd and \xe9\"}": "",
+	} {
+		p.got = nil
+		r := call(s, "POST", "/data/put", body, bearer("writer"))
+		put, stored := p.got.(*serverpb.PutRequest)
+		switch {
+		case want == "" && (r.Code != 400 || stored || !strings.Contains(errorText(t, r), "base64")):
+			t.Errorf("%q: %d %s, stored %v", body, r.Code, r.Body, put)
+		case want != "" && (r.Code != 200 || string(put.GetValue()) != want):
+			t.Errorf("%q: %d %s, stored %v", body, r.Code, r.Body, put)
+		}
+	}
+}
+
 // TestKeysAreNotForPagesOfOtherSites: neither to read, under a name that resolves to this
 // node, nor to write.
 func TestKeysAreNotForPagesOfOtherSites(t *testing.T) {

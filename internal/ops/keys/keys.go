@@ -3,12 +3,14 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -157,17 +159,34 @@ func number(text, name string, absent, most int) (int, error) {
 }
 
 // readBody reads the body of a write.
-func readBody(r *http.Request, into any) error {
-	decoder := json.NewDecoder(r.Body)
+func readBody(r *http.Request, into *change) error {
+	body, err := io.ReadAll(r.Body) // which has arrived, and is of bounded size
+	if err != nil {
+		return kv.Errorf(kv.Invalid, "the body could not be read: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields() // a misspelled "expires" would make a key that never does
-	err := decoder.Decode(into)
-	if err == nil && decoder.More() {
+	err = decoder.Decode(into)
+	switch {
+	case err == nil && decoder.More():
 		err = errors.New("more than one document")
+	case err == nil && altered(body, into.Key, into.Value, into.Old):
+		err = errors.New(`it has bytes that are not UTF-8, or half of a surrogate pair, for which U+FFFD would be stored: write such a key or value with "encoding": "base64" or "hex"`)
 	}
 	if err != nil {
 		return kv.Errorf(kv.Invalid, `the body must be {"key": "K", "value": "V"} with, if wanted, "old", "encoding", "expires" (epoch seconds) and "ack": %w`, err)
 	}
 	return nil
+}
+
+// altered reports whether texts of a document have a U+FFFD that it does not have itself: decoding
+// puts it in place of what is no Unicode.
+func altered(document []byte, texts ...string) bool {
+	got := 0
+	for _, text := range texts {
+		got += strings.Count(text, "\ufffd")
+	}
+	return got > 0 && got > bytes.Count(document, []byte("\ufffd"))+bytes.Count(bytes.ToLower(document), []byte(`\ufffd`))
 }
 
 // outcome adds to the error of a write what has become of it.
