@@ -50,14 +50,21 @@ func Check(dir string, into Layout) error {
 // noBackup returns the error for a folder without a manifest. If it holds the backups of
 // several vBuckets, the error says so.
 func noBackup(dir string) error {
-	inside := 0
+	inside, others := 0, 0
 	folders, _ := os.ReadDir(dir) // if it cannot be read, there are none
 	for _, f := range folders {
-		if IsOne(filepath.Join(dir, f.Name())) {
+		if part := filepath.Join(dir, f.Name()); !IsOne(part) {
+			continue
+		} else if m, err := readManifest(part); err == nil && !m.isPart(f.Name()) {
+			others++
+		} else {
 			inside++
 		}
 	}
-	if inside == 0 {
+	switch {
+	case others > 0:
+		return kv.Errorf(kv.NotFound, "there is no backup at %s (no %s), but %d in it: name one of them", dir, manifestFile, others)
+	case inside == 0:
 		return kv.Errorf(kv.NotFound, "there is no backup at %s (no %s)", dir, manifestFile)
 	}
 	return kv.Errorf(kv.Precondition, "%s holds backups of %d vBuckets, each in a folder, and is none itself: restore it to nodes with as many vbuckets", dir, inside)

@@ -19,10 +19,10 @@ func TestListShowsBackups(t *testing.T) {
 	if got, err := List(filepath.Join(root, "absent")); err != nil || len(got) != 0 {
 		t.Errorf("an absent folder: %v, %v", got, err)
 	}
-	create := func(at time.Time, path ...string) {
+	create := func(at time.Time, vBuckets int, path ...string) {
 		t.Helper()
 		i, dir := info, filepath.Join(append([]string{root}, path...)...)
-		i.Created = at
+		i.Created, i.VBucket, i.VBuckets = at, path[len(path)-1], vBuckets
 		if err := Prepare(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -30,11 +30,11 @@ func TestListShowsBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	create(info.Created, "old")
+	create(info.Created, 1, "old")
 	write(t, filepath.Join(root, "other", "file"), "x")
 	write(t, filepath.Join(root, "file"), "x")
 	for _, v := range []string{"0", "1"} {
-		create(info.Created.Add(time.Hour), "new", v)
+		create(info.Created.Add(time.Hour), 2, "new", v)
 	}
 	write(t, filepath.Join(root, "damaged", manifestFile), "{")
 	got, err := List(root)
@@ -53,6 +53,39 @@ func TestListShowsBackups(t *testing.T) {
 	}
 	if n := got[2]; n.Path != "damaged" || n.Error == "" {
 		t.Errorf("%+v", n)
+	}
+}
+
+// TestListLooksIntoFolders: a folder with backups of one vBucket each is no backup of several.
+func TestListLooksIntoFolders(t *testing.T) {
+	root := t.TempDir()
+	for i, path := range []string{"monday", "2026/monday", "2026/tuesday", "2026/may/all/0", "2026/may/all/1", "2026/may/1/deep/er"} {
+		made := info
+		made.Created = info.Created.Add(-time.Duration(i) * time.Hour)
+		if name := filepath.Base(path); len(name) == 1 {
+			made.VBucket, made.VBuckets = name, 2
+		}
+		if _, err := Create(t.Context(), filepath.Join(root, path), engineDir(t), made); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(root, "2026", "damaged", manifestFile), "{")
+	got, err := List(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, l := range got {
+		paths = append(paths, l.Path)
+		if (l.Error != "") != strings.HasSuffix(l.Path, "damaged") || (l.VBuckets == 2) != strings.HasSuffix(l.Path, "all") {
+			t.Errorf("%+v", l)
+		}
+	}
+	if want := []string{"monday", "2026/monday", "2026/tuesday", "2026/may/all", "2026/damaged"}; !slices.Equal(paths, want) {
+		t.Errorf("%q, want %q", paths, want)
+	}
+	if err := Check(filepath.Join(root, "2026"), Layout{"default", 1}); kv.KindOf(err) != kv.NotFound || !strings.Contains(err.Error(), "but 2 in it: name one of them") {
+		t.Error(err)
 	}
 }
 

@@ -86,6 +86,23 @@ func Sweep(parent string) error {
 	return errors.Join(append(failed, err)...)
 }
 
+// SweepBelow is Sweep for backup-dir and the folders in it that backups are in: a process that is
+// killed while it makes one leaves a copy of the data there, and the next backup may go elsewhere.
+func SweepBelow(root string) error {
+	failed := []error{Sweep(root)}
+	_ = look(root, func(below string) (into bool) { // Sweep has found it unreadable too
+		dir := filepath.Join(root, below)
+		if IsOne(dir) {
+			return false
+		}
+		if err := Sweep(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
+			failed = append(failed, err)
+		}
+		return true
+	})
+	return errors.Join(failed...)
+}
+
 // sweep removes the folder at path if it is a workspace that no process uses.
 func sweep(path string) error {
 	// NFS gives no lock of a file that is open for reading only.

@@ -54,7 +54,7 @@ func NewServices(n *node.Node, r Role) (*Services, error) {
 	if err != nil {
 		return nil, fmt.Errorf("backup-dir: %w", err)
 	}
-	if err := backup.Sweep(backupDir); err != nil {
+	if err := backup.SweepBelow(backupDir); err != nil {
 		n.Log.Warn("cannot look for leftovers of backups", "backup-dir", backupDir, "error", err)
 	}
 	s.KV = master.NewKV(s.keyspace, s.sizes, s.router)
