@@ -196,6 +196,25 @@ func TestChartUpgradesWhatIsDown(t *testing.T) {
 	}
 }
 
+// Only members that are pods of the set go with it: one elsewhere, as at an address or of another
+// release, is not for the chart to remove.
+func TestChartRemovesItsOwnPodsOnly(t *testing.T) {
+	c := readRendered(t, "open").container(t, "Job dkv-remove-members")
+	p := newPods(t, "dkv-masters-0", "dkv-masters-1", "dkv-masters-2")
+	p.program(t, "dkvctl", `here=${0%/*}
+case $1 in
+-listNodes)
+  for host in dkv-masters-0.dkv-masters dkv-masters-2.dkv-masters dkv-masters-3.dkv-masters 10.0.0.7 other-masters-5.other-masters db9.example; do
+    grep -q "$host" "$here/removed" 2>/dev/null || echo "7  http://$host:8082  alive"
+  done ;;
+-removeNode) echo "$2" >>"$here/removed" ;;
+esac`)
+	p.run(t, "", c, append(c.Command, c.Args...)...)
+	if gone, err := os.ReadFile(filepath.Join(p.path, "removed")); err != nil || string(gone) != "http://dkv-masters-3.dkv-masters:8082\n" {
+		t.Errorf("removed are %q, %v", gone, err)
+	}
+}
+
 // A pod that is started again has another address. It waits until its name is that of the
 // new one: it could not listen at the former one.
 func TestChartPodWaitsForItsOwnAddress(t *testing.T) {
