@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
 )
 
 // fileMode is that of new files: the lines say who does what.
@@ -85,6 +86,11 @@ func (f *File) Write(line []byte, durable bool) error {
 	if f.f == nil {
 		return os.ErrClosed
 	}
+	if f.regular && f.removed() {
+		if err := f.Reopen(); err != nil {
+			return fmt.Errorf("%s was removed: %w", f.path, err) // what is written to it would be lost
+		}
+	}
 	var rotation error
 	if f.maxSize > 0 && f.regular && f.size > 0 && f.size+int64(len(line)) > f.maxSize {
 		rotation = f.rotate() // the line goes to the file that there is
@@ -101,6 +107,17 @@ func (f *File) Write(line []byte, durable bool) error {
 		err = f.f.Sync()
 	}
 	return errors.Join(err, rotation)
+}
+
+// removed reports whether the open file has no name any more, as one that was deleted to make room.
+// One that another program has renamed has its new one.
+func (f *File) removed() bool {
+	opened, err := f.f.Stat()
+	if err != nil {
+		return false
+	}
+	info, known := opened.Sys().(*syscall.Stat_t)
+	return known && info.Nlink == 0
 }
 
 // rotate begins a new file.

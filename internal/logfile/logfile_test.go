@@ -79,6 +79,33 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// TestRemovedFileIsMadeAgain: what is written to a file without a name is lost, and no one sees it.
+// A file that was renamed gets its lines until it is told to begin another one.
+func TestRemovedFileIsMadeAgain(t *testing.T) {
+	f := openTest(t, 100, 1)
+	write(t, f, "line 1")
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
+	write(t, f, "line 2", "line 3")
+	if got := content(t, f.path); got != "line 2\nline 3\n" {
+		t.Errorf("the file has %q", got)
+	}
+	if err := os.Rename(f.path, f.path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, f, "line 4")
+	if got := content(t, f.path+".away"); got != "line 2\nline 3\nline 4\n" {
+		t.Errorf("the renamed file has %q", got)
+	}
+	if err := os.RemoveAll(filepath.Dir(f.path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Write([]byte("line 5\n"), false); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "was removed") {
+		t.Errorf("without its folder: %v", err)
+	}
+}
+
 // A line never continues one that was cut off, by a crash or a full disk.
 func TestLinesBeginOnTheirOwn(t *testing.T) {
 	f := openTest(t, 0, 0)
