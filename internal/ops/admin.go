@@ -11,6 +11,9 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/auth"
 )
 
 // Action does an administrative call. body is the request's, possibly empty.
@@ -57,9 +60,17 @@ func (s *Server) perform(w http.ResponseWriter, r *http.Request, path string, ac
 	})
 }
 
-// view answers GET requests with a document.
-func (s *Server) view(v View) handler {
+// view answers GET requests with a document. One that needs the role admin, such as the configuration,
+// is refused through proxies and under foreign names, as what changes something is.
+func (s *Server) view(path string, v View) handler {
+	row := access.Path(path)
+	administrative := row != nil && row.Role == auth.Admin
 	return func(w http.ResponseWriter, r *http.Request) error {
+		if administrative {
+			if err := s.admit(r); err != nil {
+				return err
+			}
+		}
 		document, err := v(r.Context())
 		if err != nil {
 			return err
@@ -91,6 +102,9 @@ func (s *Server) admit(r *http.Request) error {
 			return forbidden("administrative calls are not taken through a proxy (" + name + " is set): call the node itself")
 		}
 	}
+	if name := s.options.Name; name != "" && strings.EqualFold(hostName(r.Host), name) {
+		return nil // as other nodes address it, which relay what their consoles do
+	}
 	// A page of a foreign name that resolves to loopback would pass for one of this node.
 	if !loopbackHost(r.Host) && (from.Addr().Unmap().IsLoopback() || !isAddress(r.Host)) {
 		return forbidden("administrative calls must be addressed to 127.0.0.1, [::1] or localhost, and from other hosts to the node's IP address, not to " + r.Host)
@@ -121,15 +135,20 @@ func forbidden(text string) error { return &Error{Status: http.StatusForbidden, 
 // loopbackHost reports whether host, with or without a port, is this machine's
 // loopback.
 func loopbackHost(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
-	}
+	host := hostName(hostport)
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// hostName returns host without its port, if it has one.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 }
 
 // boundBodies bounds how long the bodies of requests may take. Also those that a handler

@@ -42,7 +42,7 @@ func (s *Server) register() error {
 		s.registerPprof()
 	}
 	for path, v := range s.options.Views {
-		s.get(path, s.view(v))
+		s.get(path, s.view(path, v))
 	}
 	for path, action := range s.options.Actions {
 		s.handle(path, http.MethodPost, s.act(path, action))

@@ -48,6 +48,9 @@ type Options struct {
 	// Access decides who may ask for which path. Nil opens all paths, but actions to this
 	// machine only.
 	Access *access.Guard
+	// Name is the host in the HTTP address that the node gives to others, at which they and
+	// their tools ask; "" is none.
+	Name string
 	// TLS completes the handshakes of connections; nil if they are in the clear.
 	TLS *certs.Acceptor
 	// Logger is what the server logs to.

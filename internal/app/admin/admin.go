@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"net"
 	"net/http"
 	"time"
 
@@ -82,7 +83,9 @@ func (a *Admin) Options(o Access) ops.Options {
 	maps.Copy(actions, special.Actions)
 	handlers := map[string]http.Handler{console.Path: console.Assets()}
 	maps.Copy(handlers, special.Handlers)
+	name, _, _ := net.SplitHostPort(a.Node.Info.HTTPAddress) // "" if there is no address yet
 	return ops.Options{
+		Name:      name,
 		AccessLog: o.AccessLog,
 		Tracer:    o.Tracer,
 		TLS:       a.Node.Certs.Acceptor("http", certs.Anyone, "http/1.1"),
