@@ -42,9 +42,35 @@ func OpenLedger(path string) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the ledger: %w", err)
 	}
+	if err := endCutLine(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot continue the ledger: %w", err), file.Close())
+	}
 	var run [8]byte
 	rand.Read(run[:]) // never fails
 	return &Ledger{run: hex.EncodeToString(run[:]), file: file, buf: bufio.NewWriterSize(file, 64<<10)}, nil
+}
+
+// cutOff is put at the end of a line that its writer has left without one, as when it was killed: the
+// next line would continue it. A line that ends so is left out of what is checked.
+const cutOff = " cut off"
+
+// endCutLine ends the last line of a ledger if it has no end.
+func endCutLine(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return err
+	}
+	in, err := os.Open(file.Name())
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	last := make([]byte, 1)
+	if _, err := in.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = file.WriteString(cutOff + "\n")
+	return err
 }
 
 // writeKey fills key, which has room for ledgerDigits behind the prefix, with
@@ -114,6 +140,9 @@ func readLedger(in io.Reader, visit func(entry) error) error {
 		}
 		if err != nil {
 			return fmt.Errorf("cannot read the ledger: %w", err)
+		}
+		if strings.HasSuffix(line, cutOff+"\n") {
+			continue
 		}
 		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		decoded, err := hex.DecodeString(value)

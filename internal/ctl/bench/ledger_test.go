@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,6 +57,28 @@ func TestLedgerHoldsWhatWasAcknowledged(t *testing.T) {
 	}
 	if r := check(t, path, target); r.Acknowledged != 750 || r.Lost != 0 {
 		t.Errorf("%d acknowledged, %d lost; want 750 and 0", r.Acknowledged, r.Lost)
+	}
+}
+
+// TestLedgerOfAKilledRunIsContinued: its last line has no end, as the buffer is written in pieces.
+func TestLedgerOfAKilledRunIsContinued(t *testing.T) {
+	_, target := startServer(t)
+	for _, cut := range []string{"k0000 00ff00", "k", strings.Repeat("k", 200<<10)} {
+		path := fillLedger(t, target, 100)
+		file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteString(cut); err != nil {
+			t.Fatal(err)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		putLedger(t, target, 50, path)
+		if r := check(t, path, target); r.Acknowledged != 150 || r.Lost != 0 {
+			t.Errorf("after %d bytes: %d acknowledged, %d lost; want 150 and 0", len(cut), r.Acknowledged, r.Lost)
+		}
 	}
 }
 
