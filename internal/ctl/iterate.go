@@ -31,12 +31,12 @@ func (s *session) iterate(ctx context.Context, args []string, keysOnly bool) err
 	if len(args) == 2 {
 		req.StartKey = []byte(args[1])
 	}
-	return s.CallStream(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
+	return s.CallStream(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, arrived func() func()) error {
 		stream, err := serverpb.NewDKVClient(conn).Iterate(ctx, req)
 		if err != nil {
 			return err
 		}
-		return s.printPairs(stream, keysOnly, progress)
+		return s.printPairs(stream, keysOnly, arrived)
 	})
 }
 
@@ -48,7 +48,7 @@ func prefixOf(pattern string) []byte {
 
 // printPairs prints a stream's pairs: batches or, from a server that does not know
 // batches, one pair a message.
-func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateResponse], keysOnly bool, progress func()) error {
+func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateResponse], keysOnly bool, arrived func() func()) error {
 	for {
 		res, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -60,7 +60,7 @@ func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateR
 		if err := nodes.CheckStatus(res.GetStatus()); err != nil {
 			return err
 		}
-		progress()
+		done := arrived()
 		pairs := res.GetPairs()
 		if len(res.GetKey()) > 0 {
 			pairs = append(pairs, &serverpb.KVPair{Key: res.GetKey(), Value: res.GetValue(), ExpireTS: res.GetExpireTS()})
@@ -70,6 +70,7 @@ func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateR
 				return nodes.Local(fmt.Errorf("cannot write the result: %w", err))
 			}
 		}
+		done()
 	}
 }
 

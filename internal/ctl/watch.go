@@ -175,8 +175,8 @@ func (*laterError) Error() string { return "the node has a later history" }
 
 // attempt is stream at one node. How far back changes are kept is each node's own: a master that a
 // promotion has made a slave keeps none from before it came back, and the others do.
-func (w *watcher) attempt(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
-	err := w.goOn(ctx, conn, progress)
+func (w *watcher) attempt(ctx context.Context, conn grpc.ClientConnInterface, arrived func() func()) error {
+	err := w.goOn(ctx, conn, arrived)
 	if st := status.Convert(err); st.Code() == codes.OutOfRange {
 		return nodes.Elsewhere(w.notRetained(fmt.Errorf("%s: %s", st.Code(), st.Message())))
 	}
@@ -184,18 +184,18 @@ func (w *watcher) attempt(ctx context.Context, conn grpc.ClientConnInterface, pr
 }
 
 // goOn prints what a node sends, from where the watch is.
-func (w *watcher) goOn(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
-	err := w.receive(ctx, conn, w.next, progress)
+func (w *watcher) goOn(ctx context.Context, conn grpc.ClientConnInterface, arrived func() func()) error {
+	err := w.receive(ctx, conn, w.next, arrived)
 	if status.Code(err) != codes.FailedPrecondition {
 		return err
 	}
 	// The node may lag: then what comes next there is before what this watch waits for.
 	var later *laterError
-	if err = w.receive(ctx, conn, 0, progress); !errors.As(err, &later) {
+	if err = w.receive(ctx, conn, 0, arrived); !errors.As(err, &later) {
 		return err
 	}
 	// It has come to that history since its answer, or lags there too, or there is no way to that.
-	err = w.receive(ctx, conn, w.next, progress)
+	err = w.receive(ctx, conn, w.next, arrived)
 	switch {
 	case status.Code(err) != codes.FailedPrecondition:
 		return err
@@ -209,7 +209,7 @@ func (w *watcher) goOn(ctx context.Context, conn grpc.ClientConnInterface, progr
 // receive prints what a stream brings that begins at a number, or with the node's next change
 // if from is 0. It skips what was printed before. The stream may be of a later history, to which
 // promotions have led from the watch's and that has what was printed.
-func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, from uint64, progress func()) error {
+func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, from uint64, arrived func() func()) error {
 	r := &serverpb.WatchChangesRequest{KeyPrefix: w.prefix, FromChangeNumber: from, VBucket: w.VBucket}
 	if from > 0 && w.history != "" {
 		r.HistoryId, r.LastChange = w.history, proto.Uint64(w.last)
@@ -251,7 +251,7 @@ func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, fr
 			// Numbers without an effect above the end of the former history may have one here.
 			w.history, w.next = history, w.last+1
 		}
-		progress()
+		done := arrived()
 		if from == 0 && !begun && resp.GetMasterChangeNumber() >= w.next {
 			return nil // the node has caught up, and the stream may have begun behind next
 		}
@@ -261,6 +261,7 @@ func (w *watcher) receive(ctx context.Context, conn grpc.ClientConnInterface, fr
 		if w.done() || w.stale && time.Since(began) > watchLook {
 			return nil
 		}
+		done()
 	}
 }
 

@@ -12,10 +12,11 @@ import (
 )
 
 // CallStream is Call for a stream, which may last for as long as it makes progress:
-// request calls progress for each message, which restarts the time limit. After the
-// first message no other address is tried, since its answer would start again from the
-// beginning.
-func (c *Client) CallStream(ctx context.Context, request func(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error) error {
+// request calls arrived for each message, and what that returns when it waits for the next
+// one, which restarts the time limit. What is done with a message may take any time, as
+// printing it does while a pager waits for its user. After the first message no other
+// address is tried, since its answer would start again from the beginning.
+func (c *Client) CallStream(ctx context.Context, request func(ctx context.Context, conn grpc.ClientConnInterface, arrived func() (done func())) error) error {
 	stalled := status.Errorf(codes.DeadlineExceeded, "no message within %s", c.Timeout)
 	return c.Call(ctx, Reads, func(_ context.Context, conn grpc.ClientConnInterface) error {
 		streamCtx, cancel := context.WithCancelCause(ctx)
@@ -23,9 +24,10 @@ func (c *Client) CallStream(ctx context.Context, request func(ctx context.Contex
 		limit := time.AfterFunc(c.Timeout, func() { cancel(stalled) })
 		defer limit.Stop()
 		begun := false
-		err := request(streamCtx, conn, func() {
+		err := request(streamCtx, conn, func() (done func()) {
 			begun = true
-			limit.Reset(c.Timeout)
+			limit.Stop()
+			return func() { limit.Reset(c.Timeout) }
 		})
 		if err != nil && errors.Is(context.Cause(streamCtx), stalled) {
 			err = stalled
