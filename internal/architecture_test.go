@@ -109,7 +109,7 @@ var mayImport = map[string][]string{
 	"internal/storage/datadir":   {"internal/storage", "internal/durable"},
 	"internal/storage/diskspace": {"internal/periodic", "internal/storage"},
 	"internal/storage/memory":    {"internal/storage", "internal/crc", "internal/durable"},
-	"internal/storage/badger":    {"internal/histogram", "internal/storage", "internal/crc", "internal/durable"},
+	"internal/storage/badger":    {"internal/storage/rowcache", "internal/histogram", "internal/storage", "internal/crc", "internal/durable"},
 	"internal/storage/rocksdb":   {"internal/histogram", "internal/storage", "internal/storage/rowcache", "internal/crc", "internal/durable"},
 	"internal/storage/rowcache":  {"internal/storage"},
 	"internal/changelog":         {"internal/kv", "internal/command", "internal/storage"},

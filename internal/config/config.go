@@ -116,7 +116,7 @@ type Storage struct {
 	// vBuckets; 0 disables the cache; derived from the machine's memory. Raise it
 	// if reads go to the disk and memory is free.
 	BlockCacheSize Size
-	// RowCacheSize is the part of BlockCacheSize that keeps whole pairs (RocksDB only); 0
+	// RowCacheSize is the part of BlockCacheSize that keeps whole pairs; 0
 	// keeps none; derived: an eighth of it. Raise it if few keys are read much more often than
 	// others.
 	RowCacheSize Size

@@ -96,7 +96,7 @@ func storageKeys() []key {
 			doc:   "Memory for data blocks that were read, shared by all vBuckets (with badger, in equal parts); 0 disables the cache. Raise it if reads go to the disk and memory is free."},
 		{name: "row-cache-size", derived: "an eighth of block-cache-size, at most 1GiB",
 			field: func(c *Config) value { return sizeValue{&c.Storage.RowCacheSize, 0, anySize} },
-			doc:   "The part of block-cache-size that keeps whole pairs of keys and values that were read, so that they are found without a search; at least 1MiB, at most half of block-cache-size, or 0 for none. Raise it if few keys are read far more often than others. RocksDB only."},
+			doc:   "The part of block-cache-size that keeps whole pairs of keys and values that were read, so that they are found without a search; at least 1MiB, at most half of block-cache-size, or 0 for none. Raise it if few keys are read far more often than others."},
 		{name: "write-buffer-size", derived: "preset; 64MiB (small: 16MiB, large: 256MiB)",
 			field: func(c *Config) value { return sizeValue{&c.Storage.WriteBufferSize, MiB, 64 * GiB} },
 			doc:   "Memory for writes that are not in a table file yet, shared by all vBuckets. Raise it for fewer and larger flushes, lower it for faster recovery and less memory."},

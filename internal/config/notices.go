@@ -59,8 +59,6 @@ func (c *Config) effectless(k *key) string {
 		return fmt.Sprintf("this node has role %s, and the key is for role %s", c.Role, k.rolesText())
 	case k.name == "write-buffer-size" && c.Storage.Engine == Badger:
 		return "badger sizes its write buffers by itself"
-	case k.name == "row-cache-size" && c.Storage.Engine == Badger:
-		return "badger keeps blocks only"
 	case k.name == "encryption-key-rotation" && c.Storage.EncryptionKeyFile == "":
 		return "without encryption-key-file nothing is encrypted"
 	}

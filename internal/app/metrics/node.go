@@ -59,11 +59,11 @@ type sharedSample struct {
 
 // addCaches adds the caches that the engine of a vBucket reports.
 func (s *sharedSample) addCaches(u *storage.Stats, shared bool) {
+	s.rowCacheBytes = max(s.rowCacheBytes, u.RowCacheBytes) // one for all
 	if shared {
-		s.cacheBytes, s.rowCacheBytes = max(s.cacheBytes, u.CacheBytes), max(s.rowCacheBytes, u.RowCacheBytes)
+		s.cacheBytes = max(s.cacheBytes, u.CacheBytes)
 	} else {
 		s.cacheBytes += u.CacheBytes
-		s.rowCacheBytes += u.RowCacheBytes
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/badger"
 	"github.com/dkvdb/dkv/internal/storage/rocksdb"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 // Engines opens the engines of a node as its configuration says.
@@ -20,6 +21,8 @@ type Engines struct {
 	log *slog.Logger
 	// memory is what all RocksDB engines of the process share.
 	memory *rocksdb.Memory
+	// rows is what all engines of the process share, whatever their kind; nil for none.
+	rows *rowcache.Cache
 	// files is how many files each of them may have open.
 	files int
 	// key and previousKey are the master keys of encryption-key-file and
@@ -38,6 +41,11 @@ func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(stor
 	if e.key, e.previousKey, err = readKeys(cfg); err != nil {
 		return nil, err
 	}
+	if cfg.RowCacheSize > 0 {
+		if e.rows, err = rowcache.New(int64(cfg.RowCacheSize)); err != nil {
+			return nil, fmt.Errorf("row-cache-size: %w", err)
+		}
+	}
 	if cfg.Engine != config.RocksDB {
 		if each := BadgerShare(cfg, count); count > 1 {
 			log.Info("badger engines share memory", "engines", count, "block-cache-bytes-each", each.BlockCacheBytes,
@@ -45,11 +53,16 @@ func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(stor
 		}
 		return e, nil
 	}
-	e.memory, err = rocksdb.NewMemory(rocksdb.Sizes{
-		BlockCache: max(int64(cfg.BlockCacheSize-cfg.RowCacheSize), leastCache), RowCache: int64(cfg.RowCacheSize),
-		WriteBuffers: int64(cfg.WriteBufferSize), Engines: count,
-	})
-	return e, err
+	if e.memory, err = rocksdb.NewMemory(blockCache(cfg), int64(cfg.WriteBufferSize), count); err != nil {
+		e.rows.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// blockCache is the part of block-cache-size that is for blocks, in bytes.
+func blockCache(cfg *config.Storage) int64 {
+	return max(int64(cfg.BlockCacheSize-cfg.RowCacheSize), leastCache)
 }
 
 // Open opens an engine of the configured kind.
@@ -64,12 +77,13 @@ func (e *Engines) Open(dir string) (storage.Engine, error) {
 func (e *Engines) openRaw(dir string) (storage.Engine, error) {
 	if e.cfg.Engine == config.Badger {
 		opts := e.badger(dir)
-		opts.Diskless = e.cfg.Diskless
+		opts.Diskless, opts.RowCache = e.cfg.Diskless, e.rows
 		return badger.Open(opts)
 	}
 	return rocksdb.Open(rocksdb.Options{
 		Dir:          dir,
 		Memory:       e.memory,
+		RowCache:     e.rows,
 		MaxOpenFiles: e.files,
 		INI:          e.cfg.EngineINI,
 		Logger:       e.log,
@@ -110,7 +124,7 @@ func (e *Engines) leastFree() uint64 {
 func (e *Engines) openKind(kind, dir string) (storage.Engine, error) {
 	switch config.Engine(kind) {
 	case config.RocksDB:
-		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: copyCache, RowCacheBytes: -1, Logger: e.log})
+		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: copyCache, Logger: e.log})
 	case config.Badger:
 		return e.openBadgerCopy(dir)
 	default:
@@ -188,7 +202,7 @@ func (n *Node) Unfit() error {
 // with.
 func BadgerShare(cfg *config.Storage, engines int) badger.Options {
 	return badger.Options{
-		BlockCacheBytes: max(int64(cfg.BlockCacheSize)/int64(engines), leastCache),
+		BlockCacheBytes: max(blockCache(cfg)/int64(engines), leastCache),
 		MemtableBytes:   max(badger.DefaultMemtableBytes/int64(engines), badger.MinMemtableBytes),
 	}
 }
@@ -213,4 +227,5 @@ func (e *Engines) close() {
 	if e.memory != nil {
 		e.memory.Close()
 	}
+	e.rows.Close()
 }

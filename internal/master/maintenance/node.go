@@ -163,15 +163,18 @@ func (h *held) of(k *route.Keyspace, sharesCache bool) (memtables, cache uint64)
 		return h.memtables, h.cache
 	}
 	h.asked, h.memtables, h.cache = time.Now(), 0, 0
+	var rows uint64 // in the one row cache
 	for _, v := range k.All() {
 		u := v.Usage()
 		h.memtables += u.Storage.MemtableBytes
+		rows = max(rows, u.Storage.RowCacheBytes)
 		if sharesCache {
-			h.cache = max(h.cache, u.Storage.CacheBytes+u.Storage.RowCacheBytes)
+			h.cache = max(h.cache, u.Storage.CacheBytes)
 		} else {
-			h.cache += u.Storage.CacheBytes + u.Storage.RowCacheBytes
+			h.cache += u.Storage.CacheBytes
 		}
 	}
+	h.cache += rows
 	return h.memtables, h.cache
 }
 

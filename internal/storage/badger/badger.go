@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/histogram"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 // Kind is what the engine calls itself.
@@ -25,6 +26,7 @@ type Engine struct {
 	lock      *os.File // nil for a diskless engine
 	snapshots snapshots
 	memtable  memtable
+	rows      *rowcache.Rows
 	commits   histogram.Histogram
 	closed    atomic.Bool
 	damage    atomic.Pointer[error] // what verification found
@@ -50,7 +52,7 @@ func Open(opts Options) (*Engine, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("open badger engine: %w", err)
 	}
-	e := &Engine{opts: opts.withDefaults(), parts: make(map[string]int), unflushed: make(chan error, 1)}
+	e := &Engine{opts: opts.withDefaults(), rows: opts.RowCache.Rows(), parts: make(map[string]int), unflushed: make(chan error, 1)}
 	if err := e.open(); err != nil {
 		if e.db != nil {
 			_ = e.db.Close()

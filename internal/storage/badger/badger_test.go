@@ -7,14 +7,25 @@ import (
 
 	"github.com/dkvdb/dkv/internal/storage/badger"
 	"github.com/dkvdb/dkv/internal/storage/enginetest"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// rows are those of all engines of the suite, and stay as long as the process.
+var rows = must(rowcache.New(rowcache.MinBytes))
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 func onDisk() enginetest.Factory {
 	return enginetest.Factory{
 		Open: func(dir string) (enginetest.Engine, error) {
-			return open(badger.Options{Dir: dir, BlockCacheBytes: 1 << 20})
+			return open(badger.Options{Dir: dir, BlockCacheBytes: 1 << 20, RowCache: rows})
 		},
 		Durable: true,
 		Tables:  "*.sst",
@@ -25,7 +36,7 @@ func diskless() enginetest.Factory {
 	f := onDisk()
 	return enginetest.Factory{
 		Open: func(string) (enginetest.Engine, error) {
-			return open(badger.Options{Diskless: true, MemtableBytes: 2 * badger.MinMemtableBytes, BlockCacheBytes: 1 << 20})
+			return open(badger.Options{Diskless: true, MemtableBytes: 2 * badger.MinMemtableBytes, BlockCacheBytes: 1 << 20, RowCache: rows})
 		},
 		OpenCheckpoint: f.Open,
 	}
@@ -54,7 +65,7 @@ func small() enginetest.Factory {
 func smallDiskless() enginetest.Factory {
 	f := diskless()
 	f.Open = func(string) (enginetest.Engine, error) {
-		return open(badger.Options{Diskless: true, MemtableBytes: badger.MinMemtableBytes, BlockCacheBytes: 1 << 20})
+		return open(badger.Options{Diskless: true, MemtableBytes: badger.MinMemtableBytes, BlockCacheBytes: 1 << 20, RowCache: rows})
 	}
 	return f
 }

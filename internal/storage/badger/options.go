@@ -9,6 +9,7 @@ import (
 	bopt "github.com/dgraph-io/badger/v4/options"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 const (
@@ -66,6 +67,9 @@ type Options struct {
 	Diskless bool
 	// BlockCacheBytes bounds the cache of uncompressed blocks.
 	BlockCacheBytes int64
+	// RowCache keeps whole pairs that Get has read, of any number of engines; nil for none. It
+	// must outlive the engine.
+	RowCache *rowcache.Cache
 	// MemtableBytes is the size of a memory table, of which there are two at most. A
 	// process with many engines makes it less, and pays with more and smaller tables on
 	// disk, and with batches that are written in several steps.

@@ -10,11 +10,27 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Get implements storage.Reader.
+// Get implements storage.Reader. A row of the newest state answers without a search.
 func (e *Engine) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	if err := e.readable(); err != nil {
 		return nil, false, err
 	}
+	if s != storage.Data {
+		return e.search(s, key)
+	}
+	value, miss := e.rows.Get(key)
+	if value != nil {
+		return value, true, nil
+	}
+	value, found, err := e.search(s, key)
+	if found && err == nil {
+		e.rows.Add(key, value, miss)
+	}
+	return value, found, err
+}
+
+// search finds a key in the engine.
+func (e *Engine) search(s storage.Space, key []byte) ([]byte, bool, error) {
 	version := e.snapshots.acquire()
 	defer e.snapshots.release(version)
 	return e.getAt(version, s, key)

@@ -8,6 +8,7 @@ import (
 	bdg "github.com/dgraph-io/badger/v4"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 // A staged write commits each of its batches as a version of its own and publishes
@@ -49,6 +50,7 @@ type staged struct {
 	// base is the version before it, last that of its newest batch.
 	base, last uint64
 	over       bool
+	rows       rowcache.Write // readers may find the old rows again when it is over
 	// broken is why a batch failed. The write can only be abandoned then.
 	broken error
 }
@@ -81,6 +83,7 @@ func (s *staged) Commit(b *storage.Batch) error {
 	defer e.writeMu.Unlock()
 	s.over, e.staged = true, nil
 	e.db.SetDiscardTs(e.snapshots.publish(s.last))
+	s.rows.End()
 	return nil
 }
 
@@ -93,7 +96,10 @@ func (s *staged) write(b *storage.Batch, final bool) error {
 	}
 	w := newBatchWriter(e, b, s.base, s.last)
 	defer w.discard()
-	err := w.fill(b)
+	err := s.rows.Begin(e.rows, b)
+	if err == nil {
+		err = w.fill(b)
+	}
 	if err == nil {
 		err = w.commit(final)
 	}
@@ -136,6 +142,7 @@ func (s *staged) Abandon() error {
 		return nil
 	}
 	s.over, e.staged = true, nil
+	defer s.rows.End()
 	if s.last == s.base || e.failed != nil {
 		return nil // nothing was written, or Open will see to it
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -304,5 +305,66 @@ func TestNewerStagedMarker(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// Rows that readers have cached are those of before a staged write until it is committed, and not
+// after; the same if it is abandoned.
+func TestStagedWriteAndCachedRows(t *testing.T) {
+	rows, err := rowcache.New(rowcache.MinBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	e, err := Open(Options{Diskless: true, RowCache: rows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	put(t, e, "kept", "0", "put", "0", "deleted", "0")
+	want := func(when, put, deleted string) {
+		t.Helper()
+		for range 2 { // the second is from a row, if there is one
+			for key, value := range map[string]string{"kept": "0", "put": put, "deleted": deleted} {
+				got, found, err := e.Get(storage.Data, []byte(key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !found {
+					got = []byte("-")
+				}
+				if string(got) != value {
+					t.Errorf("%s: %s is %q instead of %q", when, key, got, value)
+				}
+			}
+		}
+	}
+	want("before", "0", "0")
+	for _, end := range []string{"abandoned", "committed"} {
+		s, err := e.BeginStaged()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Write(batchOf("put", "1")); err != nil {
+			t.Fatal(err)
+		}
+		want("in the middle", "0", "0")
+		last := batchOf("deleted", "-")
+		if end == "abandoned" {
+			if err := errors.Join(s.Write(last), s.Abandon()); err != nil {
+				t.Fatal(err)
+			}
+			want(end, "0", "0")
+			continue
+		}
+		if err := s.Commit(last); err != nil {
+			t.Fatal(err)
+		}
+		want(end, "1", "-")
+	}
+	put(t, e, "put", "2", "deleted", "2")
+	want("at last", "2", "2")
+	if hits, _ := e.rows.Counts(); hits < 15 {
+		t.Errorf("only %d reads found a row", hits)
 	}
 }

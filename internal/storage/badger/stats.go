@@ -28,7 +28,8 @@ func (m *memtable) add(entries, size, data int, full int64) {
 	}
 }
 
-// Stats implements storage.Engine. MemtableBytes and EstimatedKeys are
+// Stats implements storage.Engine. RowCacheBytes is that of the whole cache, even if other
+// engines share it. MemtableBytes and EstimatedKeys are
 // estimates; overwrites count as keys until they are compacted away. Badger
 // does not report how long it has compacted, nor what its filters do. Its log is made
 // durable by each commit: Counted.Syncs are the commits.
@@ -36,7 +37,8 @@ func (e *Engine) Stats() storage.Stats {
 	if e.closed.Load() {
 		return storage.Stats{}
 	}
-	s := storage.Stats{MemtableBytes: uint64(e.memtable.bytes.Load())}
+	s := storage.Stats{MemtableBytes: uint64(e.memtable.bytes.Load()), RowCacheBytes: e.opts.RowCache.Bytes()}
+	s.Counted.RowHits, s.Counted.RowMisses = e.rows.Counts()
 	for _, l := range e.db.Levels() {
 		s.SSTFiles += uint64(l.NumTables)
 		s.DiskBytes += uint64(l.Size)

@@ -10,6 +10,7 @@ import (
 	bdg "github.com/dgraph-io/badger/v4"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 // Write implements storage.Engine. Batches above MaxBatchBytes or MaxBatchOps
@@ -24,6 +25,11 @@ func (e *Engine) Write(b *storage.Batch, _ bool) error {
 	}
 	if b.Count() == 0 {
 		return nil // all before it is durable
+	}
+	var rows rowcache.Write
+	defer rows.End()
+	if err := rows.Begin(e.rows, b); err != nil {
+		return err
 	}
 	base := e.snapshots.current()
 	w := newBatchWriter(e, b, base, base)

@@ -28,8 +28,9 @@ type Engine struct {
 	memory    *Memory
 	ownMemory bool // close it with the engine
 	native    *C.dkv_db
-	rows      *rowcache.Rows // nil for none
-	blocks    sync.Pool      // of *[largeBlock]byte, for iterators
+	rowCache  *rowcache.Cache
+	rows      *rowcache.Rows
+	blocks    sync.Pool // of *[largeBlock]byte, for iterators
 	closed    atomic.Bool
 	failed    atomic.Pointer[error] // the first failed write or sync
 
@@ -73,12 +74,10 @@ func (e *Engine) Write(b *storage.Batch, sync bool) error {
 			return err
 		}
 	}
-	if e.rows != nil {
-		var w rowcache.Write
-		defer w.End()
-		if err := w.Begin(e.rows, b); err != nil {
-			return err
-		}
+	var rows rowcache.Write
+	defer rows.End()
+	if err := rows.Begin(e.rows, b); err != nil {
+		return err
 	}
 	rep := b.Rep()
 	var flag C.int

@@ -191,7 +191,7 @@ func TestValuesOfMultiGetDoNotOverlap(t *testing.T) {
 }
 
 func TestSharedMemory(t *testing.T) {
-	m, err := NewMemory(Sizes{BlockCache: 8 << 20, WriteBuffers: 1 << 20, Engines: 2})
+	m, err := NewMemory(8<<20, 1<<20, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestSharedMemory(t *testing.T) {
 // Engines that hold next to nothing leave the write buffers to those that are written to.
 func TestManyIdleEnginesLeaveTheBudgetAlone(t *testing.T) {
 	const engines = 40
-	m, err := NewMemory(Sizes{BlockCache: 8 << 20, WriteBuffers: 32 << 20, Engines: engines})
+	m, err := NewMemory(8<<20, 32<<20, engines)
 	if err != nil {
 		t.Fatal(err)
 	}

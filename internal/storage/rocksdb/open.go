@@ -31,10 +31,10 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	e := &Engine{dir: o.Dir, memory: o.Memory, pins: map[pin]struct{}{}}
+	e := &Engine{dir: o.Dir, memory: o.Memory, rows: o.RowCache.Rows(), rowCache: o.RowCache, pins: map[pin]struct{}{}}
 	e.reader.engine = e
 	if e.memory == nil {
-		m, err := NewMemory(Sizes{BlockCache: o.BlockCacheBytes, RowCache: o.RowCacheBytes, WriteBuffers: o.WriteBufferBytes, Engines: 1})
+		m, err := NewMemory(o.BlockCacheBytes, o.WriteBufferBytes, 1)
 		if err != nil {
 			return nil, err
 		}
@@ -91,9 +91,6 @@ func (e *Engine) open(o Options) error {
 	}
 	recordInventory(o.Dir, false)
 	e.native = native
-	if e.memory.rows != nil {
-		e.rows = e.memory.rows.Rows()
-	}
 	return nil
 }
 

@@ -253,12 +253,9 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: Open: %v", name, err)
 		}
 	}
-	for _, sizes := range []Sizes{
-		{WriteBuffers: 1 << 20}, {BlockCache: 1 << 20}, {BlockCache: -1, WriteBuffers: 1 << 20}, {BlockCache: 1 << 20, WriteBuffers: 5},
-		{BlockCache: 1 << 20, WriteBuffers: 1 << 20, RowCache: 5},
-	} {
-		if _, err := NewMemory(sizes); !errors.Is(err, storage.ErrBadOptions) {
-			t.Errorf("NewMemory(%+v): %v", sizes, err)
+	for _, sizes := range [][2]int64{{0, 1 << 20}, {1 << 20, 0}, {-1, 1 << 20}, {1 << 20, 5}} {
+		if _, err := NewMemory(sizes[0], sizes[1], 1); !errors.Is(err, storage.ErrBadOptions) {
+			t.Errorf("NewMemory(%d, %d): %v", sizes[0], sizes[1], err)
 		}
 	}
 }

@@ -15,9 +15,6 @@ const (
 	DefaultWriteBufferBytes = 64 << 20
 	DefaultMaxOpenFiles     = 4096
 
-	// DefaultRowCachePart is the part of BlockCacheBytes that is RowCacheBytes by default.
-	DefaultRowCachePart = 8
-
 	minBlockCacheBytes  = 1 << 20
 	minWriteBufferBytes = 1 << 20
 	minMaxOpenFiles     = 64
@@ -29,15 +26,16 @@ type Options struct {
 	// Dir is the folder of the database. It is created if it is missing.
 	Dir string
 
-	// Memory is what the engine shares with others. It must outlive the engine. nil
-	// gives the engine its own, of the three sizes below.
+	// Memory is a block cache and a write buffer budget shared with other
+	// engines. It must outlive the engine. nil gives the engine its own, of
+	// the two sizes below.
 	Memory *Memory
+	// RowCache keeps whole pairs that Get has read, of any number of engines; nil for none. It
+	// must outlive the engine.
+	RowCache *rowcache.Cache
 	// BlockCacheBytes is the size of the cache of uncompressed blocks, indexes
 	// and filters (default 512 MiB). Ignored if Memory is set.
 	BlockCacheBytes int64
-	// RowCacheBytes is the size of the cache of whole pairs that Get has read, in addition
-	// (default: an eighth of BlockCacheBytes); -1 for none. Ignored if Memory is set.
-	RowCacheBytes int64
 	// WriteBufferBytes limits the memory of writes that are not yet in sorted
 	// files (default 64 MiB). More makes fewer and larger files, and longer
 	// recovery: the log may grow to twice as much. If Memory is set, its
@@ -74,8 +72,6 @@ func (o Options) Validate() error {
 		return bad("no folder is given")
 	case o.BlockCacheBytes != 0 && o.BlockCacheBytes < minBlockCacheBytes:
 		return bad("block cache of %d bytes: give at least %d", o.BlockCacheBytes, minBlockCacheBytes)
-	case o.RowCacheBytes != 0 && o.RowCacheBytes != -1 && o.RowCacheBytes < rowcache.MinBytes:
-		return bad("row cache of %d bytes: give at least %d, or -1 for none", o.RowCacheBytes, rowcache.MinBytes)
 	case o.WriteBufferBytes != 0 && o.WriteBufferBytes < minWriteBufferBytes:
 		return bad("write buffer of %d bytes: give at least %d", o.WriteBufferBytes, minWriteBufferBytes)
 	case o.MaxOpenFiles != 0 && o.MaxOpenFiles != -1 && o.MaxOpenFiles < minMaxOpenFiles:
@@ -90,9 +86,6 @@ func (o Options) Validate() error {
 func (o Options) withDefaults() Options {
 	if o.BlockCacheBytes == 0 {
 		o.BlockCacheBytes = DefaultBlockCacheBytes
-	}
-	if o.RowCacheBytes == 0 {
-		o.RowCacheBytes = max(o.BlockCacheBytes/DefaultRowCachePart, rowcache.MinBytes)
 	}
 	if o.WriteBufferBytes == 0 {
 		o.WriteBufferBytes = DefaultWriteBufferBytes

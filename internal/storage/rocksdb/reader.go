@@ -36,17 +36,16 @@ func (r *reader) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	if err := r.check(s); err != nil {
 		return nil, false, err
 	}
-	rows := r.engine.rows
-	if rows == nil || s != storage.Data || r.snapshot != nil {
+	if s != storage.Data || r.snapshot != nil {
 		return r.search(s, key)
 	}
-	value, miss := rows.Get(key)
+	value, miss := r.engine.rows.Get(key)
 	if value != nil {
 		return value, true, nil
 	}
 	value, found, err := r.search(s, key)
 	if found && err == nil {
-		rows.Add(key, value, miss)
+		r.engine.rows.Add(key, value, miss)
 	}
 	return value, found, err
 }

@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
 
 // Reads of files count what the cache and the filters did, and fsyncs how long they took.
 func TestStatsCountReadsAndSyncs(t *testing.T) {
-	o := testOptions(t.TempDir())
-	o.RowCacheBytes = -1 // each read looks into files
-	e := open(t, o)
+	e := open(t, testOptions(t.TempDir()))
 	for i := range 200 {
 		write(t, e, false, fmt.Sprintf("k%04d", 2*i), "v")
 	}
@@ -53,7 +52,13 @@ func TestStatsCountReadsAndSyncs(t *testing.T) {
 
 // A key that is read again is found without a look into memtables or files, until it is written.
 func TestStatsCountRows(t *testing.T) {
-	e := open(t, testOptions(t.TempDir()))
+	o := testOptions(t.TempDir())
+	var err error
+	if o.RowCache, err = rowcache.New(rowcache.MinBytes); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.RowCache.Close)
+	e := open(t, o)
 	write(t, e, false, "k", "v")
 	for range 3 {
 		get(t, e, "k")

@@ -5,12 +5,23 @@ import (
 
 	"github.com/dkvdb/dkv/internal/storage/enginetest"
 	"github.com/dkvdb/dkv/internal/storage/rocksdb"
+	"github.com/dkvdb/dkv/internal/storage/rowcache"
 )
+
+// rows are those of all engines of the suite, and stay as long as the process.
+var rows = must(rowcache.New(rowcache.MinBytes))
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
 
 func factory() enginetest.Factory {
 	return enginetest.Factory{
 		Open: func(dir string) (enginetest.Engine, error) {
-			return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: 8 << 20, WriteBufferBytes: 4 << 20})
+			return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: 8 << 20, RowCache: rows, WriteBufferBytes: 4 << 20})
 		},
 		Durable: true,
 		Tables:  "*.sst",

@@ -22,13 +22,16 @@ const (
 	bytesPerSlot = 128
 )
 
-// Cache is the memory for rows of any number of engines. It is safe for concurrent use.
+// Cache is the memory for rows of any number of engines. It is safe for concurrent use. A
+// nil Cache keeps none.
 type Cache struct {
 	seed   maphash.Seed
 	memory []byte
 	shards []shard
 	// engines is the last number that was given to one.
 	engines atomic.Uint64
+	// filled is what Bytes returns.
+	filled atomic.Uint64
 }
 
 // New makes a cache of that many bytes, at least MinBytes. It takes memory as it fills.
@@ -47,6 +50,7 @@ func New(size int64) (*Cache, error) {
 	}
 	c := &Cache{seed: maphash.MakeSeed(), memory: memory, shards: make([]shard, shards)}
 	for i := range c.shards {
+		c.shards[i].filled = &c.filled
 		c.shards[i].table, memory = memory[:table:table], memory[table:]
 		c.shards[i].ring, memory = memory[:ring:ring], memory[ring:]
 		c.shards[i].head = align // 0 is no place
@@ -56,15 +60,17 @@ func New(size int64) (*Cache, error) {
 
 // Bytes is the memory that rows have filled so far.
 func (c *Cache) Bytes() uint64 {
-	var n uint64
-	for i := range c.shards {
-		n += c.shards[i].used()
+	if c == nil {
+		return 0
 	}
-	return n
+	return c.filled.Load()
 }
 
 // Close gives the memory back. The engines that use the cache must be closed before.
 func (c *Cache) Close() {
+	if c == nil {
+		return
+	}
 	memory := c.memory
 	c.memory, c.shards = nil, nil
 	if memory != nil {
@@ -83,6 +89,9 @@ func (c *Cache) shard(hash uint64) (*shard, int) {
 
 // Rows returns the rows of an engine that is being opened: none so far.
 func (c *Cache) Rows() *Rows {
+	if c == nil {
+		return nil
+	}
 	r := &Rows{cache: c}
 	r.number.Store(c.engines.Add(1))
 	return r

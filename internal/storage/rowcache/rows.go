@@ -8,7 +8,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Rows are the rows of one engine. They are safe for concurrent use.
+// Rows are the rows of one engine. They are safe for concurrent use. Nil Rows are of a
+// nil Cache: there is never one.
 type Rows struct {
 	cache *Cache
 	// number is the engine's in its rows; 0 while they are hidden.
@@ -35,6 +36,9 @@ type Miss struct {
 
 // Get returns a copy of the row's value, or nil and a Miss for Add.
 func (r *Rows) Get(key []byte) ([]byte, Miss) {
+	if r == nil {
+		return nil, Miss{}
+	}
 	hash := r.cache.hash(key)
 	s, i := r.cache.shard(hash)
 	counts := &r.counts[i%countShares]
@@ -75,6 +79,9 @@ func (r *Rows) Add(key, value []byte, m Miss) {
 
 // Counts returns how often Get has found a row, and how often not.
 func (r *Rows) Counts() (hits, misses uint64) {
+	if r == nil {
+		return 0, 0
+	}
 	for i := range r.counts {
 		hits += r.counts[i].hits.Load()
 		misses += r.counts[i].misses.Load()
@@ -90,8 +97,12 @@ type Write struct {
 }
 
 // Begin announces what a batch changes. The engine may write it then, and has to call End
-// afterwards, also after an error of Begin or of its own.
+// afterwards, also after an error of Begin or of its own. A write of several batches, which become visible
+// together, begins with each of them.
 func (w *Write) Begin(r *Rows, b *storage.Batch) error {
+	if r == nil {
+		return nil
+	}
 	w.rows = r
 	return b.Each(func(op storage.Op) error {
 		switch {
@@ -135,7 +146,7 @@ func (w *Write) hide() {
 	r.number.Store(0)
 }
 
-// End says that the engine has written the batch, or has failed to.
+// End says that the engine shows what it was to write, or has failed to write it. It may be called again.
 func (w *Write) End() {
 	for i, held := range w.shards {
 		for ; held != 0; held &= held - 1 {
@@ -148,6 +159,7 @@ func (w *Write) End() {
 	if w.ranges {
 		w.rows.show()
 	}
+	*w = Write{}
 }
 
 // show ends a hide; the last one gives the engine a number that none of its rows has.

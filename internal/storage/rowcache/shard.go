@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -36,13 +37,10 @@ type shard struct {
 	ring  []byte
 	// head is where the next row begins. It only grows; its remainder is the place in the ring.
 	head uint64
-	_    [48]byte // shards share no line of the processor's cache
-}
-
-func (s *shard) used() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return min(s.head-align, uint64(len(s.ring)))
+	// counted is the part of the ring that is counted in filled, which is the cache's.
+	counted uint64
+	filled  *atomic.Uint64
+	_       [32]byte // shards share no line of the processor's cache
 }
 
 // there reports whether the row at a place has not been overwritten.
@@ -104,6 +102,10 @@ func (s *shard) add(hash, engine uint64, key, value []byte) {
 	at := s.head
 	row := s.ring[at%ring:]
 	s.head += size
+	if used := min(s.head, ring); used > s.counted {
+		s.filled.Add(used - s.counted)
+		s.counted = used
+	}
 	binary.LittleEndian.PutUint64(row, engine)
 	binary.LittleEndian.PutUint32(row[8:], uint32(len(key)))
 	binary.LittleEndian.PutUint32(row[12:], uint32(len(value)))
