@@ -70,7 +70,9 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 	return out, nil
 }
 
-// LastChange returns the newest change that is retained, and whether there is one.
+// LastChange returns the newest change that is retained, and whether there is one. If there is none,
+// the change has no mutations and the index after which the log has had no change, with the log's clock
+// there if the state has not moved since.
 func (m *Machine) LastChange() (last kv.Change, found bool, err error) {
 	view, err := m.View()
 	if err != nil {
@@ -78,7 +80,14 @@ func (m *Machine) LastChange() (last kv.Change, found bool, err error) {
 	}
 	defer view.Close()
 	err = view.read(func(r storage.Reader) (err error) {
-		last, found, err = lastChange(r)
+		if last, found, err = lastChange(r); err != nil || found {
+			return err
+		}
+		floor, err := layout.ReadFloor(r)
+		last.Index = max(floor, 1) - 1
+		if last.Index == view.Index() {
+			last.Clock = view.Clock()
+		}
 		return err
 	})
 	return last, found, m.note(err)

@@ -398,8 +398,8 @@ func cloneEngine(t failer, from storage.Engine, onWrite func(*storage.Batch) err
 
 func TestLastChange(t *testing.T) {
 	x := newFixture(t)
-	if _, found, err := x.m.LastChange(); found || err != nil {
-		t.Errorf("of an empty changelog: %v, %v", found, err)
+	if c, found, err := x.m.LastChange(); found || err != nil || c.Index != 0 {
+		t.Errorf("of an empty changelog: %+v, %v, %v", c, found, err)
 	}
 	x.one(command.OK, write(put("a", "1")))
 	x.one(command.OK, write(put("a", "2"), del("b")))
@@ -407,6 +407,16 @@ func TestLastChange(t *testing.T) {
 	c, found, err := x.m.LastChange()
 	if err != nil || !found || c.Index != 2 || len(c.Mutations) != 1 || string(c.Mutations[0].Value) != "2" {
 		t.Errorf("%+v, %v, %v", c, found, err)
+	}
+	fresh := copyOf(t, x.m)
+	if c, found, err := fresh.LastChange(); found || err != nil || c.Index != 3 || c.Clock != x.m.Clock() || c.Clock == 0 {
+		t.Errorf("of a fresh copy: %+v, %v, %v", c, found, err)
+	}
+	if err := fresh.Replicate(nil, 5, false); err != nil {
+		t.Fatal(err)
+	}
+	if c, found, err := fresh.LastChange(); found || err != nil || c.Index != 3 || c.Clock != 0 {
+		t.Errorf("of a copy that has moved since: %+v, %v, %v", c, found, err)
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 // attach checks whether the state can follow the master: the master must have the last
-// change that was applied here, and it must be the same.
+// change that was applied here, and it must be the same. Of a state that knows no change, as a
+// snapshot brings it, the master must at least have none where the state has none.
 func (s *session) attach(ctx context.Context) (finding, error) {
 	id, at := s.opts.State.Position()
 	if id.History == "" {
@@ -23,8 +24,12 @@ func (s *session) attach(ctx context.Context) (finding, error) {
 		return finding{}, localError{err}
 	}
 	from := at + 1
-	if known && last.Index <= at {
+	switch {
+	case last.Index == 0 || last.Index > at:
+	case known:
 		from, s.last = last.Index, markOf(&last)
+	default:
+		from = last.Index
 	}
 	begun := time.Now()
 	a, err := s.look(ctx, from, at)
@@ -45,7 +50,12 @@ func (s *session) attach(ctx context.Context) (finding, error) {
 		f.verdict = behind
 	case !a.retained:
 		f.verdict = trimmed
-	case a.from <= at && !s.last.holds(a.resp, at):
+	case a.from > at:
+	case !known:
+		if s.last, known = markAt(a.resp, &last, at); !known {
+			f.verdict = diverged
+		}
+	case !s.last.holds(a.resp, at):
 		f.verdict = diverged
 	}
 	return f, nil

@@ -42,6 +42,15 @@ func markOf(c *kv.Change) mark {
 	return out
 }
 
+// markOfRecord returns the mark of a change that a master has sent; false if it is none.
+func markOfRecord(r *serverpb.ChangeRecord) (mark, bool) {
+	c := kv.Change{Index: r.GetChangeNumber(), Clock: kv.Clock(r.GetClock()), Mutations: make([]kv.Mutation, len(r.GetTrxns()))}
+	if _, err := fill(c.Mutations, r.GetTrxns()); err != nil {
+		return mark{}, false
+	}
+	return markOf(&c), true
+}
+
 // holds reports whether a log is the one that was applied here up to at, as far as a
 // response with its changes from the mark's number on shows: the first change must be the
 // marked one, and the next one must be new.
@@ -50,9 +59,29 @@ func (m mark) holds(resp *serverpb.GetChangesResponse, at kv.Index) bool {
 	if len(records) == 0 || records[0].GetChangeNumber() != m.index {
 		return false
 	}
-	first := kv.Change{Index: m.index, Clock: kv.Clock(records[0].GetClock()), Mutations: make([]kv.Mutation, len(records[0].GetTrxns()))}
-	if _, err := fill(first.Mutations, records[0].GetTrxns()); err != nil || markOf(&first) != m {
+	if first, ok := markOfRecord(records[0]); !ok || first != m {
 		return false
 	}
 	return len(records) == 1 || records[1].GetChangeNumber() > at
+}
+
+// markAt returns the mark of the change that a log has where a state knows of none that comes
+// after, up to at; see State.LastChange. The mark is zero if the log has no change there either. fits is
+// false if the log is not the one that was applied here up to at, as far as a response with its changes
+// from there on shows.
+func markAt(resp *serverpb.GetChangesResponse, there *kv.Change, at kv.Index) (m mark, fits bool) {
+	for _, r := range resp.GetChanges() {
+		switch n := r.GetChangeNumber(); {
+		case n > at:
+		case n != there.Index:
+			return mark{}, false
+		case there.Clock != 0 && r.GetClock() != 0 && kv.Clock(r.GetClock()) != there.Clock:
+			return mark{}, false
+		default:
+			if m, fits = markOfRecord(r); !fits {
+				return mark{}, false
+			}
+		}
+	}
+	return m, true
 }

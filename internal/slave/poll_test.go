@@ -40,7 +40,7 @@ func TestLogGoesBackBetweenPolls(t *testing.T) {
 		upTo kv.Index
 		// fresh tells that the slave has bootstrapped and knows of no change yet.
 		fresh bool
-	}{"shorter": {1, false}, "as long": {5, false}, "longer": {9, false}, "fresh": {1, true}} {
+	}{"shorter": {1, false}, "as long": {5, false}, "longer": {9, false}, "fresh": {1, true}, "fresh, longer": {9, true}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)

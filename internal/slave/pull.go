@@ -48,7 +48,7 @@ type session struct {
 	mode Mode
 	// history is the one that the changes must belong to.
 	history string
-	// last is the newest change that was received, if it is known.
+	// last is the newest change that was received, or that the master had up to there, if it is known.
 	last mark
 	// told is the index that ask has told the master of, at toldAt.
 	told   kv.Index

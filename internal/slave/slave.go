@@ -26,7 +26,8 @@ type State interface {
 	// Position returns the identity of the state and its index; zeros if there is none.
 	Position() (history.Identity, kv.Index)
 	// LastChange returns the newest change that was applied, and whether it is
-	// retained.
+	// retained; if not, the index after which none was applied, and the log's clock there if the
+	// state is still there.
 	LastChange(ctx context.Context) (kv.Change, bool, error)
 	// Apply brings the state from index after, where it must be, to index upTo.
 	Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error

@@ -35,7 +35,7 @@ func (f *Replica) Position() (fsm.Identity, kv.Index) {
 }
 
 // LastChange returns the newest change that the changelog holds, and whether there
-// is one.
+// is one; see fsm.Machine.LastChange.
 func (f *Replica) LastChange(ctx context.Context) (c kv.Change, found bool, err error) {
 	_, err = f.state.With(ctx, func(m *fsm.Machine) (err error) {
 		c, found, err = m.LastChange()
