@@ -14,8 +14,9 @@ const (
 	// snapshotPatience is how long a snapshot waits to be resumed after its stream has
 	// ended. Even after the last chunk: what was sent may not have arrived.
 	snapshotPatience = time.Minute
-	// maxKeptSnapshots is how many may wait; a further one replaces the one that has waited
-	// longest. A pinned state keeps storage from freeing what was overwritten since.
+	// maxKeptSnapshots is how many of a vBucket may wait; a further one replaces the one that has
+	// waited longest. A pinned state keeps storage from freeing what was overwritten since. Each
+	// vBucket has storage of its own, and the streams of all of them break together.
 	maxKeptSnapshots = 4
 )
 
@@ -90,9 +91,24 @@ func (s *snapshots) leave(snap *snapshot) {
 		snap.waits++
 		wait := snap.waits
 		snap.expiry = time.AfterFunc(snapshotPatience, func() { s.expire(snap, wait) })
-		if len(s.waiting) > maxKeptSnapshots {
-			s.drop(s.waiting[0])
+		s.bound(snap.vBucket)
+	}
+}
+
+// bound drops the snapshot of a vBucket that has waited longest if too many of them wait.
+func (s *snapshots) bound(vBucket string) {
+	var longest *snapshot
+	n := 0
+	for _, snap := range s.waiting {
+		if snap.vBucket != vBucket {
+			continue
 		}
+		if n++; longest == nil {
+			longest = snap
+		}
+	}
+	if n > maxKeptSnapshots {
+		s.drop(longest)
 	}
 }
 

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -92,6 +93,31 @@ func TestKeptSnapshots(t *testing.T) {
 			t.Errorf("%v, closed %d times", err, late.closed.Load())
 		}
 	})
+}
+
+// TestSnapshotsOfManyVBucketsAreKept: the line to a slave breaks for all of its vBuckets at once, and
+// each of them goes on where it was.
+func TestSnapshotsOfManyVBucketsAreKept(t *testing.T) {
+	s := newSnapshots()
+	defer s.close()
+	var all []*snapshot
+	for i := range 4 * maxKeptSnapshots {
+		snap, err := s.begin(strconv.Itoa(i), &pin{}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, snap)
+	}
+	for _, snap := range all {
+		s.leave(snap)
+	}
+	for i, snap := range all {
+		if _, err := s.resume(snap.id, snap.vBucket); err != nil {
+			t.Errorf("vBucket %d: %v", i, err)
+			continue
+		}
+		s.leave(snap)
+	}
 }
 
 // kept counts the snapshots that wait to be resumed.
