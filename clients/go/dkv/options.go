@@ -57,9 +57,15 @@ func defaultOptions() options {
 // Option changes a default of Open.
 type Option func(*options)
 
-// WithTLS makes all connections use TLS. The configuration is not changed. It is used
-// for every node: set ServerName only if all certificates contain that name.
-func WithTLS(config *tls.Config) Option { return func(o *options) { o.tls = config } }
+// WithTLS makes all connections use TLS. The configuration is not changed; nil is one
+// without settings, as in crypto/tls. It is used for every node: set ServerName only if all
+// certificates contain that name.
+func WithTLS(config *tls.Config) Option {
+	if config == nil {
+		config = new(tls.Config)
+	}
+	return func(o *options) { o.tls = config }
+}
 
 // WithTLSFiles makes all connections use TLS, with certificates from files. Each new
 // connection uses the files as they are then: certificates that are renewed, and

@@ -86,3 +86,34 @@ func TestOptionsThatContradict(t *testing.T) {
 		}
 	}
 }
+
+// A configuration that is nil is one without settings: it does not leave the connections in the clear.
+func TestTLSWithoutSettings(t *testing.T) {
+	l := testkit.Listen(t)
+	first := make(chan byte, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		var b [1]byte
+		if _, err := conn.Read(b[:]); err == nil {
+			first <- b[0]
+		}
+	}()
+	c, err := Open(t.Context(), l.Addr().String(), WithTLS(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const handshake = 0x16 // of a TLS record
+	select {
+	case b := <-first:
+		if b != handshake {
+			t.Errorf("the first byte is %q, which is not that of a handshake", b)
+		}
+	case <-time.After(testkit.Patience):
+		t.Error("nothing is sent")
+	}
+}
