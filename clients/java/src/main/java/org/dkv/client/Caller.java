@@ -3,6 +3,8 @@ package org.dkv.client;
 import com.google.protobuf.MessageLite;
 import dkv.serverpb.Api;
 import io.grpc.CallOptions;
+import io.grpc.Context;
+import io.grpc.Deadline;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
@@ -79,6 +81,12 @@ final class Caller {
         return new Attempts<>(rpc, request, repeatable, route, timeoutNanos).run(attempt);
     }
 
+    /** gRPC fails each attempt after the deadline of the context in which it is made, that of a request for example. */
+    private static long withinContext(long nanos) {
+        Deadline deadline = Context.current().getDeadline();
+        return deadline == null ? nanos : Math.min(nanos, deadline.timeRemaining(TimeUnit.NANOSECONDS));
+    }
+
     /** One call with its attempts. */
     private final class Attempts<Q extends MessageLite> {
         private final Rpc<Q, ?> rpc;
@@ -106,7 +114,7 @@ final class Caller {
             this.request = request;
             this.repeatable = repeatable;
             this.route = route;
-            this.timeout = timeoutNanos;
+            this.timeout = withinContext(timeoutNanos);
         }
 
         private long remaining() {
@@ -210,7 +218,7 @@ final class Caller {
 
         /** Reports whether to make another attempt, after the pause that it needs. */
         private boolean prepareRetry(Failure failure, String address) {
-            if (connections.isClosed()) {
+            if (connections.isClosed() || Context.current().isCancelled()) {
                 return false;
             }
             if (failure.limited()) {
