@@ -28,11 +28,14 @@ public class DKVException extends RuntimeException {
     private final String request;
     private final Outcome outcome;
     private byte[] resumeKey;
+    /** Not of Throwable, which serializes it: gRPC's exceptions cannot be. Their texts are in the message. */
+    private final transient Throwable cause;
 
     DKVException(
             Status grpcStatus, Api.Status status, String rpcName, String request, Object[] params, Outcome outcome,
             Throwable cause) {
-        super(message(grpcStatus, request, outcome), cause);
+        super(message(grpcStatus, request, outcome), null);
+        this.cause = cause;
         this.grpcStatus = grpcStatus;
         this.status = status;
         this.rpcName = rpcName;
@@ -74,7 +77,13 @@ public class DKVException extends RuntimeException {
         return text.append(outcome == Outcome.UNKNOWN ? " (outcome unknown: it may have been applied)" : "").toString();
     }
 
-    /** Returns the status of the call. */
+    /** Returns the failure of the last attempt; null if there was none, or after deserialization. */
+    @Override
+    public synchronized Throwable getCause() {
+        return cause;
+    }
+
+    /** Returns the status of the call; null after deserialization, as what else is gRPC's. */
     public Status getGrpcStatus() {
         return grpcStatus;
     }

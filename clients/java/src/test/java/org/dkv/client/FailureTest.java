@@ -3,6 +3,7 @@ package org.dkv.client;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.Any;
@@ -11,6 +12,10 @@ import com.google.rpc.ErrorInfo;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.ObjectInputStream;
+import java.io.ObjectOutputStream;
 import java.nio.channels.ClosedChannelException;
 import org.junit.jupiter.api.Test;
 
@@ -73,6 +78,28 @@ class FailureTest {
             assertTrue(failure.transientFailure());
             assertTrue(failure.mayBeApplied());
             assertNull(Failure.resumeKey(e));
+        }
+    }
+
+    /** What runs an application's code on other machines sends its exceptions back. */
+    @Test
+    void exceptionsCanBeSerialized() throws Exception {
+        StatusRuntimeException cause = FakeNode.error(Status.Code.UNAVAILABLE, "OUTCOME_UNKNOWN");
+        for (Status.Code code : new Status.Code[] {Status.Code.UNAVAILABLE, Status.Code.PERMISSION_DENIED}) {
+            Status status = code.toStatus().withDescription("gone").withCause(cause);
+            DKVException thrown = DKVException.from(
+                    status, DKVException.mirror(status), "Put", "Put \"k\"", new Object[0], DKVException.Outcome.UNKNOWN, cause);
+            assertSame(cause, thrown.getCause());
+            ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+            try (ObjectOutputStream out = new ObjectOutputStream(bytes)) {
+                out.writeObject(thrown);
+            }
+            try (ObjectInputStream in = new ObjectInputStream(new ByteArrayInputStream(bytes.toByteArray()))) {
+                DKVException read = (DKVException) in.readObject();
+                assertSame(thrown.getClass(), read.getClass());
+                assertEquals(thrown.getMessage(), read.getMessage());
+                assertEquals(DKVException.Outcome.UNKNOWN, read.getOutcome());
+            }
         }
     }
 }
