@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +88,12 @@ type Factory struct {
 	opts Options
 	// made is the last one.
 	made atomic.Pointer[transport]
+	// valid are the addresses that Validate has accepted lately.
+	valid atomic.Pointer[[]string]
 }
+
+// validKept is how many addresses Validate remembers: those of all members, and some more.
+const validKept = 16
 
 // New returns a factory.
 func New(opts Options) *Factory {
@@ -121,8 +127,23 @@ func (f *Factory) Create(c config.NodeHostConfig, messages raftio.MessageHandler
 	return t
 }
 
-// Validate implements config.TransportFactory.
-func (f *Factory) Validate(address string) bool { return config.IsValidAddress(address) }
+// Validate implements config.TransportFactory. Dragonboat asks for each batch of messages about its
+// sender, and the answer takes several regular expressions.
+func (f *Factory) Validate(address string) bool {
+	var known []string
+	if p := f.valid.Load(); p != nil {
+		known = *p
+	}
+	if slices.Contains(known, address) {
+		return true
+	}
+	if !config.IsValidAddress(address) {
+		return false
+	}
+	now := append(slices.Clone(known[max(0, len(known)+1-validKept):]), address)
+	f.valid.Store(&now)
+	return true
+}
 
 // transport implements raftio.ITransport.
 type transport struct {

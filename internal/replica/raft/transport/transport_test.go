@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -281,4 +282,24 @@ func TestMessagesReachAMemberThatWasRestarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the next message arrives", func() bool { return len(member.received()) == 2 })
+}
+
+func TestValidate(t *testing.T) {
+	f := New(Options{})
+	for range 3 {
+		for i := range 2 * validKept {
+			if address := fmt.Sprintf("host-%d.example.org:9021", i); !f.Validate(address) {
+				t.Errorf("%q is rejected", address)
+			}
+		}
+		for _, address := range []string{"", "host", "host:", ":9021", "host:123456"} {
+			if f.Validate(address) {
+				t.Errorf("%q is accepted", address)
+			}
+		}
+	}
+	const last = "host-31.example.org:9021"
+	if n := testing.AllocsPerRun(100, func() { f.Validate(last) }); n > 0 {
+		t.Errorf("an address that was accepted before takes %v allocations", n)
+	}
 }
