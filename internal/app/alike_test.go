@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -62,6 +63,29 @@ func TestNodesAnswerAlike(t *testing.T) {
 				shows(start(t, slave...))
 			}
 		})
+	}
+}
+
+// TestWhatBadgerTakesAtOnce compares the bounds that the reference and a warning state with what a node does.
+func TestWhatBadgerTakesAtOnce(t *testing.T) {
+	p := start(t, "--db-engine", "badger", "--diskless", "--max-value-size", "7MiB")
+	a := &asker{t: t, DKVClient: serverpb.NewDKVClient(connect(t, p.grpc()))}
+	const around = 4 << 10
+	value := strings.Repeat("v", int(config.MostOfBadger))
+	many := make([]*serverpb.PutRequest, 40_000)
+	for i := range many {
+		many[i] = pair(fmt.Sprint(i), "", 0)
+	}
+	for name, got := range map[string]struct{ answer, want string }{
+		"a value":           {a.put("k", value[around:], 0), "put"},
+		"several values":    {a.putAll(pair("k", value[around:2*around], 0), pair("l", value[2*around:], 0)), "put"},
+		"too large a value": {a.put("k", value, 0), "InvalidArgument"},
+		"many keys":         {a.putAll(many[100:]...), "put"},
+		"too many keys":     {a.putAll(many...), "InvalidArgument"},
+	} {
+		if answer, _, _ := strings.Cut(got.answer, ":"); answer != got.want {
+			t.Errorf("%s: %s", name, got.answer)
+		}
 	}
 }
 

@@ -9,9 +9,13 @@ import (
 // log that they send each other. On hosts that are not big they take half of that.
 const MostOfMasters = 64 * MiB
 
+// MostOfBadger bounds, in bytes, a request that standalone nodes with Badger take: they write it, and the change
+// record that contains it, in one transaction.
+const MostOfBadger = 11 * MiB / 2
+
 // Notices returns warnings about a valid configuration, a sentence each: keys that
 // are set to another value than their default and have no effect, requests that are
-// allowed and that masters cannot take, and environment variables that were ignored.
+// allowed and that the node cannot take, and environment variables that were ignored.
 func (c *Config) Notices() []string {
 	notices := slices.Clone(c.notices)
 	defaults := Default()
@@ -28,6 +32,10 @@ func (c *Config) Notices() []string {
 	if c.Role == RoleMaster && c.Limits.BatchSize >= MostOfMasters {
 		notices = append(notices, fmt.Sprintf("max-batch-size is %v, but masters reject requests of %v and more, and of %v and more on a host with fewer than 8 cores or less than 32GiB of memory",
 			c.Limits.BatchSize, Size(MostOfMasters), Size(MostOfMasters/2)))
+	}
+	if c.Role == RoleNone && c.Storage.Engine == Badger && c.Limits.ValueSize >= MostOfBadger {
+		notices = append(notices, fmt.Sprintf("max-value-size is %v, but a standalone node with badger rejects requests of %v and more: lower it, or use --db-engine rocksdb",
+			c.Limits.ValueSize, Size(MostOfBadger)))
 	}
 	return append(notices, c.sharedFolders()...)
 }

@@ -141,6 +141,9 @@ func TestNotices(t *testing.T) {
 		{"--max-value-size 63MiB --max-batch-size 64MiB --max-message-size 70MiB", nil},
 		{"--max-value-size 63MiB --max-batch-size 64MiB --max-message-size 70MiB --role master", []string{"max-batch-size is 64MiB, but masters reject requests of 64MiB and more, " +
 			"and of 32MiB and more on a host with fewer than 8 cores or less than 32GiB of memory"}},
+		{"--db-engine badger --max-value-size 5631KiB", nil},
+		{"--db-engine badger --max-value-size 5632KiB", []string{"max-value-size is 5632KiB, but a standalone node with badger rejects requests of 5632KiB and more: lower it, or use --db-engine rocksdb"}},
+		{"--db-engine badger --max-value-size 5632KiB --role slave", nil},
 		{"--role master --db-folder d/n1 --nexus-log-dir ./d", []string{"db-folder (d/n1) is in nexus-log-dir (./d): give the Raft log a folder that nothing else is in"}},
 		{"--role master --nexus-log-dir w --backup-dir w/b", []string{"backup-dir (w/b) is in nexus-log-dir (w): give each of the two a folder that nothing else is in"}},
 		{"--role slave --nexus-log-dir w --backup-dir w", []string{"backup-dir (w) is in nexus-log-dir (w): give each of the two a folder that nothing else is in"}},
