@@ -3,6 +3,7 @@ package succession
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,17 +60,21 @@ func (s *sealable) Propose(_ context.Context, c *command.Command) (command.Resul
 type sealableMember struct {
 	role.Role
 	replica *sealable
+	peers   []cluster.Peer
 }
 
 func (m sealableMember) VBuckets() []role.VBucket {
 	return []role.VBucket{{Name: "default", Replica: m.replica}}
 }
-func (sealableMember) Cluster() role.Cluster { return noPeers{} }
-func (sealableMember) Name() string          { return "a master" }
+func (m sealableMember) Cluster() role.Cluster { return peers{list: m.peers} }
+func (sealableMember) Name() string            { return "a master" }
 
-type noPeers struct{ role.Cluster }
+type peers struct {
+	role.Cluster
+	list []cluster.Peer
+}
 
-func (noPeers) Peers() []cluster.Peer { return nil }
+func (p peers) Peers() []cluster.Peer { return p.list }
 
 func serviceOf(r *sealable) *Service {
 	n := &node.Node{Log: quiet}
@@ -88,6 +93,17 @@ func TestAnyMemberConfirmsASeal(t *testing.T) {
 		if err != nil || len(resp.GetVBuckets()) != c.want || c.want == 1 && resp.GetVBuckets()[0].GetIndex() != 10 {
 			t.Errorf("sealed by %q: %v, %v", c.replica.by, resp, err)
 		}
+	}
+}
+
+// A master names the others by where they serve, and not by their Raft addresses, at which no promotion
+// reaches them: they would neither be sealed nor hear that they were replaced.
+func TestMastersAreNamedByWhereTheyServe(t *testing.T) {
+	s := serviceOf(new(sealable))
+	s.role = sealableMember{replica: new(sealable), peers: []cluster.Peer{{Address: "m2:9020", GRPC: "m2:8080"}, {Address: "m3:9020"}}}
+	resp, err := s.SealDatabase(t.Context(), &peerpb.SealDatabaseRequest{Database: "db", Promotion: "p"})
+	if got := resp.GetMasters(); err != nil || !slices.Equal(got, []string{"m2:8080"}) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -338,7 +338,9 @@ func (s *Service) members() (out []string) {
 		return now.Report.Masters // it has no cluster while it is stopped
 	}
 	for _, p := range s.role.Cluster().Peers() {
-		out = append(out, p.Address)
+		if p.GRPC != "" {
+			out = append(out, p.GRPC)
+		}
 	}
 	return out
 }
