@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
@@ -76,7 +77,7 @@ func (f *Founder) sealMasters(ctx context.Context, r *Record) (sealed []string, 
 	}
 	asked := map[string]bool{}
 	var errs []error
-	for len(asked) < len(r.Masters) {
+	for len(asked) < len(r.Masters) && len(r.unsealed()) > 0 {
 		var now []string
 		for _, address := range r.Masters {
 			if !asked[address] {
@@ -85,6 +86,11 @@ func (f *Founder) sealMasters(ctx context.Context, r *Record) (sealed []string, 
 		}
 		more, failed := f.sealAll(ctx, now, r)
 		sealed, errs = append(sealed, more...), append(errs, failed...)
+	}
+	for _, address := range r.Masters {
+		if _, known := f.untouched[address]; !known && !asked[address] {
+			f.untouched[address] = true // another one has named it, and all is sealed without it
+		}
 	}
 	for name, cut := range r.Cuts {
 		switch {
@@ -106,11 +112,41 @@ func telling(errs []error) error {
 	return errs[0]
 }
 
+// sealGrace is how much longer masters are awaited once every vBucket is sealed: one that is down owns
+// none, and writes pause meanwhile.
+const sealGrace = 200 * time.Millisecond
+
+// unsealed are the vBuckets that no master has sealed yet.
+func (r *Record) unsealed() map[string]bool {
+	out := map[string]bool{}
+	for name, cut := range r.Cuts {
+		if cut.Seal == 0 {
+			out[name] = true
+		}
+	}
+	return out
+}
+
 // sealAll seals masters, all at once, and adds those to r that they name.
 func (f *Founder) sealAll(ctx context.Context, masters []string, r *Record) (sealed []string, errs []error) {
 	found := make([]SealedDatabase, len(masters))
-	failed := each(ctx, masters, func(ctx context.Context, address string) (err error) {
-		found[slices.Index(masters, address)], err = f.opts.Masters.Seal(ctx, address, r.ID)
+	calls, end := context.WithCancel(ctx)
+	defer end()
+	var mu sync.Mutex
+	left := r.unsealed()
+	failed := each(calls, masters, func(ctx context.Context, address string) error {
+		by, err := f.opts.Masters.Seal(ctx, address, r.ID)
+		found[slices.Index(masters, address)] = by
+		mu.Lock()
+		defer mu.Unlock()
+		for _, v := range by.VBuckets {
+			if v.History == r.Cuts[v.Name].Former {
+				delete(left, v.Name)
+			}
+		}
+		if len(left) == 0 {
+			time.AfterFunc(sealGrace, end)
+		}
 		return err
 	})
 	for i, address := range masters {

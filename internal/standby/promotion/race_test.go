@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -162,4 +163,66 @@ func TestMasterIsUnsealedSoonHoweverManyOrdersThereWere(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// oneHangs is a world in which the master names another one that does not answer, or both are known.
+type oneHangs struct {
+	master
+	known []string
+	// foreign: that one is a master of another database's history and answers before the other.
+	foreign bool
+}
+
+func (m oneHangs) Known() []string { return m.known }
+
+func (m oneHangs) Seal(ctx context.Context, address, id string) (promotion.SealedDatabase, error) {
+	switch {
+	case address == "m:1" && m.foreign:
+		if !sleep.For(ctx, time.Second) {
+			return promotion.SealedDatabase{}, kv.UnknownOutcome(kv.Unavailable, ctx.Err())
+		}
+	case address == "m:1":
+	case m.foreign:
+		return promotion.SealedDatabase{VBuckets: []promotion.SealedVBucket{{Name: "default", History: "other", Index: 3}}}, nil
+	default:
+		<-ctx.Done()
+		return promotion.SealedDatabase{}, kv.UnknownOutcome(kv.Unavailable, ctx.Err())
+	}
+	sealed, err := m.master.Seal(ctx, address, id)
+	sealed.Masters = []string{"m:2"}
+	return sealed, err
+}
+
+// A master that is down does not keep the others sealed for longer than they have to be: it owns no
+// log. What answers with another history seals nothing.
+func TestPromotionWaitsForNoMasterThatIsDown(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		known   []string
+		foreign bool
+		most    time.Duration
+	}{
+		{"it is named by the other", []string{"m:1"}, false, time.Second},
+		{"it is known", []string{"m:1", "m:2"}, false, time.Second},
+		{"another database answers first", []string{"m:1", "m:2"}, true, 4 * time.Second},
+	} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{applied: 7, written: 9}
+			f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: oneHangs{master{w}, c.known, c.foreign}, Set: slaves{w}, Log: discard}, nil)
+			ran := make(chan error, 1)
+			go func() { ran <- f.Run(t.Context()) }()
+			begun := time.Now()
+			if err := f.Promote(t.Context(), promotion.Request{Planned: true}, nil); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			took := time.Since(begun)
+			if r := recordOf(t, dir); took > c.most || r == nil || r.Step != promotion.Decided || !slices.Equal(r.Masters, []string{"m:1", "m:2"}) {
+				t.Errorf("%s: after %v, %+v", c.name, took, r)
+			}
+			if err := <-ran; !errors.Is(err, promotion.ErrDecided) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		})
+	}
 }
