@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -74,16 +73,6 @@ func noBackup(dir string) error {
 func IsOne(dir string) bool {
 	info, err := os.Lstat(filepath.Join(dir, manifestFile))
 	return err == nil && !info.IsDir() // which is a backup of that name
-}
-
-// Made returns when the backup at dir was made, and whether it is one whose manifest can be
-// read.
-func Made(dir string) (time.Time, bool) {
-	if !IsOne(dir) {
-		return time.Time{}, false
-	}
-	m, err := readManifest(dir)
-	return m.Created, err == nil
 }
 
 // pathError returns the error for the path of a request. That it cannot be used is the

@@ -32,8 +32,12 @@ func TestBackups(t *testing.T) {
 		"old":            `{"format": 1, "created": "2026-01-01T00:00:00Z"}`,
 		"nightly/newest": `{"format": 1, "created": "2026-01-03T00:00:00Z"}`,
 		"nightly/middle": `{"format": 1, "created": "2026-01-02T00:00:00Z"}`,
-		"damaged":        `{`,
-		"nothing":        ``,
+		// One of two vBuckets, and one that has lost one of them since.
+		"set/0":     `{"format": 2, "vbucket": "0", "vbuckets": 2, "created": "2026-01-01T01:00:00Z"}`,
+		"set/1":     `{"format": 2, "vbucket": "1", "vbuckets": 2, "created": "2026-01-01T01:00:00Z"}`,
+		"partial/0": `{"format": 2, "vbucket": "0", "vbuckets": 2, "created": "2026-01-05T00:00:00Z"}`,
+		"damaged":   `{`,
+		"nothing":   ``,
 		// A copy in progress.
 		".dkv-workspace-1/backup/0": `{"format": 1, "created": "2026-01-04T00:00:00Z"}`,
 	} {
@@ -53,7 +57,7 @@ func TestBackups(t *testing.T) {
 	}
 	var b Backups
 	testkit.Unprivileged(t, root, func() { b = backupsIn(root) })
-	if b.Count != 3 || b.Name != filepath.Join("nightly", "newest") || !b.Last.Equal(time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)) || b.Fault != "" {
+	if b.Count != 4 || b.Name != filepath.Join("nightly", "newest") || !b.Last.Equal(time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)) || b.Fault != "" {
 		t.Errorf("%+v", b)
 	}
 	if b := backupsIn(filepath.Join(root, "none")); b.Count != 0 || b.Fault != "" {
