@@ -153,7 +153,7 @@ func TestIterationThatBreaksOffIsNoSuccess(t *testing.T) {
 	}
 	f.breakAfter = 1
 	expect(t, dkvctl(t, f.addr+","+other.addr, "-iter", "*"),
-		outcome{code: 1, stdout: "a => 1\nb => 1\n", stderr: "its result is incomplete: going down"})
+		outcome{code: 1, stdout: "a => 1\nb => 1\n", stderr: "its result is incomplete: going down; with the last key that was printed as START it goes on"})
 	if other.calls("Iterate") != 0 {
 		t.Error("the iteration began again elsewhere: its result would hold keys twice")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -34,7 +35,9 @@ func (c *Client) CallStream(ctx context.Context, request func(ctx context.Contex
 		}
 		var local *localError
 		if err != nil && begun && !errors.As(err, &local) {
-			return &localError{fmt.Errorf("the iteration was cut off, its result is incomplete: %s", status.Convert(err).Message())}
+			// What the details of the error say is for programs: people have the last line.
+			said, _, _ := strings.Cut(status.Convert(err).Message(), "; the details of this error")
+			return &localError{fmt.Errorf("the iteration was cut off, its result is incomplete: %s; with the last key that was printed as START it goes on from there", said)}
 		}
 		return err
 	})
