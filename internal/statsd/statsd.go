@@ -24,6 +24,8 @@ const (
 	// packet bounds the lines that are sent at once, in bytes, so that they fit into an
 	// Ethernet frame.
 	packet = 1400
+	// lastTime bounds what is sent at the end: the server's name may not be found.
+	lastTime = 500 * time.Millisecond
 )
 
 // Options are what a Sender is made of.
@@ -46,7 +48,8 @@ type Sender struct {
 // New returns a Sender that sends nothing yet.
 func New(opts Options) *Sender { return &Sender{opts: opts, sent: make(map[string]float64)} }
 
-// Run sends all metrics now and then at intervals, until ctx ends.
+// Run sends all metrics now and then at intervals, until ctx ends, and then once more: what was
+// counted since the last time would be missing for good.
 func (s *Sender) Run(ctx context.Context) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -55,6 +58,9 @@ func (s *Sender) Run(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTime)
+			defer cancel()
+			_ = s.send(last) // UDP promises nothing, and there is no next time
 			return
 		}
 	}

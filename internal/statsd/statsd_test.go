@@ -112,7 +112,8 @@ func TestRunSendsUntilItsContextEnds(t *testing.T) {
 	addr, lines := server(t)
 	all := prometheus.NewRegistry()
 	up := prometheus.NewGauge(prometheus.GaugeOpts{Name: "up"})
-	all.MustRegister(up)
+	requests := prometheus.NewCounter(prometheus.CounterOpts{Name: "requests_total"})
+	all.MustRegister(up, requests)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -122,6 +123,10 @@ func TestRunSendsUntilItsContextEnds(t *testing.T) {
 	if got := lines(1); got[0] != "up:0|g" {
 		t.Errorf("sent %q", got)
 	}
+	requests.Add(3)
 	cancel()
 	<-ended
+	if got := lines(2); got[0] != "requests_total:3|c" { // which no one would ever hear of
+		t.Errorf("sent at the end: %q", got)
+	}
 }
