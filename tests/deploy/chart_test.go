@@ -196,6 +196,18 @@ func TestChartUpgradesWhatIsDown(t *testing.T) {
 	}
 }
 
+// A backup may take longer than a person would wait for it.
+func TestChartBackupsHaveTime(t *testing.T) {
+	for _, set := range []string{"open", "secure"} {
+		c := readRendered(t, set).container(t, "CronJob dkv-backup")
+		p := newPods(t, "dkv-masters-0")
+		p.program(t, "dkvctl", `echo "$@"`)
+		if out := p.run(t, "", c, append(c.Command, c.Args...)...); !strings.HasPrefix(out, "-timeout 6h -backup 20") {
+			t.Errorf("%s: dkvctl %s", set, out)
+		}
+	}
+}
+
 // Only members that are pods of the set go with it: one elsewhere, as at an address or of another
 // release, is not for the chart to remove.
 func TestChartRemovesItsOwnPodsOnly(t *testing.T) {
