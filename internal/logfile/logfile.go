@@ -110,14 +110,14 @@ func (f *File) Write(line []byte, durable bool) error {
 }
 
 // removed reports whether the open file has no name any more, as one that was deleted to make room.
-// One that another program has renamed has its new one.
+// One that another program has renamed has its new one. Some file systems count no names at all.
 func (f *File) removed() bool {
 	opened, err := f.f.Stat()
 	if err != nil {
 		return false
 	}
 	info, known := opened.Sys().(*syscall.Stat_t)
-	return known && info.Nlink == 0
+	return known && info.Nlink == 0 && !f.named()
 }
 
 // rotate begins a new file.
