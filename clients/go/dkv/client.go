@@ -230,6 +230,9 @@ func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 			c.learner.probeSoon() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
+			if c.closed.Load() { // which ends the limits of calls
+				return nil, errClosed()
+			}
 			return nil, c.learner.unknownTopology(causeOf(ctx))
 		}
 	}

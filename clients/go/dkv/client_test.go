@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -217,5 +218,30 @@ func TestClosedBeforeServers(t *testing.T) {
 	}
 	if err := <-failed; !errors.Is(err, ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// The client's own time limit of a call ends with the client, which is no end of the caller's context.
+func TestClosedDuringCallsWithoutADeadline(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	for _, n := range cl.nodes {
+		n.hang()
+	}
+	const calls = 30
+	asked := cl.calls(serverpb.DKVNode_GetNodeStatus_FullMethodName)
+	before, ended := asked(), make(chan error)
+	for range calls {
+		go func() {
+			_, err := c.Position(context.Background())
+			ended <- err
+		}()
+	}
+	testkit.Eventually(t, "the nodes are asked", func() bool { return asked() >= before+calls })
+	c.Close()
+	for range calls {
+		if err := <-ended; !errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	}
 }

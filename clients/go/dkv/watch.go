@@ -85,7 +85,11 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 			return nil, err
 		}
 		c.learner.probeSoon()
-		if cause := c.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))); cause != nil {
+		cause := c.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err)))
+		if c.closed.Load() {
+			return nil, errClosed()
+		}
+		if cause != nil {
 			return nil, errorf(ErrUnavailable, "%w: %w", cause, err)
 		}
 	}
