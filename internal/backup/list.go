@@ -32,7 +32,7 @@ type Listed struct {
 const (
 	// deepest is the most folders from backup-dir to a backup.
 	deepest = 3
-	// maxLooked bounds the folders that are no backups and are looked into.
+	// maxLooked bounds the folders that are looked at and are not directly below backup-dir.
 	maxLooked = 1000
 )
 
@@ -47,12 +47,16 @@ func look(root string, visit func(below string) (into bool)) error {
 			if !f.IsDir() || strings.HasPrefix(f.Name(), ".") {
 				continue // a copy in progress
 			}
-			path := filepath.Join(below, f.Name())
-			if !visit(path) || depth == deepest || looked == maxLooked {
-				continue
+			if depth > 1 {
+				if looked == maxLooked {
+					return err
+				}
+				looked++
 			}
-			looked++
-			_ = in(path, depth+1) // as lost+found, which is root's
+			path := filepath.Join(below, f.Name())
+			if visit(path) && depth < deepest && looked < maxLooked {
+				_ = in(path, depth+1) // as lost+found, which is root's
+			}
 		}
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,30 @@ func TestListLooksIntoFolders(t *testing.T) {
 	}
 	if err := Check(filepath.Join(root, "2026"), Layout{"default", 1}); kv.KindOf(err) != kv.NotFound || !strings.Contains(err.Error(), "but 2 in it: name one of them") {
 		t.Error(err)
+	}
+}
+
+// TestLooksAreBounded: backup-dir may be a folder with much else in it.
+func TestLooksAreBounded(t *testing.T) {
+	root := t.TempDir()
+	for i := range 4 {
+		for j := range maxLooked / 3 {
+			if err := os.MkdirAll(filepath.Join(root, strconv.Itoa(i), strconv.Itoa(j), "x", "y"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	visits := 0
+	if err := look(root, func(below string) bool {
+		if visits++; strings.Count(below, "/") >= deepest {
+			t.Errorf("it looks at %s", below)
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if visits != 4+maxLooked {
+		t.Errorf("%d folders are looked at", visits)
 	}
 }
 
