@@ -207,6 +207,20 @@ func TestSlave(t *testing.T) {
 	m.want("when it hears its master again", time.Second+jump)
 }
 
+// A slave's time goes back with its master's if that was set back, and not with that of another one.
+func TestSlaveOfAMasterThatIsSetBack(t *testing.T) {
+	m := newMachine(t, 0, func(o *Options) { o.Slave = true })
+	m.Vote(0, []uint64{1}, everyone)
+	m.hear(map[uint64]time.Duration{1: time.Hour})
+	m.want("ahead with its master", time.Hour-jump)
+	m.hear(map[uint64]time.Duration{1: 0})
+	m.want("another master", time.Hour-jump)
+	m.HearSetBack(1, m.truth(), m.Elapsed(), m.Elapsed())
+	m.want("its master is set back", 0)
+	m.pass(time.Minute)
+	m.want("a minute later", 0)
+}
+
 // A node alone follows a leap of its clock at twice the speed of time, and loudly.
 func TestLeapOfANodeAlone(t *testing.T) {
 	for name, alone := range map[string]func(*testing.T) *machine{

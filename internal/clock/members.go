@@ -68,6 +68,15 @@ func (c *Clock) Vote(self uint64, voters []uint64, keep func(id uint64) bool) {
 // Hear records a member's wall clock, which the member read between two values of Elapsed
 // here.
 func (c *Clock) Hear(id uint64, wall time.Time, sent, received time.Duration) {
+	c.hear(id, wall, sent, received, false)
+}
+
+// HearSetBack is Hear of a slave's master whose time was set back: the slave's goes back with it.
+func (c *Clock) HearSetBack(id uint64, wall time.Time, sent, received time.Duration) {
+	c.hear(id, wall, sent, received, true)
+}
+
+func (c *Clock) hear(id uint64, wall time.Time, sent, received time.Duration, back bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if sent < c.reset {
@@ -76,6 +85,11 @@ func (c *Clock) Hear(id uint64, wall time.Time, sent, received time.Duration) {
 	half := max(received-sent, 0) / 2
 	c.heard[id] = reading{offset: offset(wall, sent+half), uncertain: half, at: received}
 	c.limits.Store(nil)
+	if back {
+		own, now := c.read()
+		c.pace = pace{offset: offset(own, now), at: now}
+		c.shown.Store(packed(c.shown.Load()>>millisBits+1, 0)) // after the limits, which Now reads after it
+	}
 	c.learnt.Raise()
 }
 

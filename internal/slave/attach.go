@@ -137,9 +137,31 @@ func (s *session) call(ctx context.Context, req *serverpb.GetChangesRequest) (*s
 		return nil, err
 	}
 	if ms := resp.GetNowMillis(); ms != 0 && s.opts.Clock != nil && s.trusts(resp) {
-		s.opts.Clock.Hear(masterClock, time.UnixMilli(int64(ms)), sent, s.opts.Clock.Elapsed())
+		s.hear(time.UnixMilli(int64(ms)), sent)
 	}
 	return resp, nil
+}
+
+// masterTime is the time that a master has told last.
+type masterTime struct {
+	master string
+	now    time.Time
+}
+
+// hear goes by the time that the master has told in the answer to a request that was sent at a time. No node's
+// time goes back unless an operator has set its log's clock, or it was started again: then the
+// time here goes back, too. The log shows the first only if something was written at the wrong time. Another
+// master may have another time, which says nothing. Only one goroutine of a session asks and is trusted.
+func (s *session) hear(now time.Time, sent time.Duration) {
+	c := s.opts.Clock
+	before := s.heard
+	s.heard = masterTime{s.source.Address, now}
+	if by := before.now.Sub(now); before.master == s.source.Address && by > 2*c.MaxJump() {
+		s.log.Warn("the master's time was set back, and the time here follows it", "master", s.source.Address, "by", by)
+		c.HearSetBack(masterClock, now, sent, c.Elapsed())
+		return
+	}
+	c.Hear(masterClock, now, sent, c.Elapsed())
 }
 
 // trusts reports whether the time of a response is the slave's: it comes from the master that is

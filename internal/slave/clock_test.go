@@ -1,6 +1,7 @@
 package slave
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,5 +108,39 @@ func TestHearsNoClockOfAMasterBehind(t *testing.T) {
 			t.Fatal("the other node was not asked")
 		}
 		check("asked beside the master")
+	})
+}
+
+// A slave whose master was ahead of time, and is set right by an operator, does not hide what is alive:
+// also if nothing was written at the wrong time, so that the log does not show it.
+func TestFollowsAnIdleMasterBack(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		var ahead atomic.Int64
+		theirs := clock.New(clock.Options{Wall: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+		m := r.master("m1:1", func(o *local.Options) { o.Clock = theirs })
+		m.put("a", "1")
+		c := NewClock(clock.Options{})
+		s := r.slave(source.Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
+		s.has(m)
+		ahead.Store(int64(10 * time.Minute))
+		for range 600 { // as fast as a node alone follows
+			theirs.Now()
+			s.sees("a")
+			time.Sleep(time.Second)
+		}
+		if off := time.Until(c.Now()); off < 9*time.Minute {
+			t.Fatalf("the slave is ahead by %v only", off)
+		}
+		ahead.Store(0)
+		if err := m.SetClock(t.Context(), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(5 * time.Minute).Unix())})
+		s.has(m)
+		time.Sleep(2 * time.Second)
+		if !s.sees("session") || time.Until(c.Now()) > clock.DefaultMaxJump {
+			t.Errorf("the session is seen: %v; by a clock that says %v", s.sees("session"), c.Now())
+		}
 	})
 }

@@ -190,6 +190,8 @@ type Puller struct {
 	// needs is how much room a state that was ordered needs at least, after it found too little;
 	// 0 if none has.
 	needs uint64
+	// heard is the time that the master which was followed last has told.
+	heard masterTime
 	// shrunk counts what masters have sent compressed.
 	shrunk compress.Counter
 	// intake is what Progress returns of changes that are not applied yet.
