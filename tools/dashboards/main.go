@@ -183,6 +183,12 @@ func rate(by, metric, selector string) string {
 	return fmt.Sprintf("sum by (%s) (rate(%s{%s}[$__rate_interval]))", by, metric, selector)
 }
 
+// found is the share of lookups in a cache, of an instance, that found something.
+func found(cache string) string {
+	hits, misses := rate("instance", cache+"_hits_total", ofDatabase), rate("instance", cache+"_misses_total", ofDatabase)
+	return fmt.Sprintf("%s / (%s + %s)", hits, hits, misses)
+}
+
 // quantile is a quantile of a histogram of seconds, by labels.
 func quantile(q float64, by, metric, selector string) string {
 	return fmt.Sprintf("histogram_quantile(%g, sum by (%s, le) (rate(%s_bucket{%s}[$__rate_interval])))", q, by, metric, selector)

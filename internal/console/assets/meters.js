@@ -7,7 +7,7 @@ const names = [
   "dkv_replication_lag_seconds", "dkv_replication_lag_changes", "dkv_replication_bytes_total", "dkv_replication_contact_seconds",
   "dkv_slave_master_switches_total", "dkv_slave_link_lag_changes", "dkv_slave_link_age_seconds", "dkv_slave_link_unsynced_changes",
   "dkv_changelog_first_index", "dkv_changelog_bytes", "dkv_applied_index",
-  "dkv_storage_memtable_bytes", "dkv_storage_sst_files", "dkv_storage_disk_bytes", "dkv_storage_keys_estimate", "dkv_storage_cache_bytes",
+  "dkv_storage_memtable_bytes", "dkv_storage_sst_files", "dkv_storage_disk_bytes", "dkv_storage_keys_estimate", "dkv_storage_cache_bytes", "dkv_storage_row_cache_bytes",
   "dkv_storage_pending_compaction_bytes", "dkv_storage_compaction_duration_seconds", "dkv_disk_free_bytes", "dkv_disk_total_bytes", "dkv_disk_reserve_bytes",
 ];
 const path = "/metrics/json?" + names.map((n) => "name=" + n).join("&");

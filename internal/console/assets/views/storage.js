@@ -84,7 +84,7 @@ function card(n) {
     ofNode(n),
     h("dl", {},
       fact("Data on disk", bytes(total(n.name, "dkv_storage_disk_bytes"))), fact("Keys, about", count(total(n.name, "dkv_storage_keys_estimate"))),
-      fact("Memtables", bytes(total(n.name, "dkv_storage_memtable_bytes"))), fact("Block cache", bytes(total(n.name, "dkv_storage_cache_bytes"))),
+      fact("Memtables", bytes(total(n.name, "dkv_storage_memtable_bytes"))), fact("Caches", bytes(total(n.name, "dkv_storage_cache_bytes") + total(n.name, "dkv_storage_row_cache_bytes"))),
       fact("SST files", count(total(n.name, "dkv_storage_sst_files"))), fact("To be compacted", bytes(total(n.name, "dkv_storage_pending_compaction_bytes"))),
       fact("Compactions", runs ? `${count(runs)}, ${seconds(ms.reduce((s, m) => s + Number(m.sum ?? 0), 0))} in all` : "none yet"), fact("Changelog", bytes(total(n.name, "dkv_changelog_bytes")))));
 }
