@@ -193,6 +193,9 @@ func (e *Engine) Close() error {
 	if e.loading != nil {
 		e.loading.abandon()
 	}
+	if e.staged != nil { // a failed one is not given up: Open takes it back
+		e.staged.close()
+	}
 	err := e.bounded(func() error {
 		err := e.db.Close()
 		if e.lock != nil {

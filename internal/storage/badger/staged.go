@@ -155,6 +155,13 @@ func (s *staged) Abandon() error {
 	return nil
 }
 
+// close ends the write with its engine, which is not written any more. Other engines share the cache
+// of rows, and could add none where the write holds them back. The caller holds writeMu.
+func (s *staged) close() {
+	s.over, s.engine.staged = true, nil
+	s.rows.End()
+}
+
 // recoverStaged takes back what a staged write has left that was not committed, and
 // returns the newest version.
 func (e *Engine) recoverStaged(newest uint64) (uint64, error) {

@@ -368,3 +368,44 @@ func TestStagedWriteAndCachedRows(t *testing.T) {
 		t.Errorf("only %d reads found a row", hits)
 	}
 }
+
+// An engine that is closed in the middle of a staged write, as after a full disk, does not keep the
+// engines that share its cache from adding rows.
+func TestCloseEndsAStagedWriteForTheRowCache(t *testing.T) {
+	rows, err := rowcache.New(rowcache.MinBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	open := func() *Engine {
+		e, err := Open(Options{Diskless: true, RowCache: rows})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = e.Close() })
+		return e
+	}
+	left, other := open(), open()
+	s, err := left.BeginStaged()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Write(batchOf("k", "1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := left.Close(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, other, "k", "2")
+	for range 2 {
+		if got, _, err := other.Get(storage.Data, []byte("k")); err != nil || string(got) != "2" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if hits, _ := other.rows.Counts(); hits != 1 {
+		t.Errorf("%d reads found a row, of 1 that could", hits)
+	}
+	if err := s.Abandon(); err != nil {
+		t.Errorf("abandoned after the engine was closed: %v", err)
+	}
+}
