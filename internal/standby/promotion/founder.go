@@ -25,7 +25,7 @@ const (
 	sealPause = 200 * time.Millisecond
 	// unsealPause is how long to wait before masters are asked again to serve on, at first
 	// and at most.
-	unsealPause, maxUnsealPause = time.Second, time.Minute
+	unsealPause, maxUnsealPause = time.Second, 10 * time.Second
 )
 
 // ErrDecided means that the node is to become a master, which it does by opening its data
@@ -164,11 +164,15 @@ func (f *Founder) Run(ctx context.Context) error {
 	if err := f.goOn(ctx); err != nil {
 		return err
 	}
+	said := "" // of nodes that may still be sealed: some may never answer
 	for pause := unsealPause; ctx.Err() == nil; {
 		var again <-chan time.Time
 		if f.record != nil && f.record.Step == Abandoning {
 			if err := f.release(ctx); err != nil && ctx.Err() == nil {
-				f.opts.Log.Warn("nodes may still be sealed by a promotion that was given up", "nodes", f.record.mayBeSealed(), "error", err)
+				if text := err.Error(); text != said {
+					said = text
+					f.opts.Log.Warn("nodes may still be sealed by a promotion that was given up; they are asked until they have answered", "nodes", f.record.mayBeSealed(), "error", err)
+				}
 				again = time.After(pause)
 			}
 		}
