@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/raft/tail"
 )
 
 // Halted is what a replica knows of its log that takes no part in it any more; see S3 to S5 of
@@ -130,14 +131,14 @@ func (r *Replica) readHalted(s *machine, from, by uint64, out *Halted) error {
 			return err
 		}
 	}
-	return eachEntry(s.log, max(first, from+1), last+1, func(e *raftpb.Entry) error {
+	return tail.Each(s.log, max(first, from+1), last+1, func(e *raftpb.Entry) error {
 		switch {
 		case e.IsConfigChange() && e.Index > by:
 			return out.change(e)
 		case e.IsConfigChange() || e.Index <= at:
 			return nil
 		}
-		c, is, err := commandOf(e)
+		c, is, err := tail.CommandOf(e)
 		if err != nil || !is {
 			return err
 		}
@@ -204,46 +205,6 @@ func (h *Halted) change(e *raftpb.Entry) error {
 // mostVoters bounds the lists of members that a log may lead to.
 const mostVoters = 16
 
-// eachEntry calls f with the entries from low up to but not including high.
-func eachEntry(log entryLog, low, high uint64, f func(*raftpb.Entry) error) error {
-	for low < high {
-		entries, err := log.Entries(low, high, gapBytes)
-		if err != nil {
-			return err
-		}
-		if len(entries) == 0 {
-			return fmt.Errorf("the log does not show entry %d", low)
-		}
-		for i := range entries {
-			if err := f(&entries[i]); err != nil {
-				return err
-			}
-		}
-		low += uint64(len(entries))
-	}
-	return nil
-}
-
-// commandOf returns the command of an entry, if it has one. Dragonboat puts a byte before it,
-// which says how it is encoded: 0 is as it was proposed.
-func commandOf(e *raftpb.Entry) (c command.Command, is bool, err error) {
-	raw := e.Cmd
-	if !e.IsUpdateEntry() || len(raw) == 0 {
-		return c, false, nil
-	}
-	if e.Type == raftpb.EncodedEntry {
-		if raw[0] != 0 {
-			return c, true, fmt.Errorf("entry %d has the encoding %d, which is not known here", e.Index, raw[0])
-		}
-		raw = raw[1:]
-	}
-	c, err = command.Decode(raw)
-	if err != nil {
-		err = fmt.Errorf("entry %d: %w", e.Index, err)
-	}
-	return c, true, err
-}
-
 // applyTail applies the commands behind the state, up to an index, to a copy of it, and returns the
 // digest of the newest change there.
 func (r *Replica) applyTail(s *machine, end kv.Index, copyTo string) (digest uint64, err error) {
@@ -264,8 +225,8 @@ func (r *Replica) applyTail(s *machine, end kv.Index, copyTo string) (digest uin
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	at := m.Applied() - m.Base()
-	err = eachEntry(s.log, at+1, end-m.Base()+1, func(e *raftpb.Entry) error {
-		c, is, err := commandOf(e)
+	err = tail.Each(s.log, at+1, end-m.Base()+1, func(e *raftpb.Entry) error {
+		c, is, err := tail.CommandOf(e)
 		switch {
 		case err != nil || !is:
 			return err

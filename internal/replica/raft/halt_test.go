@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft/tail"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -33,8 +34,8 @@ func (c *cluster) unacknowledged(key, value string) (owner *node) {
 		_, _ = owner.Propose(ctx, replicatest.Put(key, value)) // it cannot be committed
 		found, s := false, owner.applier.Load()
 		_, last := s.log.GetRange()
-		err := eachEntry(s.log, s.at()+1, last+1, func(e *raftpb.Entry) error {
-			_, is, err := commandOf(e)
+		err := tail.Each(s.log, s.at()+1, last+1, func(e *raftpb.Entry) error {
+			_, is, err := tail.CommandOf(e)
 			found = found || is
 			return err
 		})

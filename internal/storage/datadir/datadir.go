@@ -283,3 +283,13 @@ func (d *Dir) VBucket(name string) (*Generations, error) {
 	}
 	return g, nil
 }
+
+// Present returns the engine directory that the next start of a node would open of a vBucket. Unlike
+// VBucket it neither makes nor removes anything.
+func (d *Dir) Present(name string) (string, error) {
+	g := &Generations{path: filepath.Join(d.path, "vbucket-"+name), used: true}
+	if err := g.readCurrent(); err != nil {
+		return "", fmt.Errorf("vBucket %s: %w", name, err)
+	}
+	return g.Current(), nil
+}

@@ -35,18 +35,25 @@ func (g *Generations) open() error {
 	if err := durable.MkdirAll(g.path); err != nil {
 		return err
 	}
-	raw, err := os.ReadFile(filepath.Join(g.path, currentFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if _, err := os.Stat(filepath.Join(g.path, currentFile)); errors.Is(err, fs.ErrNotExist) {
 		if err := g.begin(); err != nil {
 			return err
 		}
-	case err != nil:
+	}
+	if err := g.readCurrent(); err != nil {
 		return err
-	default:
-		if g.current = number(strings.TrimSpace(string(raw))); g.current == 0 {
-			return fmt.Errorf("%s holds %q, which is no generation; restore a backup into an empty folder", currentFile, raw)
-		}
+	}
+	return g.RemoveOthers()
+}
+
+// readCurrent finds the present generation, and checks that it is there.
+func (g *Generations) readCurrent() error {
+	raw, err := os.ReadFile(filepath.Join(g.path, currentFile))
+	if err != nil {
+		return err
+	}
+	if g.current = number(strings.TrimSpace(string(raw))); g.current == 0 {
+		return fmt.Errorf("%s holds %q, which is no generation; restore a backup into an empty folder", currentFile, raw)
 	}
 	// An engine would open a folder that is not there as an empty database, and
 	// what it might have been taken for would be removed as a leftover.
@@ -62,7 +69,7 @@ func (g *Generations) open() error {
 				filepath.Base(g.Current()), currentFile)
 		}
 	}
-	return g.RemoveOthers()
+	return nil
 }
 
 // Used reports whether there must be an engine with a state in the present generation: a node

@@ -326,3 +326,31 @@ func TestGenerationThatWasEmptied(t *testing.T) {
 		t.Error("the folder of a node that has run does not count as used")
 	}
 }
+
+// TestPresentChangesNothing: a look finds the present generation, and leaves what a start removes.
+func TestPresentChangesNothing(t *testing.T) {
+	d := mustOpen(t, t.TempDir())
+	if _, err := d.Present("default"); err == nil {
+		t.Error("a vBucket that is not there was found")
+	}
+	if _, err := os.Stat(filepath.Join(d.Path(), "vbucket-default")); err == nil {
+		t.Error("it was made")
+	}
+	g := mustVBucket(t, d)
+	if _, err := d.Present("default"); err == nil {
+		t.Error("an engine that is empty was found")
+	}
+	for _, name := range []string{"gen-000001/f", "gen-000002/f", "tmp-snapshot/f"} {
+		path := filepath.Join(g.path, name)
+		if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if at, err := d.Present("default"); err != nil || at != g.Current() {
+		t.Errorf("%s, %v", at, err)
+	}
+	wantNames(t, g, "CURRENT", "gen-000001", "gen-000002", "tmp-snapshot")
+}
