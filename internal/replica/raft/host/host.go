@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -311,5 +312,5 @@ func CheckAddress(address string) error {
 // HasLog reports whether dir holds a Raft log.
 func HasLog(dir string) (bool, error) {
 	files, _, err := Files(dir)
-	return len(files) > 0, err
+	return slices.ContainsFunc(files, func(name string) bool { return !isSynced(name) }), err
 }

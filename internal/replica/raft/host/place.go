@@ -219,7 +219,7 @@ func Files(dir string) (paths, unread []string, err error) {
 	}
 	own := []string{layoutFile, lockFile, hostFile, idFile}
 	for _, e := range entries {
-		if slices.Contains(own, e.Name()) {
+		if slices.Contains(own, e.Name()) || isSynced(e.Name()) {
 			paths = append(paths, e.Name())
 			continue
 		}

@@ -204,7 +204,7 @@ func TestFilesOfALog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"notes", "backups/20261123104530123457"} {
+	for _, file := range []string{"notes", "synced-1", "synced-notes", "synced-", "backups/20261123104530123457"} {
 		if err := os.WriteFile(filepath.Join(opts.Dir, file), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +218,7 @@ func TestFilesOfALog(t *testing.T) {
 		}
 	}
 	note(t, opts, "a")
-	want := []string{"a/00000000000000000007", "b/00000000000000000008", hostFile}
+	want := []string{"a/00000000000000000007", "b/00000000000000000008", hostFile, "synced-1"}
 	if err := errors.Join(os.Mkdir(filepath.Join(opts.Dir, "private"), 0), os.Symlink("nothing", filepath.Join(opts.Dir, "link"))); err != nil {
 		t.Fatal(err)
 	}
