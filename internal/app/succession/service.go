@@ -316,7 +316,11 @@ func (s *Service) Yield(ctx context.Context, r *peerpb.YieldRequest) (*peerpb.Yi
 	case s.former == nil:
 		return &peerpb.YieldResponse{Reason: "this node is " + s.role.Name() + " and has nothing to yield"}, nil
 	}
-	if err := s.former.Hear(ctx, r.GetMasters(), r.GetRejoin()); err != nil {
+	err := s.former.Hear(ctx, r.GetMasters(), r.GetRejoin())
+	if errors.Is(err, promotion.ErrSame) {
+		return &peerpb.YieldResponse{Yielded: true}, nil // another node at the address of the former master
+	}
+	if err != nil {
 		return &peerpb.YieldResponse{Reason: err.Error()}, nil
 	}
 	return &peerpb.YieldResponse{Yielded: true, Masters: s.members()}, nil

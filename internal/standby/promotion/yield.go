@@ -16,6 +16,9 @@ import (
 // again to be what it has become.
 var ErrSuperseded = errors.New("a promotion has replaced this node: it is no master any more")
 
+// ErrSame means that the new masters are of the same histories as the node: it is one of them.
+var ErrSame = errors.New("this node is one of these masters: its histories are theirs")
+
 // Descent is the history of a vBucket with those before it.
 type Descent struct {
 	VBucket, History string
@@ -95,6 +98,9 @@ func (f *Former) Hear(ctx context.Context, masters []string, rejoin bool) error 
 // every vBucket, and returns an error if they do not.
 func (f *Former) yield(found []Descent, masters []string, rejoin bool) error {
 	own := f.Own()
+	if !slices.ContainsFunc(found, func(d Descent) bool { return own[d.VBucket] != d.History }) && len(found) == len(own) {
+		return ErrSame
+	}
 	s := Superseded{Masters: slices.Clone(masters), Rejoin: rejoin, Ends: map[string]kv.Index{}}
 	for name, history := range own {
 		i := slices.IndexFunc(found, func(d Descent) bool { return d.VBucket == name })

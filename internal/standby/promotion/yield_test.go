@@ -35,7 +35,7 @@ func TestMasterYieldsToADescendantOnly(t *testing.T) {
 		{"a descendant by way of a restore that this member has not applied", promotion.Descent{VBucket: "default", History: "3-bb", Ends: map[string]kv.Index{"2-aa": 0}}, ""},
 		{"another database", promotion.Descent{VBucket: "default", History: "9-bb", Ends: map[string]kv.Index{"2-cc": 70}}, "does not succeed"},
 		{"an equal era", promotion.Descent{VBucket: "default", History: "2-bb", Ends: map[string]kv.Index{"2-aa": 70}}, "does not succeed"},
-		{"itself", promotion.Descent{VBucket: "default", History: "2-aa"}, "does not succeed"},
+		{"itself", promotion.Descent{VBucket: "default", History: "2-aa"}, promotion.ErrSame.Error()},
 		{"another vBucket", promotion.Descent{VBucket: "0", History: "3-bb"}, "no vBucket default"},
 	} {
 		dir := t.TempDir()
