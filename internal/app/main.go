@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/recovery"
 	"github.com/dkvdb/dkv/internal/app/signals"
 	"github.com/dkvdb/dkv/internal/app/succession"
 	"github.com/dkvdb/dkv/internal/app/systemd"
@@ -65,6 +66,13 @@ func Main(ctx context.Context, p Process) int {
 			return exitError
 		}
 	}
+	if inv.Action == config.Recover {
+		if err := recoverFolder(inv, p); err != nil {
+			fmt.Fprintln(p.Stderr, "dkvsrv:", err)
+			return exitError
+		}
+		return exitOK
+	}
 	if inv.Action != config.Run {
 		if err := inv.Render(p.Stdout, version.Get().String()); err != nil {
 			fmt.Fprintln(p.Stderr, "dkvsrv:", err)
@@ -78,6 +86,12 @@ func Main(ctx context.Context, p Process) int {
 		return exitError
 	}
 	return exitOK
+}
+
+// recoverFolder runs dkvsrv recover, which logs only what an operator has to see.
+func recoverFolder(inv *config.Invocation, p Process) error {
+	log := telemetry.NewLogger(telemetry.LogOptions{Writer: p.Stderr, Level: max(inv.Config.LogLevel(), slog.LevelWarn)})
+	return recovery.Run(inv.Config, inv.Confirm, inv.Typed(), log, p.Stdout)
 }
 
 // startGrace is how long a start that is told to stop is waited for.

@@ -14,6 +14,7 @@ import (
 // commandLine is a parsed command line.
 type commandLine struct {
 	action   Action
+	confirm  string
 	file     named
 	settings []setting
 }
@@ -30,12 +31,23 @@ var actionFlags = [...]struct {
 	{"check-config", "check the configuration and exit", CheckConfig},
 }
 
+// The command of dkvsrv that does not serve, and the option that only it has.
+const (
+	recoverCommand = "recover"
+	recoverDoc     = "as the first argument: list what this node, which is stopped, has left of a cluster whose majority is lost, and how to make it the master"
+	confirmFlag    = "confirm"
+	confirmDoc     = "with recover: do what was listed under this token"
+)
+
 // parseArgs reads a command line by the rules of package flag: -name and --name
 // mean the same, a value follows "=" or a space, and a boolean without a value is
 // true. Values are kept as text, so that those of flags, environment and file are
 // parsed, and their errors worded, in one place.
 func parseArgs(t *table, args []string) (*commandLine, error) {
 	line := &commandLine{}
+	if len(args) > 0 && args[0] == recoverCommand {
+		line.action, args = Recover, args[1:]
+	}
 	fs := flag.NewFlagSet("dkvsrv", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -48,6 +60,9 @@ func parseArgs(t *table, args []string) (*commandLine, error) {
 		fs.Var(&textFlag{set: func(text string) {
 			line.file = named{path: text, given: true, origin: Origin{Source: FromFlag, Name: "--config"}}
 		}}, name, "")
+	}
+	if line.action == Recover {
+		fs.Var(&textFlag{set: func(text string) { line.confirm = text }}, confirmFlag, "")
 	}
 	var badAction error
 	for _, a := range actionFlags {
@@ -67,6 +82,9 @@ func parseArgs(t *table, args []string) (*commandLine, error) {
 	}
 	if badAction != nil {
 		return nil, badAction
+	}
+	if fs.NArg() > 0 && fs.Arg(0) == recoverCommand {
+		return nil, &UsageError{Text: "recover comes before the options: dkvsrv recover --name VALUE"}
 	}
 	if fs.NArg() > 0 {
 		return nil, &UsageError{Text: fmt.Sprintf(

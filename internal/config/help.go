@@ -12,7 +12,7 @@ const helpWidth = 100
 
 const helpHead = `dkvsrv serves a distributed key-value store over gRPC.
 
-Usage: dkvsrv [--config FILE] [--KEY VALUE | --KEY=VALUE]...
+Usage: dkvsrv [recover] [--config FILE] [--KEY VALUE | --KEY=VALUE]...
 
 Every key below is a flag, a key of the YAML file (dots separate levels) and an environment
 variable (--listen-addr is DKV_LISTEN_ADDR). A flag takes precedence over the environment, the
@@ -33,6 +33,8 @@ func writeHelp(w io.Writer) error {
 			writeOption(out, "--"+a.name, a.doc)
 		}
 	}
+	writeOption(out, recoverCommand, recoverDoc)
+	writeOption(out, "--"+confirmFlag+" TOKEN", confirmDoc)
 	for _, g := range newTable().groups {
 		fmt.Fprintf(out, "\n%s\n", g.title)
 		for _, k := range g.keys {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 )
 
 // Action is what the program has to do, by its command line.
@@ -14,6 +15,8 @@ type Action uint8
 const (
 	// Run serves.
 	Run Action = iota
+	// Recover makes what is left of a cluster a master, or says what is left.
+	Recover
 	// CheckConfig checks the configuration.
 	CheckConfig
 	// PrintConfig prints the effective configuration.
@@ -31,6 +34,8 @@ type Invocation struct {
 	// Config is the effective, valid configuration; nil for ShowVersion and
 	// ShowHelp, which need no valid configuration.
 	Config *Config
+	// Confirm is the token of --confirm, with Recover.
+	Confirm string
 
 	host      Host
 	args, env []string
@@ -64,7 +69,7 @@ func LoadOn(host Host, args, env []string) (*Invocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	inv := &Invocation{Action: line.action, host: host, args: args, env: env}
+	inv := &Invocation{Action: line.action, Confirm: line.confirm, host: host, args: args, env: env}
 	if line.action >= ShowVersion {
 		return inv, nil
 	}
@@ -88,6 +93,22 @@ func LoadOn(host Host, args, env []string) (*Invocation, error) {
 	}
 	inv.Config = c
 	return inv, nil
+}
+
+// Typed returns the options of the command line without --confirm, to be typed again.
+func (inv *Invocation) Typed() []string {
+	var out []string
+	for i := 0; i < len(inv.args); i++ {
+		name, _, valued := strings.Cut(undashed(inv.args[i]), "=")
+		switch {
+		case i == 0 && inv.Action == Recover:
+		case name != confirmFlag || inv.args[i][0] != '-':
+			out = append(out, inv.args[i])
+		case !valued:
+			i++
+		}
+	}
+	return out
 }
 
 // Reload reads the configuration again after SIGHUP: the same command line and

@@ -11,7 +11,7 @@ import (
 func TestReferenceIsTheManualPage(t *testing.T) {
 	p := man.New("dkvsrv", 8, "serve a distributed key-value store")
 	p.Section("Synopsis")
-	p.Synopsis("dkvsrv", "[--config FILE] [--KEY VALUE | --KEY=VALUE]...")
+	p.Synopsis("dkvsrv", "[recover] [--config FILE] [--KEY VALUE | --KEY=VALUE]...")
 	p.Section("Description")
 	for paragraph := range strings.SplitSeq(helpHead, "\n\n") {
 		if !strings.HasPrefix(paragraph, "Usage:") {
@@ -25,6 +25,8 @@ func TestReferenceIsTheManualPage(t *testing.T) {
 			p.Entry("--"+a.name, a.doc)
 		}
 	}
+	p.Entry(recoverCommand, recoverDoc)
+	p.Entry("--"+confirmFlag+" TOKEN", confirmDoc)
 	p.Section("Keys")
 	for _, g := range newTable().groups {
 		p.Part(g.title)

@@ -31,6 +31,7 @@ func reference() string {
 			fmt.Fprintf(&b, "| `--%s` | %s |\n", a.name, a.doc)
 		}
 	}
+	fmt.Fprintf(&b, "| `%s` | %s |\n| `--%s TOKEN` | %s |\n", recoverCommand, recoverDoc, confirmFlag, confirmDoc)
 	for _, g := range newTable().groups {
 		fmt.Fprintf(&b, "\n## %s\n", g.title)
 		for _, k := range g.keys {

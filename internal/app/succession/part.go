@@ -29,6 +29,10 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 	if err != nil {
 		return nil, part, err
 	}
+	if r := part.Promotion; r != nil && r.Step == promotion.Recovering {
+		return nil, part, fmt.Errorf("a recovery of db-folder %s has begun and is not complete, so nothing in it may be served; complete it: dkvsrv recover --confirm %s, with the options of this node",
+			cfg.Storage.DBFolder, r.Recovery.Token)
+	}
 	if r := part.Promotion; r != nil && r.Step == promotion.Decided {
 		if err := found(cfg, r, log); err != nil {
 			return nil, part, fmt.Errorf("become the master of era %d: %w", r.Era, err)
@@ -46,6 +50,9 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 	case halted:
 	case part.Promotion != nil && part.Promotion.Step == promotion.Done && len(part.Promotion.Nodes) > 0:
 		cfg = cfg.WithRole(config.RoleMaster)
+		if part.Promotion.Recovery != nil {
+			log.Info("this node was recovered as the only master of an era; nexus-cluster-url has no effect any more", "era", part.Promotion.Era)
+		}
 		// Its cluster is the one that the promotion has founded, not one of the configuration.
 		cfg.Nexus.NodeURL, cfg.Nexus.ClusterURLs, cfg.Nexus.Join = part.Promotion.Self().URL, nil, false
 	case part.Promotion != nil && part.Promotion.Step == promotion.Done:
@@ -72,6 +79,8 @@ func Became(part promotion.Part) string {
 	switch r, s := part.Promotion, part.Superseded; {
 	case s == nil && part.Stopped.Holds():
 		return "stopped: " + Stopped(part.Stopped)
+	case r != nil && r.Step == promotion.Done && r.Recovery != nil:
+		return "" // it was a master, and is one
 	case r != nil && r.Step == promotion.Done:
 		if len(r.Nodes) > 1 {
 			return fmt.Sprintf("promoted: a slave that has become one of %d masters of era %d", len(r.Nodes), r.Era)

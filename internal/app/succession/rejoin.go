@@ -40,7 +40,7 @@ const exportBytes = 4 << 20
 // written out as JSON lines, so that the node begins as a slave. A crash at any point is
 // gone over by the next call.
 func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, log *slog.Logger) error {
-	dir, aside := cfg.Storage.DBFolder, fmt.Sprintf("%s%d", beforeEra, s.Era)
+	dir, aside := cfg.Storage.DBFolder, Aside(s.Era)
 	n := node.Offline(cfg, log)
 	switch holds, err := datadir.Holds(dir); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -55,7 +55,7 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 	}
 	lost, err := export(ctx, n, s, aside)
 	if err == nil {
-		err = setLogAside(cfg, aside, log)
+		err = SetLogAside(cfg, aside, log)
 	}
 	if err == nil {
 		// A master's log goes too: entries that were not applied here may have been acknowledged.
@@ -72,9 +72,12 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 	return nil
 }
 
-// setLogAside moves the Raft log of a former master to the folder aside of the data folder, or
-// beside itself if it is elsewhere.
-func setLogAside(cfg *config.Config, aside string, log *slog.Logger) error {
+// Aside is the name of the folder with what was there before the masters of an era.
+func Aside(era uint64) string { return fmt.Sprintf("%s%d", beforeEra, era) }
+
+// SetLogAside moves the Raft log of a former master to the folder aside of the data folder, or
+// beside itself if it is elsewhere. After a crash it is called again.
+func SetLogAside(cfg *config.Config, aside string, log *slog.Logger) error {
 	dir, nexus := cfg.Nexus.LogDir, config.NexusFolder(cfg.Storage.DBFolder)
 	// They differ if a link leads from one to the other: then the place of the link stays.
 	named, real := within(nexus, dir), config.Holds(nexus, dir)

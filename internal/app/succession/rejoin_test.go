@@ -116,7 +116,7 @@ func TestLogInTheDataFolderIsSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := setLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
+		if err := SetLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -173,7 +173,7 @@ func TestFoldersInOneAnother(t *testing.T) {
 				}
 			}
 			for range 2 {
-				if err := setLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
+				if err := SetLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -239,7 +239,7 @@ func TestDropAsideBelowAnUnlistedFolder(t *testing.T) {
 	}
 	defer os.Chmod(around, 0o700)
 	testkit.Unprivileged(t, root, func() {
-		if err := setLogAside(cfg, aside, slog.New(slog.DiscardHandler)); err != nil {
+		if err := SetLogAside(cfg, aside, slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
 		if folders, bytes, err := DropAside(cfg); err != nil || bytes != 1 || !reflect.DeepEqual(folders, []string{logAside(cfg.Nexus.LogDir, aside), inData}) {
@@ -293,7 +293,7 @@ func TestFilesBesideTheLogStay(t *testing.T) {
 		}
 	}
 	mkdir(t, cfg.Storage.DBFolder)
-	if err := setLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
+	if err := SetLogAside(cfg, "aside-before-era-1", slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if _, bytes, err := DropAside(cfg); err != nil || bytes != 1 {

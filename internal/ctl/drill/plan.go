@@ -66,6 +66,7 @@ func LostMajority(nodes []Node) *Plan {
 		Text: "the folders of the lost masters are intact: start these masters again, as many as are needed for a majority",
 		Loss: "nothing is lost",
 	})
+	p.Ways = append(p.Ways, p.fromFolder())
 	if s := p.bestSlave(); s != nil && len(newest) == 1 {
 		p.Ways = append(p.Ways, Way{
 			Text:     fmt.Sprintf("the folders are gone, and a slave is left: stop all masters, and make the slave %s the master", s.Name),
@@ -75,6 +76,21 @@ func LostMajority(nodes []Node) *Plan {
 	}
 	p.Ways = append(p.Ways, p.fromBackup())
 	return p
+}
+
+// fromFolder is the way with the folder of one master.
+func (p *Plan) fromFolder() Way {
+	most := uint64(0)
+	for _, n := range p.Nodes {
+		if n.Voter && n.Answers {
+			most = max(most, n.Missing)
+		}
+	}
+	return Way{
+		Text:     "only the folders of a minority of the masters are left: stop these masters, list what each folder has, and recover the one that has most by the command that this prints",
+		Loss:     fmt.Sprintf("lost is what that master has not received, of those that answer at most %s at this moment", entries(most)),
+		Commands: []string{"dkvsrv recover --config dkvsrv.yaml --db-folder FOLDER"},
+	}
 }
 
 // bestSlave is the slave that lacks the least; nil without one that answers.

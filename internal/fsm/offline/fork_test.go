@@ -6,9 +6,11 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/era"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/fsm/chunks"
 	"github.com/dkvdb/dkv/internal/fsm/fsmtest"
 	"github.com/dkvdb/dkv/internal/fsm/history"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -206,5 +208,33 @@ func TestImportRequests(t *testing.T) {
 	}
 	if err := ImportRequests(x.engine).Finish(); err != nil {
 		t.Errorf("an import that replaces a broken one: %v", err)
+	}
+}
+
+// TestForkBehindTheEnd: a state that goes on behind the end, above the skipped indexes, begins its log
+// there; one that goes on below them, or is elsewhere, is rejected.
+func TestForkBehindTheEnd(t *testing.T) {
+	x, to := ended(t)
+	e := command.Command{Kind: command.Unseal, Expect: []byte("p")}
+	last := to.End + era.Gap + 5
+	if err := x.m.Apply([]fsm.Entry{{Index: last, Command: &e}}, make([]command.Result, 1), false); err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []kv.Index{0, to.End + 1, to.End + era.Gap - 1, last - 1, last + 1} {
+		to.Last = wrong
+		if err := Fork(x.engine, to); err == nil {
+			t.Errorf("forked at %d, and the state is at %d", wrong, last)
+		}
+	}
+	to.Last = last
+	for range 2 {
+		fork(t, x.engine, to)
+		x.restart()
+		if x.m.Applied() != last || x.m.Base() != last || !x.m.Lost(to.End+1) || x.m.Lost(to.End+era.Gap) {
+			t.Errorf("at %d, base %d", x.m.Applied(), x.m.Base())
+		}
+		if l := x.m.Lineage(); len(l) != 1 || l[0] != (history.Former{History: to.Former, End: to.End}) {
+			t.Errorf("lineage %+v", l)
+		}
 	}
 }

@@ -46,6 +46,9 @@ const (
 	Done Step = "done"
 	// Abandoning: it was given up, and masters may still be sealed.
 	Abandoning Step = "abandoning"
+	// Recovering: what is left of a cluster becomes a master by itself. It is decided, and a part of
+	// it may be done.
+	Recovering Step = "recovering"
 )
 
 // Record is a promotion as the founder's disk has it.
@@ -92,6 +95,21 @@ type Record struct {
 	// Claim is what is claimed of the registry; nil without a record there. Until then it is the
 	// record as it was before the masters were sealed.
 	Claim *Claim `json:"claim,omitempty"`
+	// Recovery is set if no slave was promoted, but a member recovered that is left of its cluster.
+	Recovery *Recovery `json:"recovery,omitempty"`
+}
+
+// Recovery is where a recovery begins.
+type Recovery struct {
+	// Token confirms what the operator was shown.
+	Token string `json:"token"`
+	// Deployment and Replica are the cluster that has ended and the member's number in it, URL its
+	// Raft address.
+	Deployment uint64 `json:"deployment"`
+	Replica    uint64 `json:"replica"`
+	URL        string `json:"url"`
+	// Entries are, by vBucket, the last entry of the Raft log that is kept.
+	Entries map[string]uint64 `json:"entries"`
 }
 
 // Left is what a promotion that was given up may have left sealed.
@@ -200,7 +218,7 @@ func Of(dir string) (Part, error) {
 		switch later := p.Promotion.Era > p.Superseded.Era; {
 		case !later:
 			p.Promotion = nil
-		case p.Promotion.Step == Decided || p.Promotion.Step == Done:
+		case p.Promotion.Step == Decided || p.Promotion.Step == Recovering || p.Promotion.Step == Done:
 			p.Superseded = nil
 		}
 	}
@@ -261,8 +279,11 @@ func (r *Record) Self() Node {
 	return Node{}
 }
 
-// Addresses are where the new masters serve gRPC; empty if the founder is alone.
+// Addresses are where the new masters serve gRPC; empty if this node is alone.
 func (r *Record) Addresses() (out []string) {
+	if r.Recovery != nil {
+		return nil
+	}
 	for _, n := range r.Nodes {
 		out = append(out, n.Address)
 	}

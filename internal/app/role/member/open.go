@@ -94,7 +94,7 @@ func (m *Member) enter(ctx context.Context) error {
 	info := &m.node.Info
 	info.Timing = m.timing().Text()
 	info.ID, info.Cluster = strconv.FormatUint(m.identity.Replica, 10), fmt.Sprintf("%016x", m.identity.Deployment)
-	if m.identity.Fresh && m.node.Dir.Claimed() && len(m.identity.Members) == 1 {
+	if m.identity.Fresh && m.identity.Founder && m.node.Dir.Claimed() && len(m.identity.Members) == 1 {
 		return m.continueInRaft()
 	}
 	return nil
