@@ -61,7 +61,7 @@ func (s *starter) aboutFounder(ctx context.Context) string {
 
 // look keeps the founder from founding while a node of the list runs Raft already: then
 // the cluster was formed before, and this node has lost its disk. A port that is merely
-// forwarded to a node that is not up yet looks the same, hence the patience.
+// forwarded to a node that is not up yet looks the same, which is what the patience is for.
 func (s *starter) look(ctx context.Context, i *invitee) error {
 	deadline := time.Now().Add(s.pace.patience)
 	var said []string

@@ -97,7 +97,7 @@ func (v *Verifier) Compare(ctx context.Context, vBucket string) (*Verdict, error
 }
 
 // connect makes all connections first, so that afterwards all requests reach their
-// nodes at about the same time and thus, most likely, at the same index.
+// nodes at about the same time and so, most likely, at the same index.
 func (v *Verifier) connect(ctx context.Context) error {
 	return v.each(func(_ int, node *nodes.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, node.Timeout)

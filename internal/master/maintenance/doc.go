@@ -5,7 +5,7 @@
 // the version of the cluster, and the orders that have a slave's copy rebuilt. Calls fall into two kinds:
 //
 //   - The status, a content hash, the level of the log and the rebuilding of a copy are about this node alone.
-//     They are served here, whoever owns the logs, and work while there is no majority.
+//     They are served here, also by a node that owns no log, and work while there is no majority.
 //   - A pause, the clock and the version change the state of every vBucket, and the timing that of the first.
 //     Each vBucket's owner makes the change, through its log, so that all replicas have it: package route finds
 //     the owners. A change that has reached some vBuckets only says so, and may be repeated.
