@@ -14,9 +14,8 @@ const (
 	PresetLarge Preset = "large"
 )
 
-// sizing is what a preset derives. Each part is bounded, so that the sum is known: the
-// caches, write buffers, twice the memory in flight, and less
-// than half a GiB for everything else.
+// sizing is what a preset derives. Each part is bounded, so that the sum is known: caches, write
+// buffers, twice the memory in flight, and less than half a GiB for everything else.
 type sizing struct {
 	// cachePart is the part of memory that the block cache takes, one in so many, up to
 	// cacheMost.

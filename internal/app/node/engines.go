@@ -60,6 +60,9 @@ func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(stor
 	return e, nil
 }
 
+// What the configuration allows, the cache takes.
+const _ = uint(config.LeastRowCache - rowcache.MinBytes)
+
 // blockCache is the part of block-cache-size that is for blocks, in bytes.
 func blockCache(cfg *config.Storage) int64 {
 	return max(int64(cfg.BlockCacheSize-cfg.RowCacheSize), leastCache)

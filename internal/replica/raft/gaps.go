@@ -5,15 +5,15 @@ import (
 	"sync"
 
 	"github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/dkvdb/dkv/internal/replica/raft/tail"
 )
 
 // entryLog is a log in which entries can be looked up.
 type entryLog interface {
 	// GetRange returns the first and the last entry that the log has.
 	GetRange() (first, last uint64)
-	// Entries returns those from low up to but not including high, or as many of
-	// them as have about so many bytes, but at least one.
-	Entries(low, high, maxSize uint64) ([]raftpb.Entry, error)
+	tail.Entries
 }
 
 // logGaps are the stretches of the log that the state machine was not given. They may only
@@ -26,9 +26,6 @@ type logGaps struct {
 
 // logGap are the entries from low up to but not including high.
 type logGap struct{ low, high uint64 }
-
-// gapBytes bounds how many bytes of a gap are in memory at a time.
-const gapBytes = 1 << 20
 
 func (g *logGaps) add(low, high uint64) {
 	if low >= high {
@@ -70,20 +67,14 @@ func lastCommand(log entryLog, low, high uint64) (uint64, error) {
 			from = high - gapEntries
 		}
 		last := uint64(0)
-		for next := from; next < high; {
-			entries, err := log.Entries(next, high, gapBytes)
-			if err != nil {
-				return 0, err
+		err := tail.Each(log, from, high, func(e *raftpb.Entry) error {
+			if e.IsUpdateEntry() {
+				last = e.Index
 			}
-			for i := range entries {
-				if entries[i].IsUpdateEntry() {
-					last = entries[i].Index
-				}
-			}
-			if len(entries) == 0 {
-				return 0, fmt.Errorf("the log does not show entry %d", next)
-			}
-			next += uint64(len(entries))
+			return nil
+		})
+		if err != nil {
+			return 0, err
 		}
 		if last != 0 {
 			return last, nil

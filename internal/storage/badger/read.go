@@ -18,15 +18,7 @@ func (e *Engine) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	if s != storage.Data {
 		return e.search(s, key)
 	}
-	value, miss := e.rows.Get(key)
-	if value != nil {
-		return value, true, nil
-	}
-	value, found, err := e.search(s, key)
-	if found && err == nil {
-		e.rows.Add(key, value, miss)
-	}
-	return value, found, err
+	return e.rows.Read(key, func() ([]byte, bool, error) { return e.search(s, key) })
 }
 
 // search finds a key in the engine.

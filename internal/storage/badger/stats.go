@@ -37,8 +37,8 @@ func (e *Engine) Stats() storage.Stats {
 	if e.closed.Load() {
 		return storage.Stats{}
 	}
-	s := storage.Stats{MemtableBytes: uint64(e.memtable.bytes.Load()), RowCacheBytes: e.opts.RowCache.Bytes()}
-	s.Counted.RowHits, s.Counted.RowMisses = e.rows.Counts()
+	s := storage.Stats{MemtableBytes: uint64(e.memtable.bytes.Load())}
+	e.rows.Fill(&s)
 	for _, l := range e.db.Levels() {
 		s.SSTFiles += uint64(l.NumTables)
 		s.DiskBytes += uint64(l.Size)

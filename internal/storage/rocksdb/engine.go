@@ -28,7 +28,6 @@ type Engine struct {
 	memory    *Memory
 	ownMemory bool // close it with the engine
 	native    *C.dkv_db
-	rowCache  *rowcache.Cache
 	rows      *rowcache.Rows
 	blocks    sync.Pool // of *[largeBlock]byte, for iterators
 	closed    atomic.Bool

@@ -31,7 +31,7 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	e := &Engine{dir: o.Dir, memory: o.Memory, rows: o.RowCache.Rows(), rowCache: o.RowCache, pins: map[pin]struct{}{}}
+	e := &Engine{dir: o.Dir, memory: o.Memory, rows: o.RowCache.Rows(), pins: map[pin]struct{}{}}
 	e.reader.engine = e
 	if e.memory == nil {
 		m, err := NewMemory(o.BlockCacheBytes, o.WriteBufferBytes, 1)

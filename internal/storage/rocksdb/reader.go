@@ -39,15 +39,7 @@ func (r *reader) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	if s != storage.Data || r.snapshot != nil {
 		return r.search(s, key)
 	}
-	value, miss := r.engine.rows.Get(key)
-	if value != nil {
-		return value, true, nil
-	}
-	value, found, err := r.search(s, key)
-	if found && err == nil {
-		r.engine.rows.Add(key, value, miss)
-	}
-	return value, found, err
+	return r.engine.rows.Read(key, func() ([]byte, bool, error) { return r.search(s, key) })
 }
 
 // search finds a key in the engine.

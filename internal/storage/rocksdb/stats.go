@@ -23,7 +23,6 @@ func (e *Engine) Stats() storage.Stats {
 	out := storage.Stats{
 		MemtableBytes:          uint64(s.memtable_bytes),
 		CacheBytes:             uint64(s.cache_bytes),
-		RowCacheBytes:          e.rowCache.Bytes(),
 		SSTFiles:               uint64(s.sst_files),
 		DiskBytes:              uint64(s.sst_bytes) + logBytes(e.dir),
 		PendingCompactionBytes: uint64(s.pending_compaction_bytes),
@@ -33,7 +32,7 @@ func (e *Engine) Stats() storage.Stats {
 		WriteStopped:           s.write_stopped != 0,
 		Counted:                counted(&s),
 	}
-	out.Counted.RowHits, out.Counted.RowMisses = e.rows.Counts()
+	e.rows.Fill(&out)
 	for i := range out.ByLevel {
 		out.ByLevel[i] = storage.Level{Files: uint64(s.level_files[i]), Bytes: uint64(s.level_bytes[i])}
 	}

@@ -34,6 +34,19 @@ type Miss struct {
 	hash, version, engine uint64
 }
 
+// Read returns the value of key, from its row or by a search of the engine, whose result it keeps.
+func (r *Rows) Read(key []byte, search func() ([]byte, bool, error)) ([]byte, bool, error) {
+	value, miss := r.Get(key)
+	if value != nil {
+		return value, true, nil
+	}
+	value, found, err := search()
+	if found && err == nil {
+		r.Add(key, value, miss)
+	}
+	return value, found, err
+}
+
 // Get returns a copy of the row's value, or nil and a Miss for Add.
 func (r *Rows) Get(key []byte) ([]byte, Miss) {
 	if r == nil {
@@ -75,6 +88,15 @@ func (r *Rows) Add(key, value []byte, m Miss) {
 	if slot, _ := s.find(m.hash, m.engine, key); slot == nil {
 		s.add(m.hash, m.engine, key, value)
 	}
+}
+
+// Fill sets the figures of the row cache in those of the engine. The bytes are the whole cache's.
+func (r *Rows) Fill(s *storage.Stats) {
+	if r == nil {
+		return
+	}
+	s.RowCacheBytes = r.cache.Bytes()
+	s.Counted.RowHits, s.Counted.RowMisses = r.Counts()
 }
 
 // Counts returns how often Get has found a row, and how often not.
