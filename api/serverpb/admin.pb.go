@@ -1876,8 +1876,14 @@ func (x *BackupRequest) GetBackupPath() string {
 }
 
 type RestoreRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RestorePath   string                 `protobuf:"bytes,1,opt,name=restorePath,proto3" json:"restorePath,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Relative to backup-dir, or an absolute path inside it.
+	RestorePath string `protobuf:"bytes,1,opt,name=restorePath,proto3" json:"restorePath,omitempty"`
+	// Reject the backup of another database, or of another vBucket than the one here. Without it, as
+	// from earlier clients, the backup of any database of as many vBuckets replaces this one.
+	Own bool `protobuf:"varint,100,opt,name=own,proto3" json:"own,omitempty"`
+	// Restore the backup also if own would reject it, or if its vBuckets are of several backups.
+	Force         bool `protobuf:"varint,101,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1917,6 +1923,20 @@ func (x *RestoreRequest) GetRestorePath() string {
 		return x.RestorePath
 	}
 	return ""
+}
+
+func (x *RestoreRequest) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type AddNodeRequest struct {
@@ -4025,9 +4045,11 @@ const file_api_admin_proto_rawDesc = "" +
 	"\rBackupRequest\x12\x1e\n" +
 	"\n" +
 	"backupPath\x18\x01 \x01(\tR\n" +
-	"backupPath\"2\n" +
+	"backupPath\"Z\n" +
 	"\x0eRestoreRequest\x12 \n" +
-	"\vrestorePath\x18\x01 \x01(\tR\vrestorePath\"H\n" +
+	"\vrestorePath\x18\x01 \x01(\tR\vrestorePath\x12\x10\n" +
+	"\x03own\x18d \x01(\bR\x03own\x12\x14\n" +
+	"\x05force\x18e \x01(\bR\x05force\"H\n" +
 	"\x0eAddNodeRequest\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x1c\n" +
 	"\tnonVoting\x18d \x01(\bR\tnonVoting\"C\n" +

@@ -42,9 +42,12 @@ type Info struct {
 	Database string `json:"database"`
 	VBucket  string `json:"vbucket"`
 	// VBuckets is how many vBuckets the database has.
-	VBuckets int    `json:"vbuckets,omitempty"`
-	Cluster  string `json:"cluster_id"`
-	History  string `json:"history_id"`
+	VBuckets int `json:"vbuckets,omitempty"`
+	// Set names the backup that this is a part of, by its folder and a random id; empty if it is
+	// the only part, or of an earlier release.
+	Set     string `json:"set,omitempty"`
+	Cluster string `json:"cluster_id"`
+	History string `json:"history_id"`
 	// Encrypted reports whether the data is encrypted. It takes the node's key to restore it;
 	// this manifest is in the clear.
 	Encrypted bool `json:"encrypted,omitempty"`

@@ -25,11 +25,15 @@ type Layout struct {
 
 // Check reads the manifest of the backup at dir, and rejects it with a kv.NotFound or
 // kv.Precondition if it cannot be restored to the vBucket into. It reads no data.
-func Check(dir string, into Layout) error {
+func Check(dir string, into Layout) (Part, error) {
 	m, err := readManifest(dir)
 	if err != nil {
-		return err
+		return Part{}, err
 	}
+	return Part{dir, m.Info}, m.fits(dir, into)
+}
+
+func (m *Manifest) fits(dir string, into Layout) error {
 	of := Layout{m.VBucket, m.VBuckets}
 	switch {
 	case of.VBuckets == 0 && of.VBucket == into.VBucket, of.VBuckets == 1 && into.VBuckets == 1, of == into:

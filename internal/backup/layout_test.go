@@ -34,7 +34,7 @@ func TestOnlyTheSamePartOfADatabaseFits(t *testing.T) {
 			if _, err := Create(context.Background(), dir, engineDir(t), info); err != nil {
 				t.Fatal(err)
 			}
-			err := Check(dir, c.into)
+			_, err := Check(dir, c.into)
 			if c.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -60,7 +60,7 @@ func TestPathsThatCannotBeUsed(t *testing.T) {
 		if _, err := Create(context.Background(), path, engineDir(t), info); kv.KindOf(err) != kv.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("create: %v", err)
 		}
-		if err := Check(path, Layout{"default", 1}); kv.KindOf(err) != kv.Invalid || !strings.Contains(err.Error(), want) {
+		if _, err := Check(path, Layout{"default", 1}); kv.KindOf(err) != kv.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("check: %v", err)
 		}
 	}

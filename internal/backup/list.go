@@ -97,6 +97,7 @@ func listed(dir string) (Listed, bool) {
 		return Listed{}, false
 	}
 	var out Listed
+	var found []Part
 	others := false
 	for _, p := range parts {
 		part := filepath.Join(dir, p.Name())
@@ -106,12 +107,15 @@ func listed(dir string) (Listed, bool) {
 		if m, err := readManifest(part); err == nil && !m.isPart(p.Name()) {
 			others = true
 		} else {
+			found = append(found, Part{part, m.Info})
 			out.add(m, err)
 		}
 	}
-	switch {
+	switch err := Together(found); {
 	case out.VBuckets == 0 && (others || out.Error == ""):
 		return Listed{}, false
+	case err != nil && out.Error == "":
+		out.Error = err.Error()
 	case out.VBuckets < out.all && out.Error == "":
 		out.Error = fmt.Sprintf("%d of its %d vBuckets are missing", out.all-out.VBuckets, out.all)
 	}

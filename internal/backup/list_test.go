@@ -85,7 +85,7 @@ func TestListLooksIntoFolders(t *testing.T) {
 	if want := []string{"monday", "2026/monday", "2026/tuesday", "2026/may/all", "2026/damaged"}; !slices.Equal(paths, want) {
 		t.Errorf("%q, want %q", paths, want)
 	}
-	if err := Check(filepath.Join(root, "2026"), Layout{"default", 1}); kv.KindOf(err) != kv.NotFound || !strings.Contains(err.Error(), "but 2 in it: name one of them") {
+	if _, err := Check(filepath.Join(root, "2026"), Layout{"default", 1}); kv.KindOf(err) != kv.NotFound || !strings.Contains(err.Error(), "but 2 in it: name one of them") {
 		t.Error(err)
 	}
 }

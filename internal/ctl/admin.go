@@ -88,8 +88,12 @@ func (s *session) newestFirst(ctx context.Context) []string {
 }
 
 func runRestore(ctx context.Context, s *session, args []string) error {
+	restore := admin.Restore
+	if s.Force {
+		restore = admin.RestoreForced
+	}
 	return s.changeShown(ctx, restoreWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return admin.Restore(ctx, conn, args[0])
+		return restore(ctx, conn, args[0])
 	})
 }
 

@@ -324,6 +324,12 @@ func (f *fake) Backup(_ context.Context, r *serverpb.BackupRequest) (*serverpb.S
 }
 
 func (f *fake) Restore(_ context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
+	switch {
+	case r.GetForce():
+		return f.path("by force " + r.GetRestorePath())
+	case !r.GetOwn():
+		return f.path("of any database " + r.GetRestorePath())
+	}
 	return f.path(r.GetRestorePath())
 }
 

@@ -51,6 +51,7 @@ func TestSession(t *testing.T) {
 		{[]string{"-backup", "b\xff"}, outcome{code: 1, stderr: "the request cannot be sent: string field contains invalid UTF-8 (not applied)"}},
 		{[]string{"-backup", "/etc"}, outcome{code: 1, stderr: "outside of backup-dir; not applied"}},
 		{[]string{"-restore", "monday"}, outcome{stdout: "OK\n"}},
+		{[]string{"-restore", "monday", "-force"}, outcome{stdout: "OK\n"}},
 		{[]string{"-addNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-removeNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-listNodes"}, outcome{code: 1, stderr: "FailedPrecondition: this node stands alone\n"}},
@@ -61,7 +62,7 @@ func TestSession(t *testing.T) {
 	if got := dkvctl(t, startFake(t).addr, "-backup", "old"); got.code != exitOK || got.stdout != "OK\n" || got.stderr != "warning: the backup is of a state of yesterday\n" {
 		t.Errorf("a backup of an old state: %+v", got)
 	}
-	if want := []string{"monday", "/etc", "monday", "add http://h:1", "remove http://h:1"}; !slices.Equal(f.paths, want) {
+	if want := []string{"monday", "/etc", "monday", "by force monday", "add http://h:1", "remove http://h:1"}; !slices.Equal(f.paths, want) {
 		t.Errorf("the server saw %q, want %q", f.paths, want)
 	}
 }

@@ -106,12 +106,13 @@ func takeBackup(ctx context.Context, s *role.Services, body json.RawMessage) (an
 // restoreBackup replaces the database with a backup.
 func restoreBackup(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
 	var request struct {
-		Path string `json:"path"`
+		Path  string `json:"path"`
+		Force bool   `json:"force"`
 	}
 	if err := ops.Decode(body, &request); err != nil || request.Path == "" {
-		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir`)
+		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir, and "force": true for the backup of another database`)
 	}
-	_, err := s.Backup.Restore(ctx, &serverpb.RestoreRequest{RestorePath: request.Path})
+	_, err := s.Backup.Restore(ctx, &serverpb.RestoreRequest{RestorePath: request.Path, Own: true, Force: request.Force})
 	return nil, err
 }
 

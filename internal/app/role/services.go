@@ -64,6 +64,7 @@ func NewServices(n *node.Node, r Role) (*Services, error) {
 	s.Membership = r.Membership(s.Node)
 	s.Backup = backups.New(s.keyspace, backupDir, r.Lead())
 	s.Backup.ReportTo(&n.Tasks)
+	s.Backup.Keeps(n.Layout.Database)
 	s.Replication = replication.New(s.keyspace, s.router)
 	n.OnClose(func() error { s.Replication.Close(); return nil })
 	return s, nil

@@ -155,7 +155,7 @@ func nodeCommands() []*Command {
 		{Name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, Timeout: longTimeout,
 			summary: "copy the database into a new folder below the server's backup-dir"},
 		{Name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, Timeout: longTimeout,
-			summary: "replace the whole database with a backup"},
+			summary: "replace the whole database with a backup of it (-force: or of another database)"},
 	}
 }
 

@@ -26,6 +26,7 @@ type Service struct {
 	root     string
 	lead     func(ctx context.Context, vBucket string) error
 	tasks    *task.List
+	database string
 	// turn holds a token while several vBuckets are backed up or restored, one after the other.
 	turn chan struct{}
 }
@@ -38,6 +39,9 @@ func New(k *route.Keyspace, root string, lead func(ctx context.Context, vBucket 
 
 // ReportTo has backups and restores say there how far they are.
 func (s *Service) ReportTo(tasks *task.List) { s.tasks = tasks }
+
+// Keeps has restores that ask for it reject backups of other databases than the named one.
+func (s *Service) Keeps(database string) { s.database = database }
 
 // Backup implements DKVBackupRestore. Any member of a cluster can be asked: it
 // copies its own state, each vBucket at one index. If that is old, the response says so: the
@@ -128,6 +132,7 @@ func (s *Service) backup(ctx context.Context, dir string) (histories []string, e
 	if v, err := s.keyspace.Only(); err == nil {
 		return nil, v.Backup(ctx, dir)
 	}
+	ctx = backup.InSet(ctx, dir)
 	err = backup.CreateSet(dir, func(partial string) (err error) {
 		histories, err = s.backupAll(ctx, partial)
 		return err
@@ -179,7 +184,7 @@ func (s *Service) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*ser
 	defer end()
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
 	if err == nil {
-		err = s.check(ctx, dir)
+		err = s.check(ctx, dir, r)
 	}
 	if err != nil {
 		return nil, route.WithOutcome(err)
@@ -266,15 +271,24 @@ func (s *Service) about(v route.VBucket, err error) error {
 
 // check rejects a backup of other vBuckets than those here, and a damaged one, before any vBucket is
 // replaced or its leader moved.
-func (s *Service) check(ctx context.Context, dir string) error {
+func (s *Service) check(ctx context.Context, dir string, r *serverpb.RestoreRequest) error {
 	all := s.keyspace.All()
 	if len(all) > 1 && backup.IsOne(dir) {
 		return kv.Errorf(kv.Precondition, "%s is the backup of one vBucket, and the database here has %d: restore the folder that holds those of all of them; nothing was changed", dir, len(all))
 	}
+	var parts []backup.Part
 	for _, v := range all {
-		if err := backup.Check(s.folderOf(v, dir), backup.Layout{VBucket: v.Name, VBuckets: len(all)}); err != nil {
+		part, err := backup.Check(s.folderOf(v, dir), backup.Layout{VBucket: v.Name, VBuckets: len(all)})
+		if err == nil && r.GetOwn() && !r.GetForce() {
+			err = part.Own(s.database, v.Name)
+		}
+		if err != nil {
 			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
 		}
+		parts = append(parts, part)
+	}
+	if err := backup.Together(parts); err != nil && !r.GetForce() {
+		return fmt.Errorf("restore: %w; nothing was changed", err)
 	}
 	if s.lead == nil && len(all) == 1 {
 		return nil // it verifies the backup itself

@@ -51,6 +51,7 @@ func (c *Store) backup(ctx context.Context, dir string) error {
 		Database: c.opts.Database,
 		VBucket:  c.opts.VBucket,
 		VBuckets: c.opts.VBuckets,
+		Set:      backup.SetOf(ctx),
 		Created:  c.opts.Clock.Wall().UTC(),
 		Version:  c.opts.Version,
 	}

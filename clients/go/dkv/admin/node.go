@@ -84,8 +84,14 @@ func Backup(ctx context.Context, conn grpc.ClientConnInterface, path string) err
 	return Check(serverpb.NewDKVBackupRestoreClient(conn).Backup(ctx, &serverpb.BackupRequest{BackupPath: path}))
 }
 
-// Restore replaces the whole keyspace by a backup after verifying its checksums. Change
-// numbers continue under a new history.
+// Restore replaces the whole keyspace by a backup of the same database after verifying its
+// checksums. Change numbers continue under a new history.
 func Restore(ctx context.Context, conn grpc.ClientConnInterface, path string) error {
-	return Check(serverpb.NewDKVBackupRestoreClient(conn).Restore(ctx, &serverpb.RestoreRequest{RestorePath: path}))
+	return Check(serverpb.NewDKVBackupRestoreClient(conn).Restore(ctx, &serverpb.RestoreRequest{RestorePath: path, Own: true}))
+}
+
+// RestoreForced is Restore, also with the backup of another database of as many vBuckets, or with
+// one whose vBuckets are of several backups.
+func RestoreForced(ctx context.Context, conn grpc.ClientConnInterface, path string) error {
+	return Check(serverpb.NewDKVBackupRestoreClient(conn).Restore(ctx, &serverpb.RestoreRequest{RestorePath: path, Force: true}))
 }
