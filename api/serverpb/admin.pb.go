@@ -2797,7 +2797,10 @@ type NodeStatusResponse struct {
 	MemtableBytes uint64 `protobuf:"varint,140,opt,name=memtableBytes,proto3" json:"memtableBytes,omitempty"`
 	CacheBytes    uint64 `protobuf:"varint,141,opt,name=cacheBytes,proto3" json:"cacheBytes,omitempty"`
 	// What the node does at this moment that takes a while, the oldest first.
-	Tasks         []*Task `protobuf:"bytes,150,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Tasks []*Task `protobuf:"bytes,150,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// What is wrong with the node although it serves, in a sentence; empty for nothing. Its health is
+	// degraded by that.
+	Warning       string `protobuf:"bytes,151,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2991,6 +2994,13 @@ func (x *NodeStatusResponse) GetTasks() []*Task {
 		return x.Tasks
 	}
 	return nil
+}
+
+func (x *NodeStatusResponse) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
 }
 
 // Task is how far a node is with a call that takes a while.
@@ -4122,7 +4132,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xdf\x05\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xfa\x05\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -4151,7 +4161,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\n" +
 	"cacheBytes\x18\x8d\x01 \x01(\x04R\n" +
 	"cacheBytes\x12)\n" +
-	"\x05tasks\x18\x96\x01 \x03(\v2\x12.dkv.serverpb.TaskR\x05tasks\"\xe8\x01\n" +
+	"\x05tasks\x18\x96\x01 \x03(\v2\x12.dkv.serverpb.TaskR\x05tasks\x12\x19\n" +
+	"\awarning\x18\x97\x01 \x01(\tR\awarning\"\xe8\x01\n" +
 	"\x04Task\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +

@@ -147,6 +147,9 @@ func (r Row) remarks() []string {
 	for _, t := range r.Tasks {
 		cells = append(cells, t.text())
 	}
+	if r.Degraded != "" {
+		cells = append(cells, r.Degraded)
+	}
 	if r.NonVoting {
 		cells = append(cells, NoVote)
 	}

@@ -53,6 +53,8 @@ type Row struct {
 	Tasks  []taskRow `json:"tasks,omitempty"`
 	Fault  string    `json:"fault,omitempty"`  // what a drill does to it
 	Reason string    `json:"reason,omitempty"` // why it is not ALIVE
+	// Degraded is what is wrong with it although it is.
+	Degraded string `json:"warning,omitempty"`
 	// self is the address that it says it serves at.
 	self string
 }
@@ -82,7 +84,7 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) Row {
 	row := Row{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, self: res.GetAddress(), Role: res.GetRole(),
 		Health: Alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
 		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(), Record: res.GetRecord(),
-		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault(),
+		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault(), Degraded: res.GetWarning(),
 		MemtableBytes: res.GetMemtableBytes(), CacheBytes: res.GetCacheBytes(), Tasks: tasksOf(res)}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketOf(v))

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -199,6 +201,9 @@ func ended(err error) error {
 		return nil
 	case errors.Is(err, confirm.ErrReplaced):
 		return kv.Errorf(kv.Precondition, "%w", err)
+	}
+	if copied := (*confirm.Copied)(nil); errors.As(err, &copied) {
+		return status.Error(codes.AlreadyExists, copied.Error()) // by the code the slave knows it
 	}
 	return fmt.Errorf("the stream of confirmations ended: %w", err)
 }

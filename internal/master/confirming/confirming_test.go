@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -174,5 +175,19 @@ func TestALaterStreamReplacesTheFormer(t *testing.T) {
 	n.service.Close()
 	if _, err := later.Recv(); status.Code(err) != codes.Unavailable {
 		t.Errorf("a node that stops: %v", err)
+	}
+}
+
+// TestASlaveWithTheIDOfAnotherOnesDisk is told so by a code of its own.
+func TestASlaveWithTheIDOfAnotherOnesDisk(t *testing.T) {
+	n := newNode(t)
+	ctx := testkit.Within(t, testkit.Patience)
+	first := n.open(t, ctx, &peerpb.Confirmation{Disk: "d", Start: 1, Address: "slave:1", Durable: true, VBucket: "a", History: "h"})
+	if _, err := first.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	second := n.open(t, ctx, &peerpb.Confirmation{Disk: "d", Start: 2, Address: "copy:1", Durable: true, VBucket: "a", History: "h"})
+	if told, err := second.Recv(); status.Code(err) != codes.AlreadyExists || !strings.Contains(err.Error(), "slave:1") {
+		t.Errorf("it is told %v, %v", told, err)
 	}
 }

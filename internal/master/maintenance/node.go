@@ -48,6 +48,8 @@ type Node struct {
 	record func() string
 	// refusal says why the owner of a vBucket's log answers no mutation; nil says nothing.
 	refusal func(vBucket string) string
+	// warning says what is wrong with the node although it serves; nil says nothing.
+	warning func() error
 	// silent says whether the registry does not answer the node; nil if it needs no answers.
 	silent func() bool
 	// setLevel changes the levels of the node's log; nil if they are fixed.
@@ -76,6 +78,9 @@ func (n *Node) ShowRecord(of func() string) { n.record = of }
 
 // ShowSilence has the status show whether the registry does not answer the node.
 func (n *Node) ShowSilence(is func() bool) { n.silent = is }
+
+// ShowWarning has the status show what is wrong with the node although it serves; nil for nothing.
+func (n *Node) ShowWarning(of func() error) { n.warning = of }
 
 // ShowRefusal has the status show why the owner of a vBucket's log answers no mutation, although the
 // log accepts them.
@@ -128,6 +133,11 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 			status.Reason = n.refusal(v.Name)
 		}
 		resp.VBuckets = append(resp.VBuckets, status)
+	}
+	if n.warning != nil {
+		if err := n.warning(); err != nil {
+			resp.Warning = err.Error()
+		}
 	}
 	resp.MemtableBytes, resp.CacheBytes = n.held.of(n.keyspace, n.info.SharesCache)
 	for _, t := range n.tasks.Running() {

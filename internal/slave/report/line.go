@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -39,6 +40,8 @@ type line struct {
 	// said is what the owner has said last of copies, also while another node owned their logs:
 	// it says nothing twice when one comes back to it.
 	said map[*reported]Wanted
+	// refused is why the owner hears nothing of this slave; nil if it does. Reporter.mu guards it.
+	refused error
 
 	mu sync.Mutex
 	// due are the copies that have moved since they were reported.
@@ -91,6 +94,9 @@ func (l *line) run(ctx context.Context) {
 		case status.Code(err) == codes.Unimplemented:
 			l.opts.Log.Debug("the owner knows no standbys; it is of an earlier release", "owner", l.address)
 			pause = unservedPause
+		case status.Code(err) == codes.AlreadyExists:
+			l.refuse(err)
+			pause = maxPause
 		case time.Since(begun) > maxPause:
 			pause = firstPause
 		default:
@@ -99,6 +105,24 @@ func (l *line) run(ctx context.Context) {
 		}
 		sleep.For(ctx, pause)
 	}
+}
+
+// refuse notes that the owner hears nothing of this slave, since another one has the id of its disk.
+func (l *line) refuse(err error) {
+	l.Reporter.mu.Lock()
+	defer l.Reporter.mu.Unlock()
+	if l.refused == nil {
+		l.opts.Log.Warn("this slave cannot stand by: another one has the id of its disk", "owner", l.address, "error", status.Convert(err).Message())
+	}
+	l.refused = fmt.Errorf("this slave cannot stand by, and writes do not wait for it: %s; stop the one that is the copy, remove the file DISK in its db-folder, and start it again",
+		status.Convert(err).Message())
+}
+
+// accepted notes that the owner hears this slave.
+func (l *line) accepted() {
+	l.Reporter.mu.Lock()
+	defer l.Reporter.mu.Unlock()
+	l.refused = nil
 }
 
 // errRestarted ends a stream whose start has another id by now.
@@ -173,6 +197,7 @@ func (l *line) tell(ctx context.Context, stream peerpb.Standby_ConfirmClient) er
 		case <-l.wake:
 			all = false
 		case <-t.C:
+			l.accepted() // an owner that refuses a stream ends it at once
 			all = true
 		case <-ctx.Done():
 			return nil

@@ -242,6 +242,18 @@ func (r *Reporter) keepSynced(ctx context.Context, c *reported) {
 	}
 }
 
+// Refused returns why an owner hears nothing of this slave although it is there; nil if all do.
+func (r *Reporter) Refused() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.lines {
+		if l.refused != nil {
+			return l.refused
+		}
+	}
+	return nil
+}
+
 // present returns the id of this start.
 func (r *Reporter) present() uint64 {
 	r.mu.Lock()

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/dkvdb/dkv/api/peerpb"
@@ -88,18 +91,23 @@ type owner struct {
 	last    *peerpb.Confirmation
 	open    int
 	answers *peerpb.Wanted
+	// refuses ends each stream at once.
+	refuses error
 }
 
 func (o *owner) Confirm(stream grpc.BidiStreamingServer[peerpb.Confirmation, peerpb.Wanted]) error {
 	o.mu.Lock()
 	o.open++
-	answers := o.answers
+	answers, refuses := o.answers, o.refuses
 	o.mu.Unlock()
 	defer func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.open--
 	}()
+	if refuses != nil {
+		return refuses
+	}
 	if answers != nil {
 		if err := stream.Send(answers); err != nil {
 			return err
@@ -242,4 +250,20 @@ func TestTheLastWordOfAnOwnerCountsAgain(t *testing.T) {
 	v1.apply("a:1", 5)
 	r.Moved(0)
 	testkit.Eventually(t, "what the first owner wants is synced", v1.has(func(c *copied) bool { return c.progress.Synced == 5 }))
+}
+
+// A slave that an owner refuses, since another one has the id of its disk, says so until the owner hears it.
+func TestTheOwnerKeepsACopyOut(t *testing.T) {
+	o := &owner{refuses: status.Error(codes.AlreadyExists, "the slave at x:1 confirms with the id of the same disk")}
+	c := new(copied)
+	c.set("o:1", Progress{History: "h", Received: 9})
+	r := start(t, map[string]*owner{"o:1": o}, c)
+	testkit.Eventually(t, "it says that it is refused", func() bool {
+		err := r.Refused()
+		return err != nil && strings.Contains(err.Error(), "x:1") && strings.Contains(err.Error(), "remove the file DISK")
+	})
+	o.mu.Lock()
+	o.refuses = nil
+	o.mu.Unlock()
+	testkit.Eventually(t, "it is heard", func() bool { return r.Refused() == nil })
 }

@@ -118,7 +118,7 @@ func TestOnlyTheListedDiskInTheHistoryCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		pending(t, "another history", out)
-		confirms(t, l, NewLink(Slave{Disk: "a", Start: 2}), 9, 9)
+		confirms(t, l, NewLink(Slave{Disk: "a", Start: 2, Address: "a:1"}), 9, 9)
 		pending(t, "no disk", out)
 		confirms(t, l, link("a", 3), 5, 5)
 		answered(t, "the disk", out, kv.AckSync)

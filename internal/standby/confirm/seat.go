@@ -61,6 +61,42 @@ type seat struct {
 // ErrReplaced ends a link whose slave has connected again.
 var ErrReplaced = errors.New("the slave with this disk has connected again")
 
+// Copied ends the link of a slave whose disk has the id of another one's that confirms as well: one of
+// the two folders is a copy of the other. What both say would be taken for what one disk has.
+type Copied struct {
+	// Address is that of the other slave.
+	Address string
+}
+
+func (c *Copied) Error() string {
+	return "the slave at " + c.Address + " confirms with the id of the same disk: one of the two db-folders is a copy of the other"
+}
+
+// aliveFor is how long a listed slave may confirm nothing before another one with its disk takes its place: it
+// confirms each second.
+const aliveFor = 3 * time.Second
+
+// copied returns the error of a slave that another one with its disk keeps out: that of the address
+// which is listed, as long as it confirms, or the one that was there first, as long as it is connected. A slave that
+// has another address since it was started again has no connection from there any more. Without a level that waits
+// for slaves nothing counts, and no one is kept out. l.mu is held.
+func (l *Log) copied(present *seat, next Slave) error {
+	if present.link == nil || present.slave.Address == next.Address || max(l.opts.Level, l.set.Level) <= kv.AckAsync {
+		return nil
+	}
+	if n, listed := l.set.Find(next.Disk); listed {
+		switch n.Address {
+		case next.Address:
+			return nil
+		case present.slave.Address:
+			if time.Since(present.heard) >= aliveFor {
+				return nil
+			}
+		}
+	}
+	return &Copied{present.slave.Address}
+}
+
 // maxSeats bounds how many disks are known of one log: any slave may connect.
 const maxSeats = 1024
 
@@ -78,6 +114,10 @@ func (l *Log) Confirm(link *Link, at Position) error {
 		s = &seat{}
 		l.seats[link.Slave.Disk] = s
 	}
+	l.refresh()
+	if err := l.copied(s, link.Slave); err != nil {
+		return err
+	}
 	if link.number < s.last {
 		return ErrReplaced
 	}
@@ -94,7 +134,6 @@ func (l *Log) Confirm(link *Link, at Position) error {
 	}
 	s.slave, s.link, s.last, s.at, s.heard = link.Slave, link, link.number, at, now
 	s.remember(l.state.History(), l.state.LastEffect())
-	l.refresh()
 	l.fulfilled(link.Slave.Disk)
 	l.settle()
 	return nil

@@ -336,7 +336,7 @@ func TestAnotherAddress(t *testing.T) {
 		}
 		b.run()
 		defer b.stop()
-		time.Sleep(2 * timeout)
+		time.Sleep(4 * timeout) // it has been silent for longer than a listed slave ever is
 		moved := confirm.NewLink(confirm.Slave{Disk: "a", Start: 2, Address: "new:1", Durable: true})
 		for _, l := range b.logs {
 			b.confirm(l, moved, l.last.Load())

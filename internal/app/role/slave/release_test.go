@@ -24,7 +24,7 @@ func TestReleasesFormerMasters(t *testing.T) {
 	t.Cleanup(func() { pool.Close() })
 	s := &Slave{pool: pool, rows: source.NewRows("db")}
 	puller := slave.New(slave.Options{VBucket: "default", State: f, Sources: s.rows, Pool: pool})
-	s.copies = []*replicated{{f, puller}}
+	s.copies = []*replicated{{f, puller, s.refused}}
 	peers := make(map[int]*peer.Peer)
 	masters := func(from, to int) {
 		t.Helper()

@@ -18,6 +18,8 @@ import (
 type replicated struct {
 	*follower.Replica
 	puller *slave.Puller
+	// refused returns why the owners of logs hear nothing of this slave; nil if they do.
+	refused func() error
 }
 
 // Run keeps the copy, and keeps it up to date, until ctx ends.
@@ -69,7 +71,7 @@ func (r *replicated) Status() replica.Status {
 	s.Lag, s.Age, s.Stale = p.LagChanges, p.Age, r.puller.Healthy()
 	s.Snapshot = replica.Transfer{Bytes: p.Snapshot.Bytes, Size: max(p.Snapshot.Size, p.Snapshot.Bytes)}
 	s.Link = replica.Link{Path: p.Path, Lag: p.Link.Lag, Age: p.Link.Age}
-	if p.Err != nil {
+	if s.Behind = r.refused(); p.Err != nil {
 		s.Behind = fmt.Errorf("changes are not applied at present: %w", p.Err)
 	}
 	return s

@@ -104,7 +104,7 @@ func (s *Slave) Open(ctx context.Context) error {
 	}
 	sources := s.sources()
 	for i, name := range n.Layout.VBuckets {
-		s.copies = append(s.copies, &replicated{followers[i], s.newPuller(i, name, followers[i], sources)})
+		s.copies = append(s.copies, &replicated{followers[i], s.newPuller(i, name, followers[i], sources), s.refused})
 	}
 	if s.reporter, err = s.newReporter(); err != nil {
 		return err
@@ -170,6 +170,14 @@ func (s *Slave) newReporter() (*report.Reporter, error) {
 	return report.New(report.Options{
 		Disk: disk, Address: n.Info.Address, DC: n.Info.DC, Durable: n.Dir != nil, Unfit: n.Unfit, Pool: s.pool, Log: n.Log,
 	}, copies...), nil
+}
+
+// refused returns why the owners of the logs hear nothing of this slave; nil if they do.
+func (s *Slave) refused() error {
+	if s.reporter == nil { // not open yet
+		return nil
+	}
+	return s.reporter.Refused()
 }
 
 // sources are where this slave finds its masters: the configured ones, or those that the
@@ -238,7 +246,10 @@ func (s *Slave) Router() *route.Router { return s.router }
 func (*Slave) Lead() func(context.Context, string) error { return nil }
 
 // Membership implements role.Role.
-func (*Slave) Membership(n *maintenance.Node) serverpb.DKVClusterServer { return n }
+func (s *Slave) Membership(n *maintenance.Node) serverpb.DKVClusterServer {
+	n.ShowWarning(s.refused)
+	return n
+}
 
 // Register implements role.Role.
 func (*Slave) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterData(r) }
