@@ -350,3 +350,25 @@ func TestAnotherAddress(t *testing.T) {
 		}
 	})
 }
+
+// TestAWipedStandbyLeavesWithoutAWrite: no answer waits for the disk that is gone, and the record must not
+// name it until one does.
+func TestAWipedStandbyLeavesWithoutAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout}, "0")
+		b.opts.Record, b.opts.Leases = b.record, true
+		b.opts.Standing = func(context.Context, standby.Node) (kv.Ack, error) { return kv.AckSync, nil }
+		log, old := b.logs[0], slave("a", "")
+		b.confirm(log, old, 1)
+		b.run()
+		defer b.stop()
+		time.Sleep(2 * timeout)
+		b.take()
+		log.Lost(old)
+		time.Sleep(time.Minute)
+		b.wants("it is away")
+		b.confirm(log, confirm.NewLink(confirm.Slave{Disk: "wiped", Start: 2, Address: "a:1", Durable: true}), log.last.Load())
+		time.Sleep(2 * timeout)
+		b.wants("it is back with another disk", "0 sync a:leaving", "record without [a]", "0 sync", "0 sync wiped:coming", "0 sync wiped:standing", "record with wiped")
+	})
+}

@@ -123,6 +123,8 @@ func (k *Keeper) unfit(v *look, n *standby.Node) string {
 		return "its disk confirms from " + slots[i].Slave.Address + " now; if that is a copy of its folder, remove the file DISK there"
 	case i >= 0 && slots[i].Connected && !slots[i].Slave.Durable:
 		return "it has no disk, or could not be a master; its own log says why"
+	case (i < 0 || !slots[i].Connected) && superseded(n, slots):
+		return "the slave at its address has another disk now"
 	case !v.first && !k.wanted(n.Disk):
 		return "another one is to stand by"
 	case !v.first:
@@ -135,6 +137,15 @@ func (k *Keeper) unfit(v *look, n *standby.Node) string {
 		return "it does not stand by in another vBucket, and another one may"
 	}
 	return ""
+}
+
+// superseded reports whether a slave with another disk confirms from a node's address: the disk was replaced, or
+// wiped. If nothing is written no answer waits for it in vain, and the record would go on naming a disk
+// that no one has.
+func superseded(n *standby.Node, slots []confirm.Slot) bool {
+	return slices.ContainsFunc(slots, func(s confirm.Slot) bool {
+		return s.Connected && s.Slave.Address == n.Address && s.Slave.Disk != n.Disk
+	})
 }
 
 // fallen returns why a standing node must leave whose copy is older than it was: it lacks what
