@@ -22,7 +22,8 @@ func BenchmarkAppend(b *testing.B) {
 	total := uint64(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		if batch.Count() == 256 {
+		if c.Index%64 == 0 {
+			w.Flush(&batch)
 			batch.Reset()
 		}
 		c.Index++

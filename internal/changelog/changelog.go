@@ -1,25 +1,29 @@
-// Package changelog keeps the change records of a vBucket: what each log entry changed, under
-// the entry's index. Slaves and watchers of changes read them.
+// Package changelog keeps the changes of a vBucket: what each log entry changed, under the
+// entry's index. Slaves and watchers of changes read them.
 //
 // The rules:
 //
-//   - A record is written in the same engine batch as the data that it describes. After a
+//   - A change is written in the same engine batch as the data that it describes. After a
 //     crash both are there or neither is, so that a slave never misses a change and never
 //     gets one that its master has lost.
-//   - A record holds what the entry changed in fact: puts and deletes, with the expiry of
-//     each key. A compare-and-set that did not match changes nothing and has no record, and
+//   - A change is what the entry changed in fact: puts and deletes, with the expiry of
+//     each key. A compare-and-set that did not match changes nothing and has no change, and
 //     an increment is a put. Slaves decide nothing.
+//   - Changes of one batch share records, since an engine pays for each record. How a batch
+//     was cut is each replica's own affair, and no reader sees it.
 //   - Records are trimmed from the old end only, so that what is retained has no gaps. The
 //     first index that is retained is the floor, which package fsm keeps; a slave that asks
-//     for an earlier change has to start over from a snapshot.
+//     for an earlier change has to start over from a snapshot. A record in which the floor
+//     lies is kept, and readers pass over what is below.
 //   - Trimming is local: each replica has its own retention, and the changelog is not part
 //     of the state that replicas compare.
 package changelog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math"
+	"slices"
 	"sort"
 	"time"
 
@@ -30,108 +34,6 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// A record is stored under its index, 8 bytes big endian:
-//
-//	version  1 byte: 2 for a record with a request, else 1
-//	clock    varint
-//	total    varint: bytes of all records ever written, this one included
-//	[client (8 bytes), sequence, acked, fingerprint (8 bytes), code (1 byte), counter]  version 2
-//	mutations as in package command
-//
-// With the running total, the size of any part of the log is the difference of two records,
-// and no counter has to be stored with them. The total is a part of the state that replicas
-// compare, so it counts keys and mutations only, as every release does.
-const (
-	recordVersion1 = 1
-	recordVersion2 = 2
-)
-
-// Key returns the key of index in storage.Changelog.
-func Key(index kv.Index) []byte { return binary.BigEndian.AppendUint64(nil, index) }
-
-// Writer adds records to batches. It is not safe for concurrent use.
-type Writer struct {
-	key    [8]byte
-	header []byte
-	body   []byte
-}
-
-// Append adds c to b. total is the running total before c. Append returns the new one.
-func (w *Writer) Append(b *storage.Batch, c kv.Change, total uint64) uint64 {
-	binary.BigEndian.PutUint64(w.key[:], c.Index)
-	w.body = command.AppendMutations(w.body[:0], c.Mutations)
-	total += uint64(len(w.key) + len(w.body))
-	version := byte(recordVersion1)
-	if c.Request != nil {
-		version = recordVersion2
-	}
-	w.header = append(w.header[:0], version)
-	w.header = binary.AppendUvarint(w.header, uint64(c.Clock))
-	w.header = binary.AppendUvarint(w.header, total)
-	if c.Request != nil {
-		w.header = appendRequest(w.header, c.Request)
-	}
-	b.Put(storage.Changelog, w.key[:], w.header, w.body)
-	return total
-}
-
-type record struct {
-	index kv.Index
-	clock kv.Clock
-	total uint64
-	// size is what the record added to total.
-	size uint64
-	// request is that of version 2.
-	request kv.ChangeRequest
-	body    []byte
-}
-
-func decode(key, value []byte) (record, error) {
-	bad := func(what string) (record, error) {
-		return record{}, fmt.Errorf("%w: change record %x: %s", storage.ErrCorrupt, key, what)
-	}
-	if len(key) != 8 {
-		return bad("key length")
-	}
-	switch {
-	case len(value) == 0 || value[0] == 0:
-		return bad("no format")
-	case value[0] > recordVersion2:
-		return record{}, storage.Newer(fmt.Sprintf("change record %x", key), uint64(value[0]), recordVersion2)
-	}
-	p := value[1:]
-	clock, n := binary.Uvarint(p)
-	if n <= 0 {
-		return bad("clock")
-	}
-	p = p[n:]
-	total, n := binary.Uvarint(p)
-	if n <= 0 {
-		return bad("total")
-	}
-	body := p[n:]
-	var request kv.ChangeRequest
-	if value[0] >= recordVersion2 {
-		var ok bool
-		if request, body, ok = takeRequest(body); !ok {
-			return bad("request")
-		}
-	}
-	size := uint64(len(key) + len(body))
-	if total < size {
-		return bad("total")
-	}
-	return record{
-		index: binary.BigEndian.Uint64(key),
-		clock: kv.Clock(clock),
-		total: total,
-		size:  size,
-
-		request: request,
-		body:    body,
-	}, nil
-}
-
 // Scan returns the changes from index from on, in order: at most maxChanges of them (0: no
 // limit), and no more than fit into maxBytes of keys and values, but always one if there is
 // one. Entries without effect have no change. The changes own their memory.
@@ -139,28 +41,35 @@ func Scan(r storage.Reader, from kv.Index, maxChanges, maxBytes int) ([]kv.Chang
 	it := r.Iterate(storage.Changelog, storage.Range{Start: Key(from)})
 	defer it.Close()
 	var changes []kv.Change
+	var entries []entry
 	size := 0
 	for (maxChanges == 0 || len(changes) < maxChanges) && it.Next() {
-		rec, err := decode(it.Key(), it.Value())
-		if err != nil {
+		var err error
+		if entries, err = decode(entries[:0], it.Key(), it.Value()); err != nil {
 			return nil, err
 		}
-		// One copy per record; the mutations point into it.
-		ms, err := command.DecodeMutations(append([]byte(nil), rec.body...))
-		if err != nil {
-			return nil, fmt.Errorf("%w: change record %d: %w", storage.ErrCorrupt, rec.index, err)
+		wanted := entries
+		for wanted[0].index < from {
+			wanted = wanted[1:] // the last one is not below from, since the record is not
 		}
-		size += len(rec.body) + changeOverhead + len(ms)*mutationOverhead
-		if len(changes) > 0 && size > maxBytes {
-			break
+		if maxChanges != 0 {
+			wanted = wanted[:min(len(wanted), maxChanges-len(changes))]
 		}
-		c := kv.Change{Index: rec.index, Clock: rec.clock, Mutations: ms}
-		if !rec.request.ID.IsZero() {
-			request := rec.request
-			c.Request = &request
-			size += RequestBytes
+		own(wanted)
+		for i := range wanted {
+			c, err := wanted[i].change()
+			if err != nil {
+				return nil, err
+			}
+			size += len(wanted[i].body) + changeOverhead + len(c.Mutations)*mutationOverhead
+			if len(changes) > 0 && size > maxBytes {
+				return changes, nil
+			}
+			if c.Request != nil {
+				size += RequestBytes
+			}
+			changes = append(changes, c)
 		}
-		changes = append(changes, c)
 	}
 	return changes, it.Err()
 }
@@ -185,13 +94,13 @@ type Retention struct {
 // pinned state, since the search compares several records. The newest record is kept
 // whatever its size is, but not whatever its age is.
 func Floor(r storage.Reader, ret Retention, floor, newest kv.Index, now kv.Clock) (kv.Index, error) {
-	last, found, err := edge(r, storage.Range{Start: Key(floor), Reverse: true})
+	last, found, err := lastFrom(r, floor)
 	if err != nil || !found {
 		return floor, err
 	}
 	var firstErr error
 	keeps := func(i int) bool {
-		rec, found, err := edge(r, storage.Range{Start: Key(floor + uint64(i))})
+		first, found, err := firstFrom(r, floor+uint64(i))
 		if err != nil {
 			firstErr = err
 			return true
@@ -199,14 +108,14 @@ func Floor(r storage.Reader, ret Retention, floor, newest kv.Index, now kv.Clock
 		if !found {
 			return true
 		}
-		kept := last.total - rec.total + rec.size
-		if ret.MaxBytes != 0 && kept > ret.MaxBytes && rec.index != last.index {
+		kept := last.total - first.total + first.size
+		if ret.MaxBytes != 0 && kept > ret.MaxBytes && first.index != last.index {
 			return false
 		}
-		if ret.MaxAge == 0 || rec.clock >= now {
+		if ret.MaxAge == 0 || first.clock >= now {
 			return true
 		}
-		return uint64(now-rec.clock) <= uint64(ret.MaxAge.Milliseconds())
+		return uint64(now-first.clock) <= uint64(ret.MaxAge.Milliseconds())
 	}
 	// Totals grow with the index, and so do clocks unless the log's clock was set back. So
 	// the kept records are a tail, in which a few may be older than MaxAge.
@@ -216,18 +125,18 @@ func Floor(r storage.Reader, ret Retention, floor, newest kv.Index, now kv.Clock
 
 // Size returns the size of the records from floor on, in bytes. r may change meanwhile.
 func Size(r storage.Reader, floor kv.Index) (uint64, error) {
-	first, found, err := edge(r, storage.Range{Start: Key(floor)})
+	first, found, err := firstFrom(r, floor)
 	if err != nil || !found {
 		return 0, err
 	}
-	last, found, err := edge(r, storage.Range{Start: Key(floor), Reverse: true})
+	last, found, err := lastFrom(r, floor)
 	if err != nil || !found {
 		return 0, err // a trim took all of them meanwhile
 	}
 	return last.total - first.total + first.size, nil
 }
 
-// Newest returns the index of the newest record, and whether there is one.
+// Newest returns the index of the newest change, and whether there is one.
 func Newest(r storage.Reader) (index kv.Index, found bool, err error) {
 	it := r.Iterate(storage.Changelog, storage.Range{Reverse: true, KeysOnly: true})
 	defer it.Close()
@@ -240,10 +149,10 @@ func Newest(r storage.Reader) (index kv.Index, found bool, err error) {
 	return binary.BigEndian.Uint64(it.Key()), true, nil
 }
 
-// Oldest returns the index of the first record from an index on, and whether there is one.
+// Oldest returns the index of the first change from an index on, and whether there is one.
 func Oldest(r storage.Reader, from kv.Index) (index kv.Index, found bool, err error) {
-	rec, found, err := edge(r, storage.Range{Start: Key(from)})
-	return rec.index, found, err
+	first, found, err := firstFrom(r, from)
+	return first.index, found, err
 }
 
 // Digest returns a hash of a change, without the request that caused it; never 0.
@@ -255,28 +164,63 @@ func Digest(c *kv.Change) uint64 {
 
 // DigestAt returns the Digest of the newest change up to an index, or 0 if there is none.
 func DigestAt(r storage.Reader, upTo kv.Index) (uint64, error) {
-	last, found, err := edge(r, storage.Range{End: Key(upTo + 1), Reverse: true})
+	last, found, err := lastUpTo(r, upTo)
 	if err != nil || !found {
 		return 0, err
 	}
-	changes, err := Scan(r, last.index, 1, math.MaxInt)
-	if err != nil || len(changes) == 0 {
+	c, err := last.change()
+	if err != nil {
 		return 0, err
 	}
-	return Digest(&changes[0]), nil
+	return Digest(&c), nil
 }
 
-// edge returns the first record of a range, in the range's direction, without its body.
-func edge(r storage.Reader, rng storage.Range) (record, bool, error) {
+// firstFrom returns the first change from an index on, without its mutations.
+func firstFrom(r storage.Reader, from kv.Index) (entry, bool, error) {
+	return pick(r, storage.Range{Start: Key(from)}, func(entries []entry) (entry, bool) {
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.index >= from })
+		return entries[i].head(), true // the last one is not below from, since the record is not
+	})
+}
+
+// lastFrom returns the last change, if that is from an index on, without its mutations.
+func lastFrom(r storage.Reader, from kv.Index) (entry, bool, error) {
+	return pick(r, storage.Range{Start: Key(from), Reverse: true}, func(entries []entry) (entry, bool) {
+		return entries[len(entries)-1].head(), true
+	})
+}
+
+// lastUpTo returns the last change up to an index: it is in the record in which the index lies, or it
+// is the last one of the record before.
+func lastUpTo(r storage.Reader, upTo kv.Index) (last entry, found bool, err error) {
+	for _, rng := range []storage.Range{{Start: Key(upTo)}, {End: Key(upTo), Reverse: true}} {
+		last, found, err = pick(r, rng, func(entries []entry) (entry, bool) {
+			for _, e := range slices.Backward(entries) {
+				if e.index <= upTo {
+					return e, true
+				}
+			}
+			return entry{}, false
+		})
+		if err != nil || found {
+			return last, found, err
+		}
+	}
+	return entry{}, false, nil
+}
+
+// pick returns what choose takes from the first record of a range, in the range's direction.
+func pick(r storage.Reader, rng storage.Range, choose func([]entry) (entry, bool)) (e entry, found bool, err error) {
 	it := r.Iterate(storage.Changelog, rng)
 	defer it.Close()
 	if !it.Next() {
-		return record{}, false, it.Err()
+		return entry{}, false, it.Err()
 	}
-	rec, err := decode(it.Key(), it.Value())
+	entries, err := decode(nil, it.Key(), it.Value())
 	if err != nil {
-		return record{}, false, err
+		return entry{}, false, err
 	}
-	rec.body = nil
-	return rec, true, nil
+	e, found = choose(entries)
+	e.body = bytes.Clone(e.body)
+	return e, found, nil
 }

@@ -40,14 +40,23 @@ func newLog(t failer) *log {
 	return &log{failer: t, engine: e}
 }
 
-// append adds changes in one batch.
+// append adds changes in one batch, in as few records as there can be.
 func (l *log) append(changes ...kv.Change) {
 	l.Helper()
 	var b storage.Batch
 	for _, c := range changes {
 		l.total = l.writer.Append(&b, c, l.total)
 	}
+	l.writer.Flush(&b)
 	l.write(&b)
+}
+
+// each adds changes in one batch, each in a record of its own.
+func (l *log) each(changes ...kv.Change) {
+	l.Helper()
+	for _, c := range changes {
+		l.append(c)
+	}
 }
 
 func (l *log) write(b *storage.Batch) {
@@ -110,15 +119,25 @@ func indexes(changes []kv.Change) []kv.Index {
 // What stands on disk must be read for ever: these bytes must not change.
 func TestLayout(t *testing.T) {
 	l := newLog(t)
-	l.append(
-		kv.Change{Index: 300, Clock: 1000, Mutations: []kv.Mutation{{Key: []byte("a"), Value: []byte("v")}}},
-		kv.Change{Index: 301, Clock: 1001, Mutations: []kv.Mutation{
+	changes := []kv.Change{
+		{Index: 300, Clock: 1000, Mutations: []kv.Mutation{{Key: []byte("a"), Value: []byte("v")}}},
+		{Index: 302, Clock: 999, Mutations: []kv.Mutation{
 			{Key: []byte("b"), Value: []byte("w"), ExpireTS: 300}, {Key: []byte("a"), Delete: true},
 		}},
-	)
+	}
+	l.append(changes[0])
+	l.append(changes[1])
+	for i := range changes {
+		changes[i].Index += 10
+	}
+	changes[1].Request = &kv.ChangeRequest{ID: kv.RequestID{Client: 0x0102030405060708, Sequence: 300, Acked: 7}, Fingerprint: 0x1112131415161718, Counter: -3}
+	l.append(changes...)
 	want := []string{
 		"000000000000012c 01 e807 0e 01 00 0161 0176",
-		"000000000000012d 01 e907 21 02 02 0162 ac02 0177 01 0161",
+		"000000000000012e 01 e707 21 02 02 0162 ac02 0177 01 0161",
+		"0000000000000138 03 02 21" +
+			"00 d00f 06 00" + "02 01 0b 01 0807060504030201 ac02 07 1817161514131211 00 05" +
+			"01 00 0161 0176" + "02 02 0162 ac02 0177 01 0161",
 	}
 	it := l.engine.Iterate(storage.Changelog, storage.Range{})
 	defer it.Close()
@@ -128,8 +147,11 @@ func TestLayout(t *testing.T) {
 			t.Errorf("record %d is\n%s, want\n%s", i, got, w)
 		}
 	}
-	if l.total != 33 {
-		t.Errorf("total %d, want 33", l.total)
+	if l.total != 66 {
+		t.Errorf("total %d, want 66", l.total)
+	}
+	if got := l.scan(310, 0, math.MaxInt); !reflect.DeepEqual(got, changes) {
+		t.Errorf("read %+v, want %+v", got, changes)
 	}
 }
 
@@ -353,9 +375,9 @@ func TestClosedEngine(t *testing.T) {
 // A record of a newer release is no damage: it says which release reads it.
 func TestNewerRecord(t *testing.T) {
 	l := newLog(t)
-	l.put(changelog.Key(5), []byte("\x03whatever a newer release writes"))
+	l.put(changelog.Key(5), []byte("\x04whatever a newer release writes"))
 	_, err := changelog.Scan(l.engine, 0, 0, 1<<20)
-	if !errors.Is(err, storage.ErrNewer) || errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "has format 3, and this release reads up to 2") {
+	if !errors.Is(err, storage.ErrNewer) || errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "has format 4, and this release reads up to 3") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -70,7 +70,11 @@ func (o *model) draw(t *rapid.T) []kv.Change {
 			continue
 		}
 		ms := rapid.SliceOfN(rapid.Custom(drawMutation), 1, 3).Draw(t, "mutations")
-		out = append(out, kv.Change{Index: o.newest, Clock: o.clock, Mutations: ms})
+		c := kv.Change{Index: o.newest, Clock: o.clock, Mutations: ms}
+		if rapid.Bool().Draw(t, "request") {
+			c.Request = &kv.ChangeRequest{ID: kv.RequestID{Client: rapid.Uint64Min(1).Draw(t, "client"), Sequence: rapid.Uint64().Draw(t, "sequence")}, Counter: rapid.Int64().Draw(t, "counter")}
+		}
+		out = append(out, c)
 	}
 	return out
 }
@@ -89,11 +93,15 @@ func TestModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				changes := o.draw(t)
-				l.append(changes...)
+				if rapid.Bool().Draw(t, "shared") {
+					l.append(changes...)
+				} else {
+					l.each(changes...)
+				}
 				o.changes = append(o.changes, changes...)
 			},
 			"scan": func(t *rapid.T) {
-				from := rapid.Uint64Range(0, o.newest+2).Draw(t, "from")
+				from := rapid.Uint64Range(o.floor, o.newest+2).Draw(t, "from")
 				limit := rapid.IntRange(0, 10).Draw(t, "limit")
 				want := o.from(from)
 				if limit > 0 && len(want) > limit {
@@ -121,6 +129,29 @@ func TestModel(t *testing.T) {
 				b.DeleteRange(storage.Changelog, changelog.Key(o.floor), changelog.Key(want))
 				l.write(&b)
 				o.floor, o.changes = want, o.from(want)
+			},
+			"ends": func(t *rapid.T) {
+				upTo := rapid.Uint64Range(o.floor, o.newest+2).Draw(t, "upTo")
+				want := uint64(0)
+				for i := range o.changes {
+					if o.changes[i].Index <= upTo {
+						want = changelog.Digest(&o.changes[i])
+					}
+				}
+				// What lies below the floor, in a record with what is above, is no error: it is true as well.
+				got, err := changelog.DigestAt(l.engine, upTo)
+				if err != nil || got != want && (want != 0 || len(o.changes) == 0) {
+					t.Fatalf("the digest up to %d is %x, %v, want %x", upTo, got, err, want)
+				}
+				newest, found, err := changelog.Newest(l.engine)
+				if err != nil || found != (len(o.changes) > 0) || found && newest != o.changes[len(o.changes)-1].Index {
+					t.Fatalf("newest %d, %v, %v", newest, found, err)
+				}
+				oldest, found, err := changelog.Oldest(l.engine, upTo)
+				rest := o.from(upTo)
+				if err != nil || found != (len(rest) > 0) || found && oldest != rest[0].Index {
+					t.Fatalf("oldest from %d: %d, %v, %v", upTo, oldest, found, err)
+				}
 			},
 			"": func(t *rapid.T) {
 				if got, want := l.size(o.floor), o.size(o.floor); got != want {

@@ -24,7 +24,11 @@ func TestRecordWithARequest(t *testing.T) {
 	plain.Request = nil
 	var b, discarded storage.Batch
 	var w Writer
-	if with, without := w.Append(&b, change, 100), w.Append(&discarded, plain, 100); with != without {
+	with := w.Append(&b, change, 100)
+	w.Flush(&b)
+	without := w.Append(&discarded, plain, 100)
+	w.Flush(&discarded)
+	if with != without {
 		t.Errorf("a request adds %d to the total", with-without)
 	}
 	if err := engine.Write(&b, true); err != nil {
@@ -42,7 +46,7 @@ func TestRecordWithARequest(t *testing.T) {
 		t.Error("the digest depends on the request")
 	}
 	for n := range len(raw) - 6 {
-		if _, err := decode(Key(5), raw[:n]); !errors.Is(err, storage.ErrCorrupt) {
+		if _, err := decode(nil, Key(5), raw[:n]); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("cut to %d bytes: %v", n, err)
 		}
 	}

@@ -22,8 +22,9 @@ const (
 	FirstFormat uint32 = 1
 	// NewestFormat is the newest one that this release has; see Newest. Format 2 has the
 	// second version of the encoding, and the kinds that the table below gives it; format 3
-	// has SetTiming; format 4 has SetStandbys, Seal, Unseal and the origin of an epoch.
-	NewestFormat uint32 = 4
+	// has SetTiming; format 4 has SetStandbys, Seal, Unseal and the origin of an epoch; format 5
+	// has change records of several changes.
+	NewestFormat uint32 = 5
 )
 
 // kinds are the names of all kinds, and the format that each was added with.

@@ -73,6 +73,7 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 			return err
 		}
 	}
+	m.scratch.changes.Flush(tx.batch)
 	m.requests.Flush(tx.batch)
 	if err := tx.write(sync); err != nil {
 		return err
@@ -154,8 +155,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 	}
 	if len(tx.effects) > 0 {
 		change := kv.Change{Index: e.Index, Clock: m.state.Clock, Mutations: tx.effects, Request: tx.cause(c, res)}
-		m.state.Logged = m.scratch.changes.Append(tx.batch, change, m.state.Logged)
-		m.effect = e.Index
+		tx.record(change)
 	}
 	return res, nil
 }

@@ -194,17 +194,35 @@ func (m *Machine) keepFrom(ret changelog.Retention, floor kv.Index) (keep kv.Ind
 	return keep, more, err
 }
 
-// requestFormat is the log's format from which on change records have the requests that caused
-// them: a member of an older release could not read such a record in a snapshot.
-const requestFormat = 4
+// The log's formats from which on change records have the requests that caused them, and one record
+// has several changes: a member of an older release could not read such a record in a snapshot.
+const (
+	requestFormat = 4
+	sharedFormat  = 5
+)
+
+// allows reports whether the records may be those of a format. A log without epochs is a standalone
+// node's, which no other node's release reads. A format that the batch has raised counts: the changes of
+// all members are the same, however each has batched the log.
+func (tx *tx) allows(format uint32) bool {
+	return tx.m.state.Epoch.ID == 0 || max(tx.format, tx.m.Format()) >= format
+}
+
+// record adds a change to the changelog.
+func (tx *tx) record(c kv.Change) {
+	m := tx.m
+	m.state.Logged = m.scratch.changes.Append(tx.batch, c, m.state.Logged)
+	m.effect = c.Index
+	if !tx.allows(sharedFormat) {
+		m.scratch.changes.Flush(tx.batch)
+	}
+}
 
 // cause returns the request of a change that c has made, or nil if it has no id or may not be
-// recorded. It is valid until the next call. A log without epochs is a standalone node's, which
-// no other node's release reads. A format that the batch has raised counts: the records of all
-// members are the same, however each has batched the log.
+// recorded. It is valid until the next call.
 func (tx *tx) cause(c *command.Command, res command.Result) *kv.ChangeRequest {
 	m := tx.m
-	if c.Request.IsZero() || m.state.Epoch.ID != 0 && max(tx.format, m.Format()) < requestFormat {
+	if c.Request.IsZero() || !tx.allows(requestFormat) {
 		return nil
 	}
 	id := c.Request

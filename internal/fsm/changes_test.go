@@ -1,13 +1,17 @@
 package fsm
 
 import (
+	"fmt"
+	"math"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // A slave that becomes the master answers a repeat of a request with the first result, if
@@ -59,6 +63,80 @@ func TestRequestsOfChangesNeedTheFormat(t *testing.T) {
 	x.one(command.OK, fenced(epoch, setFormat(requestFormat)))
 	if !recorded(2) {
 		t.Error("not recorded in a format that has it")
+	}
+}
+
+// Nor could they read a record of several changes. A standalone node's batch is one record.
+func TestSharedRecordsNeedTheFormat(t *testing.T) {
+	records := func(x *fixture) int { return len(dump(t, x.engine, storage.Changelog)) }
+	puts := func(fence kv.Index) []command.Command {
+		var out []command.Command
+		for range 5 {
+			out = append(out, fenced(fence, write(put("a", "1"))))
+		}
+		return out
+	}
+	alone := newFixture(t)
+	if alone.apply(puts(0)...); records(alone) != 1 {
+		t.Errorf("%d records without a format", records(alone))
+	}
+	x := newFixture(t)
+	epoch := x.one(command.OK, begin(1, 1, 1)).Index
+	x.one(command.OK, fenced(epoch, setFormat(sharedFormat-1)))
+	if x.apply(puts(epoch)...); records(x) != 5 {
+		t.Errorf("%d records in the format before", records(x))
+	}
+	if x.apply(slices.Concat(puts(epoch), []command.Command{fenced(epoch, setFormat(sharedFormat))}, puts(epoch))...); records(x) != 5+5+1 {
+		t.Errorf("%d records with the batch that raises the format", records(x))
+	}
+	from := newFixture(t)
+	if err := from.m.Replicate(allChanges(t, x.m), x.m.Applied(), false); err != nil || records(from) != 1 {
+		t.Errorf("%d records of a slave without a format, %v", records(from), err)
+	}
+	checkInvariants(t, x.m)
+}
+
+func allChanges(t *testing.T, m *Machine) []kv.Change {
+	t.Helper()
+	changes, err := m.Changes(m.ChangelogFloor(), 0, math.MaxInt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changes.Changes
+}
+
+// A trim may end within a record: what is below the floor is then not shown any more.
+func TestTrimWithinARecord(t *testing.T) {
+	x := newFixture(t)
+	var puts []command.Command
+	for i := range 10 {
+		puts = append(puts, write(put("a", fmt.Sprint(i))))
+	}
+	x.apply(puts...)
+	x.apply(write(put("b", "1")))
+	before, each := allChanges(t, x.m), x.m.state.Logged/11
+	x.trim(changelog.Retention{MaxBytes: 4 * each})
+	for range 2 {
+		if floor := x.m.ChangelogFloor(); floor != 8 {
+			t.Fatalf("floor %d, want 8", floor)
+		}
+		if got := allChanges(t, x.m); !reflect.DeepEqual(got, before[7:]) {
+			t.Errorf("changes %+v, want %+v", got, before[7:])
+		}
+		if got, err := x.m.Changes(9, 2, math.MaxInt); err != nil || !reflect.DeepEqual(got.Changes, before[8:10]) {
+			t.Errorf("two from 9 on: %+v, %v", got.Changes, err)
+		}
+		if _, err := x.m.Changes(7, 0, math.MaxInt); kv.KindOf(err) != kv.OutOfRange {
+			t.Errorf("from below the floor: %v", err)
+		}
+		if n, err := x.m.ChangelogBytes(); err != nil || n != 4*each {
+			t.Errorf("%d bytes, %v, want %d", n, err, 4*each)
+		}
+		x.restart()
+	}
+	x.trim(changelog.Retention{MaxBytes: each})
+	if n := len(dump(t, x.engine, storage.Changelog)); n != 1 || x.m.ChangelogFloor() != 11 {
+		t.Errorf("%d records, floor %d", n, x.m.ChangelogFloor())
 	}
 }
 

@@ -3,7 +3,9 @@ package fsm
 import (
 	"context"
 	"flag"
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -196,8 +199,8 @@ func recode(t *testing.T, entries []Entry) []Entry {
 	return out
 }
 
-// sameMachines compares what replicas must agree on, and those change records
-// that both still have.
+// sameMachines compares what replicas must agree on, and those changes that both still have, in
+// whatever records.
 func sameMachines(t *testing.T, a, b *Machine) {
 	t.Helper()
 	left, right := replicated(t, a.engine), replicated(t, b.engine)
@@ -209,13 +212,25 @@ func sameMachines(t *testing.T, a, b *Machine) {
 	if hash(t, a) != hash(t, b) {
 		t.Error("the content hashes differ")
 	}
-	floor := string(changelog.Key(max(a.ChangelogFloor(), b.ChangelogFloor())))
-	tail := func(m *Machine) []pair {
-		all := dump(t, m.engine, storage.Changelog)
-		return slices.DeleteFunc(all, func(p pair) bool { return p.Key < floor })
+	floor := max(a.ChangelogFloor(), b.ChangelogFloor())
+	tail := func(m *Machine) []kv.Change {
+		changes, err := m.Changes(floor, 0, math.MaxInt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changes.Changes
 	}
-	if !samePairs(tail(a), tail(b)) {
-		t.Errorf("the changelogs differ from %x on", floor)
+	if left, right := tail(a), tail(b); !reflect.DeepEqual(left, right) {
+		t.Errorf("%d and %d changes from %d on, which differ", len(left), len(right), floor)
+	}
+	if size := func(m *Machine) uint64 {
+		n, err := changelog.Size(m.engine, floor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}; size(a) != size(b) {
+		t.Errorf("%d and %d bytes of changes from %d on", size(a), size(b), floor)
 	}
 }
 

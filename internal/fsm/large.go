@@ -22,6 +22,7 @@ func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 	}
 	m.scratch.batch.Reset()
 	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.Logged)
+	m.scratch.changes.Flush(&m.scratch.batch)
 	if size := m.scratch.batch.Size(); !limit.Allows(size, 1) {
 		return fmt.Errorf("%w: change %d takes %d bytes, and %s writes %d at most; keep this copy in another engine",
 			storage.ErrTooLarge, c.Index, size, m.engine.Kind(), limit.Bytes)

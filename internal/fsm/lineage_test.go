@@ -400,7 +400,9 @@ func replaceLastChange(t *testing.T, x *fixture) {
 	}
 	c.Mutations = []kv.Mutation{put("b", "3")}
 	var b storage.Batch
-	new(changelog.Writer).Append(&b, c, 0)
+	var w changelog.Writer
+	w.Append(&b, c, 0)
+	w.Flush(&b)
 	if err := x.engine.Write(&b, true); err != nil {
 		t.Fatal(err)
 	}

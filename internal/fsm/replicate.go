@@ -86,11 +86,11 @@ func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 			tx.replay(&c.Mutations[j])
 		}
 		if len(c.Mutations) > 0 {
-			m.state.Logged = m.scratch.changes.Append(tx.batch, *c, m.state.Logged)
-			m.effect = c.Index
+			tx.record(*c)
 			tx.remember(c)
 		}
 	}
+	m.scratch.changes.Flush(tx.batch)
 	m.requests.Flush(tx.batch)
 	m.state.Applied = upTo
 	return tx.write(sync)
