@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -112,8 +113,10 @@ func (f *Founder) release(ctx context.Context) error {
 	for _, l := range r.left() {
 		var stopped, slaves, masters error
 		l.Stopped, stopped = unsealed(ctx, l.ID, l.Stopped, f.opts.Masters.Resume)
-		l.Slaves, slaves = unsealed(ctx, l.ID, l.Slaves, f.opts.Set.Unseal)
-		l.Masters, masters = unsealed(ctx, l.ID, l.Masters, f.opts.Masters.Unseal)
+		var unsealing sync.WaitGroup // masters must not wait for a slave that hangs
+		unsealing.Go(func() { l.Slaves, slaves = unsealed(ctx, l.ID, l.Slaves, f.opts.Set.Unseal) })
+		unsealing.Go(func() { l.Masters, masters = unsealed(ctx, l.ID, l.Masters, f.opts.Masters.Unseal) })
+		unsealing.Wait()
 		if err := errors.Join(stopped, slaves, masters); err != nil || l.ID == r.ID {
 			left, errs = append(left, l), append(errs, err)
 		}

@@ -62,6 +62,8 @@ type world struct {
 	// digest is that of the slave's last change, end that of the log of the master, which keeps it
 	// alone; 0 is not known.
 	digest, end uint64
+	// unsealed is when the seal of the master ended.
+	unsealed time.Time
 }
 
 func (w *world) note(call string) error {
@@ -128,7 +130,7 @@ func (w *world) Reached(context.Context) ([]promotion.Position, error) {
 	return out, nil
 }
 
-func (w *world) CatchUp(_ context.Context, id, _, from string, upTo kv.Index) error {
+func (w *world) CatchUp(ctx context.Context, id, _, from string, upTo kv.Index) error {
 	if err := w.note("catch up slave"); err != nil {
 		return err
 	}
@@ -138,6 +140,11 @@ func (w *world) CatchUp(_ context.Context, id, _, from string, upTo kv.Index) er
 		}
 		w.applied, w.digest = upTo, k.vBucket.Digest
 		return nil
+	}
+	if o := w.others[from]; o != nil {
+		if err := w.hang(ctx, "serve changes", o); err != nil {
+			return err
+		}
 	}
 	if w.slaveSeal != id || w.others[from].applied < upTo {
 		return fmt.Errorf("sealed by %q, and %s is at %d", w.slaveSeal, from, w.others[from].applied)
@@ -184,7 +191,7 @@ func (m master) Unseal(_ context.Context, _, id string) error {
 		return m.down
 	}
 	if m.masterSeal == id {
-		m.masterSeal = ""
+		m.masterSeal, m.unsealed = "", time.Now()
 	}
 	return nil
 }

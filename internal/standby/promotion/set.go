@@ -159,24 +159,8 @@ func furthest(all [][]Position, vBucket string) (index kv.Index, clock kv.Clock)
 // equal brings the copies of all nodes to the same state: each vBucket to the greatest index
 // that one of them has, by changes from there, and the requests to the founder's.
 func (f *Founder) equal(ctx context.Context, o *order, r Record) error {
-	for _, n := range r.Nodes {
-		if err := f.level(ctx, &r, n); err != nil {
-			return fmt.Errorf("%s cannot be made equal to the others: %w", n.Address, err)
-		}
-	}
-	all, err := f.reached(ctx, &r)
-	if err == nil {
-		err = r.agree(all)
-	}
-	if err != nil {
+	if err := f.whileAnswering(ctx, &r, func(ctx context.Context) error { return f.equalize(ctx, &r) }); err != nil {
 		return err
-	}
-	self, others := r.Nodes[0].Address, r.Addresses()[1:]
-	errs := within(ctx, catchUpPatience, others, func(ctx context.Context, address string) error {
-		return f.opts.Set.TakeRequests(ctx, address, r.ID, self)
-	})
-	if err := joined(others, errs); err != nil {
-		return fmt.Errorf("the remembered requests of this node did not reach every other: %w", err)
 	}
 	r.Step = Equal
 	return f.write(o, r, fmt.Sprintf("%d nodes have the same state", len(r.Nodes)))

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
 
@@ -29,6 +31,11 @@ type other struct {
 	became  *promotion.Record
 	// undone: another call undoes its seal at once.
 	undone bool
+	// hangs is the call in which it stops answering, and hung reports whether it has.
+	hangs string
+	hung  bool
+	// slow is how long it takes to catch up.
+	slow time.Duration
 }
 
 func (o *other) positions() []promotion.Position {
@@ -45,7 +52,7 @@ func (o *other) positions() []promotion.Position {
 // slaves is the world as the founder reaches the other slaves.
 type slaves struct{ *world }
 
-func (s slaves) call(call, address string) (*other, error) {
+func (s slaves) call(ctx context.Context, call, address string) (*other, error) {
 	if err := s.note(call); err != nil {
 		return nil, err
 	}
@@ -53,7 +60,20 @@ func (s slaves) call(call, address string) (*other, error) {
 	if o == nil || o.down != nil {
 		return nil, unreachable
 	}
-	return o, nil
+	return o, s.hang(ctx, call, o)
+}
+
+// hang waits until ctx ends if the slave hangs.
+func (w *world) hang(ctx context.Context, call string, o *other) error {
+	w.mu.Lock()
+	o.hung = o.hung || o.hangs == call
+	hung := o.hung
+	w.mu.Unlock()
+	if !hung {
+		return nil
+	}
+	<-ctx.Done()
+	return kv.Errorf(kv.Unavailable, "did not answer: %w", ctx.Err())
 }
 
 func (slaves) Self() (promotion.Node, error) {
@@ -62,8 +82,8 @@ func (slaves) Self() (promotion.Node, error) {
 
 func (slaves) Format() uint32 { return 1 }
 
-func (s slaves) Look(_ context.Context, address string) (promotion.Node, []promotion.Position, error) {
-	o, err := s.call("look", address)
+func (s slaves) Look(ctx context.Context, address string) (promotion.Node, []promotion.Position, error) {
+	o, err := s.call(ctx, "look", address)
 	if err != nil {
 		return promotion.Node{}, nil, err
 	}
@@ -71,8 +91,8 @@ func (s slaves) Look(_ context.Context, address string) (promotion.Node, []promo
 	return promotion.Node{Address: address, URL: "http://" + name + ":9", Disk: name}, o.positions(), nil
 }
 
-func (s slaves) Seal(_ context.Context, address, id string) ([]promotion.Position, error) {
-	o, err := s.call("seal other", address)
+func (s slaves) Seal(ctx context.Context, address, id string) ([]promotion.Position, error) {
+	o, err := s.call(ctx, "seal other", address)
 	if err != nil {
 		return nil, err
 	}
@@ -85,18 +105,21 @@ func (s slaves) Seal(_ context.Context, address, id string) ([]promotion.Positio
 	return o.positions(), nil
 }
 
-func (s slaves) Unseal(_ context.Context, address, id string) error {
-	o, err := s.call("unseal other", address)
+func (s slaves) Unseal(ctx context.Context, address, id string) error {
+	o, err := s.call(ctx, "unseal other", address)
 	if err == nil && o.seal == id {
 		o.seal = ""
 	}
 	return err
 }
 
-func (s slaves) CatchUp(_ context.Context, address, id, _, from string, upTo kv.Index) ([]promotion.Position, error) {
-	o, err := s.call("catch up other", address)
+func (s slaves) CatchUp(ctx context.Context, address, id, _, from string, upTo kv.Index) ([]promotion.Position, error) {
+	o, err := s.call(ctx, "catch up other", address)
 	if err != nil {
 		return nil, err
+	}
+	if !sleep.For(ctx, o.slow) {
+		return nil, ctx.Err()
 	}
 	source := s.applied
 	if from != "s:1" {
@@ -109,8 +132,8 @@ func (s slaves) CatchUp(_ context.Context, address, id, _, from string, upTo kv.
 	return o.positions(), nil
 }
 
-func (s slaves) TakeRequests(_ context.Context, address, _, founder string) error {
-	_, err := s.call("take requests", address)
+func (s slaves) TakeRequests(ctx context.Context, address, _, founder string) error {
+	_, err := s.call(ctx, "take requests", address)
 	if err == nil && founder == "s:1" {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -119,8 +142,8 @@ func (s slaves) TakeRequests(_ context.Context, address, _, founder string) erro
 	return err
 }
 
-func (s slaves) Become(_ context.Context, address string, r promotion.Record) error {
-	o, err := s.call("become", address)
+func (s slaves) Become(ctx context.Context, address string, r promotion.Record) error {
+	o, err := s.call(ctx, "become", address)
 	if err == nil {
 		o.became = &r
 	}
