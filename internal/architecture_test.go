@@ -174,6 +174,8 @@ var mayImport = map[string][]string{
 	"internal/telemetry": {"internal/version"},
 	"internal/app/recovery": {"internal/kv", "internal/era", "internal/command", "internal/storage", "internal/storage/datadir", "internal/fsm", "internal/fsm/offline", "internal/replica", "internal/replica/raft/host", "internal/replica/raft/tail",
 		"internal/cluster/bootstrap", "internal/standby", "internal/standby/promotion", "internal/durable", "internal/config", "internal/app/node", "internal/app/succession"},
+	"internal/app/restoration": {"internal/kv", "internal/era", "internal/storage", "internal/fsm/history", "internal/fsm/offline", "internal/backup", "internal/replica/state", "internal/replica/raft/host",
+		"internal/config", "internal/app/node"},
 	// Initialised before what it would import.
 	"internal/app/signals": {},
 	"internal/config":      {"internal/suggest", "internal/timing"},

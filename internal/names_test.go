@@ -68,7 +68,7 @@ func TestKeysOfPagesExist(t *testing.T) {
 	for k := range known {
 		last[k[strings.LastIndexByte(k, '.')+1:]] = true
 	}
-	for _, k := range append(notKeys, "help", "version", "print-config", "check-config", "config") {
+	for _, k := range append(notKeys, "restore-from", "help", "version", "print-config", "check-config", "config") {
 		known[k] = true
 	}
 	for _, p := range pages(t) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/recovery"
+	"github.com/dkvdb/dkv/internal/app/restoration"
 	"github.com/dkvdb/dkv/internal/app/signals"
 	"github.com/dkvdb/dkv/internal/app/succession"
 	"github.com/dkvdb/dkv/internal/app/systemd"
@@ -73,6 +74,13 @@ func Main(ctx context.Context, p Process) int {
 		}
 		return exitOK
 	}
+	if inv.Action == config.RestoreFrom {
+		if err := restore(ctx, inv, p); err != nil {
+			fmt.Fprintln(p.Stderr, "dkvsrv:", err)
+			return exitError
+		}
+		return exitOK
+	}
 	if inv.Action != config.Run {
 		if err := inv.Render(p.Stdout, version.Get().String()); err != nil {
 			fmt.Fprintln(p.Stderr, "dkvsrv:", err)
@@ -88,10 +96,22 @@ func Main(ctx context.Context, p Process) int {
 	return exitOK
 }
 
-// recoverFolder runs dkvsrv recover, which logs only what an operator has to see.
+// recoverFolder runs dkvsrv recover.
 func recoverFolder(inv *config.Invocation, p Process) error {
-	log := telemetry.NewLogger(telemetry.LogOptions{Writer: p.Stderr, Level: max(inv.Config.LogLevel(), slog.LevelWarn)})
-	return recovery.Run(inv.Config, inv.Confirm, inv.Typed(), log, p.Stdout)
+	return recovery.Run(inv.Config, inv.Confirm, inv.Typed(), offlineLog(inv, p), p.Stdout)
+}
+
+// restore runs dkvsrv --restore-from.
+func restore(ctx context.Context, inv *config.Invocation, p Process) error {
+	if err := node.CheckStart(inv.Config); err != nil {
+		return err
+	}
+	return restoration.Run(ctx, inv.Config, inv.Restore, offlineLog(inv, p), p.Stdout)
+}
+
+// offlineLog is the log of what does not serve, with only what an operator has to see.
+func offlineLog(inv *config.Invocation, p Process) *slog.Logger {
+	return telemetry.NewLogger(telemetry.LogOptions{Writer: p.Stderr, Level: max(inv.Config.LogLevel(), slog.LevelWarn)})
 }
 
 // startGrace is how long a start that is told to stop is waited for.

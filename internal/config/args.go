@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 type commandLine struct {
 	action   Action
 	confirm  string
+	restore  Restore
 	file     named
 	settings []setting
 }
@@ -39,6 +41,20 @@ const (
 	confirmDoc     = "with recover: do what was listed under this token"
 )
 
+// restoreFlag is the option by which dkvsrv restores and does not serve.
+const restoreFlag = "restore-from"
+
+// restoreFlags are the options of a restore, with what they take and do.
+var restoreFlags = [...]struct {
+	name, takes, doc string
+	set              func(r *Restore, text string) error
+}{
+	{restoreFlag, "PATH", "put a backup into the empty db-folder of this node, as the start of a new cluster, and exit: start the node then", func(r *Restore, text string) error {
+		r.From = text
+		return nil
+	}},
+}
+
 // parseArgs reads a command line by the rules of package flag: -name and --name
 // mean the same, a value follows "=" or a space, and a boolean without a value is
 // true. Values are kept as text, so that those of flags, environment and file are
@@ -61,6 +77,16 @@ func parseArgs(t *table, args []string) (*commandLine, error) {
 			line.file = named{path: text, given: true, origin: Origin{Source: FromFlag, Name: "--config"}}
 		}}, name, "")
 	}
+	var badRestore error
+	for _, f := range restoreFlags {
+		fs.Var(&textFlag{set: func(text string) {
+			if text == "" {
+				badRestore = &UsageError{Text: "option --" + f.name + " needs a value: write --" + f.name + " " + f.takes}
+			} else if err := f.set(&line.restore, text); err != nil {
+				badRestore = &ValueError{Key: f.name, Origin: Origin{Source: FromFlag, Name: "--" + f.name}, Err: err}
+			}
+		}}, f.name, "")
+	}
 	if line.action == Recover {
 		fs.Var(&textFlag{set: func(text string) { line.confirm = text }}, confirmFlag, "")
 	}
@@ -80,8 +106,8 @@ func parseArgs(t *table, args []string) (*commandLine, error) {
 	if err := fs.Parse(args); err != nil {
 		return nil, badFlag(t, fs, args)
 	}
-	if badAction != nil {
-		return nil, badAction
+	if err := cmp.Or(badAction, badRestore); err != nil {
+		return nil, err
 	}
 	if fs.NArg() > 0 && fs.Arg(0) == recoverCommand {
 		return nil, &UsageError{Text: "recover comes before the options: dkvsrv recover --name VALUE"}
@@ -90,6 +116,12 @@ func parseArgs(t *table, args []string) (*commandLine, error) {
 		return nil, &UsageError{Text: fmt.Sprintf(
 			"unexpected argument %q: options are written --name VALUE or --name=VALUE, booleans --name or --name=false",
 			fs.Arg(0))}
+	}
+	if line.restore.From != "" {
+		if line.action == Recover {
+			return nil, &UsageError{Text: "recover is for a folder with data and --restore-from for an empty one: write one of them"}
+		}
+		line.action = max(line.action, RestoreFrom)
 	}
 	return line, nil
 }
@@ -106,6 +138,9 @@ func badFlag(t *table, fs *flag.FlagSet, args []string) error {
 		return &UsageError{Text: fmt.Sprintf("option --%s needs a value: write --%s VALUE", name, name)}
 	}
 	known := []string{"config"}
+	for _, f := range restoreFlags {
+		known = append(known, f.name)
+	}
 	for _, a := range actionFlags {
 		known = append(known, a.name)
 	}

@@ -35,6 +35,9 @@ func writeHelp(w io.Writer) error {
 	}
 	writeOption(out, recoverCommand, recoverDoc)
 	writeOption(out, "--"+confirmFlag+" TOKEN", confirmDoc)
+	for _, f := range restoreFlags {
+		writeOption(out, "--"+f.name+" "+f.takes, f.doc)
+	}
 	for _, g := range newTable().groups {
 		fmt.Fprintf(out, "\n%s\n", g.title)
 		for _, k := range g.keys {

@@ -17,6 +17,8 @@ const (
 	Run Action = iota
 	// Recover makes what is left of a cluster a master, or says what is left.
 	Recover
+	// RestoreFrom puts a backup into an empty data folder.
+	RestoreFrom
 	// CheckConfig checks the configuration.
 	CheckConfig
 	// PrintConfig prints the effective configuration.
@@ -36,9 +38,17 @@ type Invocation struct {
 	Config *Config
 	// Confirm is the token of --confirm, with Recover.
 	Confirm string
+	// Restore is what to restore, with RestoreFrom.
+	Restore Restore
 
 	host      Host
 	args, env []string
+}
+
+// Restore is what the command line says of a restore.
+type Restore struct {
+	// From is the folder of the backup.
+	From string
 }
 
 // Default returns the built-in defaults. Keys with a derived default are
@@ -69,7 +79,7 @@ func LoadOn(host Host, args, env []string) (*Invocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	inv := &Invocation{Action: line.action, Confirm: line.confirm, host: host, args: args, env: env}
+	inv := &Invocation{Action: line.action, Confirm: line.confirm, Restore: line.restore, host: host, args: args, env: env}
 	if line.action >= ShowVersion {
 		return inv, nil
 	}

@@ -27,6 +27,9 @@ func TestReferenceIsTheManualPage(t *testing.T) {
 	}
 	p.Entry(recoverCommand, recoverDoc)
 	p.Entry("--"+confirmFlag+" TOKEN", confirmDoc)
+	for _, f := range restoreFlags {
+		p.Entry("--"+f.name+" "+f.takes, f.doc)
+	}
 	p.Section("Keys")
 	for _, g := range newTable().groups {
 		p.Part(g.title)

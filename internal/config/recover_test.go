@@ -40,3 +40,23 @@ func TestRecover(t *testing.T) {
 		t.Errorf("its help: %v, %v", inv, err)
 	}
 }
+
+// TestRestoreFrom is an option of dkvsrv that has it not serve, and no key.
+func TestRestoreFrom(t *testing.T) {
+	inv, err := LoadOn(testHost(), []string{"--role", "none", "--restore-from", "/b/one"}, nil)
+	if err != nil || inv.Action != RestoreFrom || inv.Restore.From != "/b/one" {
+		t.Fatal(inv, err)
+	}
+	for _, args := range [][]string{{"--restore-from"}, {"--restore-from="}, {"recover", "--restore-from", "/b/one"}, {"--restore-form", "/b/one"}} {
+		var usage *UsageError
+		if _, err := LoadOn(testHost(), args, nil); !errors.As(err, &usage) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	if _, err := LoadOn(testHost(), []string{"--restore-form", "/b/one"}, nil); !strings.Contains(err.Error(), "did you mean --restore-from?") {
+		t.Error(err)
+	}
+	if inv, err := LoadOn(testHost(), nil, []string{"DKV_RESTORE_FROM=/b/one"}); err != nil || inv.Action != Run || inv.Restore.From != "" {
+		t.Errorf("from the environment: %v, %v", inv, err)
+	}
+}

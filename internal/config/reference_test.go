@@ -32,6 +32,9 @@ func reference() string {
 		}
 	}
 	fmt.Fprintf(&b, "| `%s` | %s |\n| `--%s TOKEN` | %s |\n", recoverCommand, recoverDoc, confirmFlag, confirmDoc)
+	for _, f := range restoreFlags {
+		fmt.Fprintf(&b, "| `--%s %s` | %s |\n", f.name, f.takes, f.doc)
+	}
 	for _, g := range newTable().groups {
 		fmt.Fprintf(&b, "\n## %s\n", g.title)
 		for _, k := range g.keys {

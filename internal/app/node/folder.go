@@ -74,11 +74,14 @@ func checkLogs(cfg *config.Log) error {
 	return nil
 }
 
+// openDir locks a data folder; datadir.Open, or what a restore needs.
+type openDir func(path string, id datadir.Identity) (*datadir.Dir, error)
+
 // openDir locks the data folder and looks at the disk below it.
-func (n *Node) openDir() error {
+func (n *Node) openDir(open openDir) error {
 	cfg := &n.Config.Storage
 	var err error
-	n.Dir, err = datadir.Open(cfg.DBFolder, datadir.Identity{
+	n.Dir, err = open(cfg.DBFolder, datadir.Identity{
 		Engine:   string(cfg.Engine),
 		Database: n.Layout.Database,
 		VBucket:  n.Layout.VBucket,

@@ -141,6 +141,18 @@ func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, er
 // OpenFolder locks the data folder, unless the node is diskless, and starts to watch its
 // disk. Each engine that the node opens in it is wrapped by wrap, unless that is nil.
 func (n *Node) OpenFolder(wrap func(storage.Engine) storage.Engine) error {
+	return n.openFolder(wrap, datadir.Open)
+}
+
+// OpenFolderToRestore locks an empty data folder, in which a restore is to build a state. beside are
+// folders in it that may hold something. It removes what a restore that was cut short has left.
+func (n *Node) OpenFolderToRestore(beside ...string) error {
+	return n.openFolder(nil, func(path string, id datadir.Identity) (*datadir.Dir, error) {
+		return datadir.OpenToRestore(path, id, beside...)
+	})
+}
+
+func (n *Node) openFolder(wrap func(storage.Engine) storage.Engine, open openDir) error {
 	cfg := &n.Config.Storage
 	var err error
 	if n.Engines, err = newEngines(cfg, len(n.Layout.VBuckets), n.Log, wrap); err != nil {
@@ -150,7 +162,7 @@ func (n *Node) OpenFolder(wrap func(storage.Engine) storage.Engine) error {
 	if cfg.Diskless {
 		return nil
 	}
-	return n.openDir()
+	return n.openDir(open)
 }
 
 // OnClose has f called by Close, before what was given to OnClose earlier.

@@ -140,52 +140,11 @@ func (l *Replica) replaceBy(ctx context.Context, build func(place string) (stora
 	return err
 }
 
-// build opens an engine in place with the content of a backup. The files of one that is
-// like the present engine are taken as they are; of any other, the pairs.
+// build opens an engine in place with the content of a backup.
 func (l *Replica) build(ctx context.Context, dir, place string, of *backup.Info) (storage.Engine, error) {
 	present := l.state.Machine()
-	if place != "" && of.Engine == present.EngineKind() && of.Encrypted == present.Encrypted() {
-		if err := backup.Extract(ctx, dir, place); err != nil {
-			return nil, err
-		}
-		task.Step(ctx, "opens the new state", "", 0)
-		return l.opts.Open(place)
-	}
-	engine, err := l.opts.Open(place)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.importInto(ctx, engine, dir, of.Engine); err != nil {
-		return nil, errors.Join(err, engine.Close())
-	}
-	return engine, nil
-}
-
-// importInto copies the backup's state, whichever engine it is of, into engine.
-func (l *Replica) importInto(ctx context.Context, engine storage.Engine, dir, kind string) error {
-	scratch, remove, err := l.state.Scratch(dir, "restore")
-	if err != nil {
-		return err
-	}
-	defer remove()
-	if err := backup.Extract(ctx, dir, scratch); err != nil {
-		return err
-	}
-	source, err := l.opts.OpenKind(kind, scratch)
-	if err != nil {
-		return err
-	}
-	machine, err := fsm.New(source)
-	if err != nil {
-		return errors.Join(err, source.Close())
-	}
-	view, err := machine.View()
-	if err != nil {
-		return errors.Join(err, machine.Close())
-	}
-	err = view.CopyTo(ctx, engine)
-	view.Close()
-	return errors.Join(err, machine.Close())
+	as := state.Kind{Engine: present.EngineKind(), Encrypted: present.Encrypted()}
+	return l.opts.Import(ctx, dir, place, of, as, func() (string, func() error, error) { return l.state.Scratch(dir, "restore") })
 }
 
 // complete copies to the engine what a restore keeps of the present state, and opens a

@@ -92,12 +92,17 @@ type Dir struct {
 	// id is whose data the folder holds, or will once it is claimed.
 	id      Identity
 	claimed bool
+	// restores says that a restore has the folder, in which no vBucket has a state yet.
+	restores bool
 }
 
 // Open creates the folder if it is missing, locks it and checks that what it
 // holds, if anything, is id's. The error says what to do; it is
 // storage.ErrLocked if another process has the folder open.
-func Open(path string, id Identity) (*Dir, error) {
+func Open(path string, id Identity) (*Dir, error) { return open(path, id, (*Dir).check) }
+
+// open is Open with what is to be true of the locked folder.
+func open(path string, id Identity, check func(*Dir) error) (*Dir, error) {
 	if err := durable.MkdirAll(path); err != nil {
 		return nil, fmt.Errorf("create db-folder: %w", advised(err, "choose a folder that this user may write to"))
 	}
@@ -106,7 +111,7 @@ func Open(path string, id Identity) (*Dir, error) {
 		return nil, fmt.Errorf("db-folder %s: %w", path, err)
 	}
 	d := &Dir{path: path, lock: lock, id: id}
-	if err := d.check(); err != nil {
+	if err := check(d); err != nil {
 		return nil, fmt.Errorf("db-folder %s: %w", path, errors.Join(err, d.Close()))
 	}
 	return d, nil
@@ -142,6 +147,9 @@ func advised(err error, what string) error {
 
 // check compares the marker with the configuration of the node.
 func (d *Dir) check() error {
+	if err := d.checkRestored(); err != nil {
+		return err
+	}
 	raw, err := os.ReadFile(filepath.Join(d.path, markerFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.checkUnclaimed()
@@ -271,8 +279,9 @@ func (d *Dir) VBucket(name string) (*Generations, error) {
 	if name == "" || strings.ContainsAny(name, `/\`+"\x00") || name == "." || name == ".." {
 		return nil, fmt.Errorf("vBucket name %q cannot be a folder's name", name)
 	}
-	g := &Generations{path: filepath.Join(d.path, "vbucket-"+name), used: d.claimed, write: durable.WriteFile}
-	if d.claimed {
+	used := d.claimed && !d.restores
+	g := &Generations{path: filepath.Join(d.path, "vbucket-"+name), used: used, write: durable.WriteFile}
+	if used {
 		if _, err := os.Stat(filepath.Join(g.path, currentFile)); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("vBucket %s: %s was used before, but %s is missing; put it back, or begin with an empty db-folder",
 				name, d.path, filepath.Join(filepath.Base(g.path), currentFile))

@@ -209,7 +209,7 @@ func (m *Member) hostSize() host.Size {
 	}
 }
 
-// continueInRaft makes the state of a former standalone node the start of a Raft log. It
+// continueInRaft makes the state of a former standalone node, or a restored one, the start of a Raft log. It
 // may be repeated as long as the log has not begun.
 func (m *Member) continueInRaft() error {
 	for _, name := range m.node.Layout.VBuckets {
@@ -225,6 +225,6 @@ func (m *Member) continueInRaft() error {
 			return fmt.Errorf("vBucket %s: %w", name, err)
 		}
 	}
-	m.node.Log.Info("the state of the standalone node that this was continues in a Raft log; add members with dkvctl -addNode")
+	m.node.Log.Info("the state that was here, of a standalone node or a restored one, continues in a Raft log; add members with dkvctl -addNode")
 	return nil
 }
