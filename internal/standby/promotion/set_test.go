@@ -88,6 +88,8 @@ func (s slaves) Look(ctx context.Context, address string) (promotion.Node, []pro
 		return promotion.Node{}, nil, err
 	}
 	name, _, _ := strings.Cut(address, ":")
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return promotion.Node{Address: address, URL: "http://" + name + ":9", Disk: name}, o.positions(), nil
 }
 
@@ -128,6 +130,8 @@ func (s slaves) CatchUp(ctx context.Context, address, id, _, from string, upTo k
 	if o.seal != id || source < upTo {
 		return nil, fmt.Errorf("sealed by %q, and %s is at %d", o.seal, from, source)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	o.applied, o.clock = upTo, 0
 	return o.positions(), nil
 }
