@@ -83,7 +83,8 @@ func (l *Levels) Change(level, component string) error {
 	var to *slog.Level
 	if level != "" {
 		to = new(slog.Level)
-		if err := to.UnmarshalText([]byte(level)); err != nil {
+		// slog also takes levels in between, such as error+1000, at which no line is logged any more.
+		if err := to.UnmarshalText([]byte(level)); err != nil || strings.ContainsAny(level, "+-") {
 			return fmt.Errorf("there is no level %.64q: a level is debug, info, warn or error", level)
 		}
 	}

@@ -19,6 +19,9 @@ func TestSetLogLevel(t *testing.T) {
 		{level: "warn", all: "WARN", own: "DEBUG"},
 		{component: "replica/raft", all: "WARN"},
 		{level: "loud", err: `there is no level "loud"`},
+		{level: "error+1000", err: `there is no level "error+1000": a level is debug, info, warn or error`},
+		{level: "debug-4", component: "replica/raft", err: `there is no level "debug-4"`},
+		{all: "WARN"},
 		{level: "debug", component: "raft", err: `there is no component "raft"`},
 	} {
 		got, err := SetLogLevel(log, &serverpb.SetLogLevelRequest{Level: c.level, Component: c.component})
