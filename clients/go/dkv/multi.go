@@ -129,10 +129,17 @@ func (c *Client) MultiPut(ctx context.Context, pairs ...Pair) (index uint64, err
 
 // MultiPutSplit is MultiPut for keys that may be in several vBuckets. The keys of each
 // vBucket are written atomically, but not all of them together. If some could not be
-// written, the error is ErrOutcomeUnknown, unless certainly none was.
+// written, the error is ErrOutcomeUnknown, unless certainly none was. Nothing is sent if a key is
+// empty; limits that are the servers' own, such as max-value-size, each server checks for the keys
+// that it gets.
 func (c *Client) MultiPutSplit(ctx context.Context, pairs ...Pair) error {
 	if len(pairs) == 0 {
 		return errorf(ErrInvalid, "there are no pairs to put")
+	}
+	for i := range pairs {
+		if len(pairs[i].Key) == 0 {
+			return errorf(ErrInvalid, "put %d of %d: key is empty", i+1, len(pairs))
+		}
 	}
 	ctx, cancel, t, err := c.ready(ctx)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -102,6 +103,17 @@ func TestMultiPut(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestMultiPutSplitOfAnInvalidPair: what no server would accept keeps all other pairs from being sent.
+func TestMultiPutSplitOfAnInvalidPair(t *testing.T) {
+	cl := newCluster(t, 2, 4)
+	c := ready(t, cl.addrs())
+	pairs := []Pair{{Key: []byte("a")}, {Key: []byte("b")}, {Key: []byte("c")}, {Value: []byte("v")}}
+	err := c.MultiPutSplit(testkit.Within(t, enough), pairs...)
+	if !errors.Is(err, ErrInvalid) || errors.Is(err, ErrOutcomeUnknown) || !strings.Contains(err.Error(), "put 4 of 4: key is empty") || len(cl.pairs()) != 0 {
+		t.Errorf("%v, and %v are written", err, cl.pairs())
+	}
+}
 
 // If one part fails, the error says that the others were written.
 func TestMultiPutSplitFails(t *testing.T) {
