@@ -20,6 +20,11 @@ import (
 )
 
 func runVerify(ctx context.Context, s *session, _ []string) error {
+	if s.Given["timeout"] { // each request has that, too
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.Timeout, errLateVerify)
+		defer cancel()
+	}
 	names, err := s.vBucketNames(ctx)
 	if err != nil {
 		return err
@@ -35,7 +40,11 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 		stop := s.reportVerify(ctx, addrs, name, i, len(names))
 		found, err := v.Compare(ctx, name)
 		stop()
-		if err != nil && ctx.Err() != nil {
+		switch {
+		case err != nil && errors.Is(context.Cause(ctx), errLateVerify):
+			return fmt.Errorf("%w: %s, after %d of %d vBuckets%s; the nodes stop hashing, and nothing was changed; -timeout allows more time, -vBucket NAME compares one vBucket alone",
+				errLateVerify, s.Timeout, i, len(names), foundBad(bad))
+		case err != nil && ctx.Err() != nil:
 			return errInterruptedVerify
 		}
 		if err != nil {
@@ -53,6 +62,16 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	}
 	return nil
 }
+
+// foundBad is what a comparison has found before it was given up.
+func foundBad(bad []string) string {
+	if len(bad) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(bad, "; ") + ")"
+}
+
+var errLateVerify = errors.New("not all was compared within -timeout")
 
 var errInterruptedVerify = errors.New("interrupted: the nodes stop hashing, and nothing was changed; -vBucket NAME compares one vBucket alone")
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,6 +40,29 @@ func TestVerifyAsksTheNamedNodeAtItsName(t *testing.T) {
 	down(t, fakes[0], 1)
 	if got := dkvctl(t, fakes[0].addr, "-verify"); got.code != exitOK || !strings.Contains(got.stdout, "equal: 2 nodes") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestVerifyEndsInItsTime: -timeout bounds the comparison of all vBuckets together, and not that of each.
+func TestVerifyEndsInItsTime(t *testing.T) {
+	f := startFake(t)
+	for _, name := range []string{"0", "1", "2", "3"} {
+		f.of = append(f.of, &serverpb.VBucketStatus{VBucket: name, State: "serving"})
+	}
+	const each = 400 * time.Millisecond
+	f.fail = func(method string) error {
+		if method == "GetContentHash" {
+			time.Sleep(each)
+		}
+		return nil
+	}
+	began := time.Now()
+	got := dkvctl(t, f.addr, "-verify", "-timeout", "600ms", "-quiet")
+	if took := time.Since(began); got.code != exitFailed || !strings.Contains(got.stderr, "not all was compared within -timeout: 600ms, after 1 of 4 vBuckets") || took > 4*each {
+		t.Errorf("after %s: %+v", took, got)
+	}
+	if got := dkvctl(t, f.addr, "-verify", "-quiet"); got.code != exitOK {
+		t.Errorf("without -timeout: %+v", got)
 	}
 }
 

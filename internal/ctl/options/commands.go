@@ -24,7 +24,10 @@ type Command struct {
 	words    []string // the first argument is one of these; nil if it may be something else
 	min, max int      // how many there may be; max < 0 means any number
 	Timeout  time.Duration
-	summary  string
+	// each means that Timeout is that of a request of several, and -timeout, if it is given, that
+	// of all of them.
+	each    bool
+	summary string
 	// Hidden keeps a command that this version does not serve out of the help.
 	Hidden bool
 	// Local commands call no node: neither the environment nor the options of connections
@@ -34,6 +37,19 @@ type Command struct {
 
 func (c *Command) synopsis() string {
 	return strings.TrimSpace("dkvctl -" + c.Name + " " + c.usage)
+}
+
+// takes says how long the command may take, in a sentence; empty for as long as any. option is how
+// -timeout is written.
+func (c *Command) takes(option string) string {
+	switch {
+	case c.Timeout == DefaultTimeout:
+		return ""
+	case c.each:
+		return fmt.Sprintf("Each of its requests may take up to %s; %s bounds all of them together.", shortDuration(c.Timeout), option)
+	default:
+		return fmt.Sprintf("It may take up to %s, unless %s says otherwise.", shortDuration(c.Timeout), option)
+	}
 }
 
 func (c *Command) counts() string {
@@ -142,7 +158,7 @@ func nodeCommands() []*Command {
 			summary: "show the cluster live: what is wrong now, and each node's requests, latency, lag and disk; q quits (-n N: print N frames and end)"},
 		{Name: "doctor", group: groupNodes, max: 0,
 			summary: "examine the cluster of -a and its hosts: what is wrong, why it matters, and the command that mends it; exit code 1 for a problem, 0 for warnings (-v: list all checks)"},
-		{Name: "verify", group: groupNodes, max: 0, Timeout: longTimeout,
+		{Name: "verify", group: groupNodes, max: 0, Timeout: longTimeout, each: true,
 			summary: "compare the contents of all members and slaves, or of several nodes of -a, at the same index"},
 		{Name: "pauseWrites", group: groupNodes, max: 0, summary: "reject writes from now on, also after a restart"},
 		{Name: "resumeWrites", group: groupNodes, max: 0, summary: "accept writes again"},

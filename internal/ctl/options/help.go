@@ -116,8 +116,8 @@ func commandHelp(c *Command) string {
 	for _, line := range wrap(c.summary, HelpWidth-2) {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	if c.Timeout != DefaultTimeout {
-		fmt.Fprintf(&b, "  It may take up to %s, unless -timeout says otherwise.\n", shortDuration(c.Timeout))
+	if takes := c.takes("-timeout"); takes != "" {
+		fmt.Fprintf(&b, "  %s\n", takes)
 	}
 	b.WriteString("\nOptions:\n")
 	writeOptions(&b, func(o *Option) bool { return o.commands != nil && o.appliesTo(c) })

@@ -42,8 +42,8 @@ func reference() string {
 func writeReference(b *strings.Builder, c *Command) {
 	fmt.Fprintf(b, "\n### `-%s`\n\n```\n%s\n```\n\n", c.Name, spelling(c.Name, c.aliases, c.usage))
 	summary := strings.ToUpper(c.summary[:1]) + c.summary[1:] + "."
-	if c.Timeout != DefaultTimeout {
-		summary += fmt.Sprintf(" It may take up to %s, unless `-timeout` says otherwise.", shortDuration(c.Timeout))
+	if takes := c.takes("`-timeout`"); takes != "" {
+		summary += " " + takes
 	}
 	b.WriteString(plain(summary) + "\n")
 	own := func(o *Option) bool { return o.commands != nil && o.appliesTo(c) }
