@@ -85,7 +85,7 @@ func TestBadUsage(t *testing.T) {
 		{"-bench -workers 0", "from 1"},
 		{"-bench -readRatio 1.5", "from 0 to 1"},
 		{"-bench -zipf 1", "from 0 to 0.9999"},
-		{"-bench -rate -1", "at least 0"},
+		{"-bench -rate -1", "not a number from 0 to 1e+09"},
 		{"-bench -valueSize -1", "from 0"},
 		{"-bench -warmup -1", "negative"},
 		{"-bench -progress -1", "negative"},

@@ -149,6 +149,18 @@ func TestOpenLoopTellsWhatItMissed(t *testing.T) {
 	})
 }
 
+// A rate that no server reaches leaves most of the schedule over, which is counted and not gone through.
+func TestOpenLoopEndsHoweverHighItsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 1e9
+		rec := runLoop(t.Context(), Config{Workers: 4, Duration: 10 * time.Second, Rate: rate}, &plan{}, takes(time.Second))
+		done := rec.succeeded.Load()
+		if done != 40 || done+rec.missed != 10*rate {
+			t.Errorf("%d done and %d missed of %d that were due", done, rec.missed, uint64(10*rate))
+		}
+	})
+}
+
 func TestOpenLoopEndsAtItsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := runLoop(t.Context(), Config{Workers: 2, Count: 50, Rate: 1000}, &plan{}, takes(time.Millisecond))

@@ -107,6 +107,15 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+// TestRatesThatNoClockKeeps are rejected.
+func TestRatesThatNoClockKeeps(t *testing.T) {
+	for rate, taken := range map[string]bool{"1e9": true, "1e10": false, "1e300": false, "-1": false, "NaN": false} {
+		if _, err := Parse([]string{"-bench", "put", "-rate", rate}); (err == nil) != taken {
+			t.Errorf("%s: %v", rate, err)
+		}
+	}
+}
+
 // A name that meant two things would make lines ambiguous.
 func TestNamesAreUnique(t *testing.T) {
 	seen := make(map[string]string)
