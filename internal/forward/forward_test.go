@@ -324,6 +324,28 @@ func TestBrokenStreamLeavesNoOneWaiting(t *testing.T) {
 	}
 }
 
+// TestCallsThatAreTooLateAreNotSent, and say so: then nothing can have come of them.
+func TestCallsThatAreTooLateAreNotSent(t *testing.T) {
+	var served atomic.Int64
+	r := newRig(t, func(context.Context, string, string) Answer {
+		served.Add(1)
+		return Answer{Response: wrapperspb.String("")}
+	})
+	expired, end := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer end()
+	cancelled, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("the caller is gone")
+	cancel(gone)
+	for why, ctx := range map[error]context.Context{context.DeadlineExceeded: expired, gone: cancelled} {
+		if _, err := r.Call(ctx, request("late")); !errors.Is(err, ErrUnsent) || !errors.Is(err, why) {
+			t.Errorf("%v: %v", why, err)
+		}
+	}
+	if _, err := r.Call(t.Context(), request("in time")); err != nil || served.Load() != 1 {
+		t.Errorf("%d calls were served, %v", served.Load(), err)
+	}
+}
+
 // TestLargeRequestsAreNotTaken: they would hold up the others.
 func TestLargeRequestsAreNotTaken(t *testing.T) {
 	r := newRig(t, func(context.Context, string, string) Answer { return Answer{Response: wrapperspb.String("")} })

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -47,6 +48,8 @@ var (
 	ErrNotTaken = errors.New("the stream of forwarded calls takes no further one")
 	// ErrMoved: the wait has ended because of Call.Moved.
 	ErrMoved = errors.New("another node owns the log by now")
+	// ErrUnsent: the call's context had ended before anything was sent.
+	ErrUnsent = errors.New("the call was not sent")
 	// ErrBroken: the stream ended before the answer.
 	ErrBroken = errors.New("the stream of forwarded calls broke before the answer")
 )
@@ -265,7 +268,7 @@ func (l *Line) giveUp(id uint64) {
 	}
 }
 
-// Call makes a call and waits for its answer. Its errors are ErrNotTaken, ErrBroken, ErrMoved,
+// Call makes a call and waits for its answer. Its errors are ErrNotTaken, ErrUnsent, ErrBroken, ErrMoved,
 // that of a request that cannot be encoded, and the cause of a context that ends.
 func (l *Line) Call(ctx context.Context, c *Call) (Reply, error) {
 	w, id, err := l.add(ctx, c)
@@ -294,10 +297,13 @@ func (l *Line) reply(w *waiter, a answer, arrived bool) (Reply, error) {
 
 // add appends a call to the next message.
 func (l *Line) add(ctx context.Context, c *Call) (*waiter, uint64, error) {
+	if ctx.Err() != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrUnsent, context.Cause(ctx))
+	}
 	var timeout time.Duration
 	if deadline, limited := ctx.Deadline(); limited {
-		if timeout = time.Until(deadline); timeout <= 0 {
-			return nil, 0, context.DeadlineExceeded
+		if timeout = time.Until(deadline); timeout <= 0 { // its timer has not fired yet
+			return nil, 0, fmt.Errorf("%w: %w", ErrUnsent, context.DeadlineExceeded)
 		}
 	}
 	if proto.Size(c.Request) > l.maxRequest {

@@ -58,7 +58,7 @@ func (p *Peer) Forward(ctx context.Context, c *forward.Call, resp proto.Message)
 	case errors.Is(err, forward.ErrMoved), errors.Is(err, forward.ErrBroken):
 		return true, kv.UnknownOutcome(kv.Unavailable, &failure{"node " + p.addr + " cannot be reached: " + err.Error(), status.New(codes.Unavailable, err.Error())})
 	case err != nil:
-		return true, p.toError(ctx, err, true)
+		return true, p.toError(ctx, err, !errors.Is(err, forward.ErrUnsent))
 	case reply.TooLarge:
 		p.shared.largeUntil.Store(time.Now().Add(largeFor).UnixNano())
 		return false, nil

@@ -110,3 +110,21 @@ func TestNodesWithTokensForwardAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestForwardedCallThatIsTooLate: it was not sent, so that nothing has come of it.
+func TestForwardedCallThatIsTooLate(t *testing.T) {
+	p := reached(t, node(t, answers).Addr, Options{Share: true})
+	testkit.Eventually(t, "a call goes by the stream", func() bool {
+		taken, _, err := share(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return taken
+	})
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	taken, _, err := share(ctx, p)
+	if !taken || kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v: %v", taken, kv.OutcomeOf(err), err)
+	}
+}
