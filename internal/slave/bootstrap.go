@@ -70,6 +70,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	s.search.reset()
 	_, at := s.opts.State.Position()
 	took := time.Since(begun)
+	s.Puller.loaded = loaded{at: at, took: took}
 	s.log.Info("bootstrapped", "master", s.source.Address, "index", at, "bytes", snap.progress.Bytes, "took", took.Round(time.Millisecond))
 	return nil
 }

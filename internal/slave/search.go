@@ -221,6 +221,7 @@ func (p *Puller) judge(ctx context.Context, ordered []source.Source) (plan, bool
 		return plan{}, false
 	default:
 		p.log.Info("no master retains the changes that come next here; starting over from a snapshot", "master", s.Address)
+		p.outrun(s.Address, at)
 		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: p.search.findings[s.Address].id.History}}, true
 	}
 	if s, ok := p.judged(ordered, func(_ source.Source, f finding) bool { return f.verdict == surplus }); ok {

@@ -181,6 +181,8 @@ type Puller struct {
 	reported  map[string]bool
 	// leader is the leader's address; empty if it is not known.
 	leader atomic.Pointer[string]
+	// loaded is the last snapshot that was loaded; zero for none.
+	loaded loaded
 	// setback is the wait after the last error of this node; 0 if something was applied since.
 	setback time.Duration
 	// moving is the master to move to because it is better.

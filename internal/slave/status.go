@@ -58,6 +58,8 @@ type Status struct {
 	Snapshot Progress
 	// Err is why the copy makes no progress; nil if it does.
 	Err error
+	// Outrun is why a snapshot is loaded again although one was just loaded; empty for nothing.
+	Outrun string
 	// Unfit is why Master, a slave itself, should not be read from, and has not been to for a while; empty
 	// for nothing.
 	Unfit string
@@ -132,6 +134,7 @@ func (t *tracker) following(master string) (first bool) {
 	defer t.lock()()
 	t.upstream = upstream{}
 	t.s.Phase, t.s.Master, t.since, t.kept = Following, master, time.Now(), nil
+	t.s.Outrun = ""
 	if t.unfit.master != master {
 		t.unfit = unfit{}
 	}
@@ -148,6 +151,12 @@ func (t *tracker) following(master string) (first bool) {
 func (t *tracker) bootstrapping(master string) {
 	defer t.lock()()
 	t.s.Phase, t.s.Master, t.s.Snapshot, t.loading = Bootstrapping, master, Progress{}, time.Now()
+}
+
+// outrun records why a snapshot is loaded again.
+func (t *tracker) outrun(why string) {
+	defer t.lock()()
+	t.s.Outrun = why
 }
 
 func (t *tracker) loaded(p Progress, more int) {
@@ -343,6 +352,8 @@ func (p *Puller) Healthy() error {
 	case s.Phase == Bootstrapping && s.Err != nil: // it tries again and again
 		return fmt.Errorf("vBucket %s is bootstrapping from %s again, %d MiB of about %d, after this error: %w",
 			p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20, s.Err)
+	case s.Phase == Bootstrapping && s.Outrun != "":
+		return fmt.Errorf("vBucket %s is bootstrapping from %s again, %d MiB of about %d: %s", p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20, s.Outrun)
 	case s.Phase == Bootstrapping:
 		return fmt.Errorf("vBucket %s is bootstrapping from %s: %d MiB of about %d", p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20)
 	case id.History == "" && s.Err != nil:
