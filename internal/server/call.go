@@ -78,6 +78,9 @@ type call struct {
 	// where a client can resume the stream.
 	sending time.Time
 	resume  func() kv.Resume
+	// taken is when the client last took much of a message, in Unix nanoseconds; 0 is never. One that is
+	// large takes its time on a slow line.
+	taken atomic.Int64
 	// holds is what a stream's handler, which alone uses it, holds beside its messages.
 	holds int64
 }
@@ -197,12 +200,13 @@ func (k *call) endStream(why error) bool {
 	return k.end(func() error { return k.resumable(why) })
 }
 
-// endStalled ends a stream whose message has been waiting to be sent for so long. This is
+// endStalled ends a stream whose message has been waiting to be sent for so long, and of which nothing was
+// taken in that time. This is
 // checked under the same lock as the end: a stream whose message has just been sent is not
 // stalled any more, and its error could not say where to resume it.
 func (k *call) endStalled(now time.Time, after time.Duration) bool {
 	return k.end(func() error {
-		if k.sending.IsZero() || now.Sub(k.sending) < after {
+		if k.sending.IsZero() || now.Sub(k.sending) < after || now.Sub(time.Unix(0, k.taken.Load())) < after {
 			return nil
 		}
 		return k.resumable(stallError(after))

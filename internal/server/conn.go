@@ -218,7 +218,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.writing.Store(time.Now().UnixNano())
 	n, err := c.send(p)
 	c.writing.Store(0)
-	data := 0
+	data, taking := 0, uint32(0)
 	for rest := p[:n]; ; {
 		head, after, found := c.out.next(rest)
 		if !found {
@@ -226,10 +226,28 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 		if rest = after; head.kind == frameData {
 			data += head.length
+			if head.length >= takenFrom && head.stream != taking {
+				taking = head.stream
+				c.takes(taking)
+			}
 		}
 	}
 	c.sent(int64(data))
 	return n, err
+}
+
+// takenFrom is the size of a frame that shows that a message is on its way: a reader that makes room for some
+// bytes now and then takes nothing.
+const takenFrom = 4 << 10
+
+// takes notes that the client has taken much of what a stream sends.
+func (c *conn) takes(stream uint32) {
+	c.mu.Lock()
+	k := c.byStream[stream]
+	c.mu.Unlock()
+	if k != nil {
+		k.taken.Store(time.Now().UnixNano())
+	}
 }
 
 // sent notes that the client has taken n bytes of responses.

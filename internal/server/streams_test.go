@@ -2,10 +2,12 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -102,6 +105,52 @@ func TestSlowReaderKeepsItsStream(t *testing.T) {
 			}
 		}
 		time.Sleep(pause) // is what makes it slow
+	}
+}
+
+// slowConn takes what arrives at a rate of 4 MiB a second.
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	time.Sleep(time.Duration(n) * time.Second / (4 << 20))
+	return n, err
+}
+
+// TestLargeMessageOnASlowLine takes longer than a reader may take nothing. It arrives, and so does the next one.
+func TestLargeMessageOnASlowLine(t *testing.T) {
+	const stall = time.Second
+	r := newRig(t, func(o *Options) { o.StallTimeout, o.MaxMessageSize = stall, 16<<20 })
+	const messages, size = 2, 12 << 20 // 3 s
+	r.service.iterate = func(_ *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) (err error) {
+		for i := 0; i < messages && err == nil; i++ {
+			err = stream.Send(&serverpb.IterateResponse{Value: make([]byte, size)})
+		}
+		return err
+	}
+	conn, err := grpc.NewClient("passthrough:///"+r.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(size+1024)),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			if err != nil {
+				return nil, err
+			}
+			return slowConn{c}, c.(*net.TCPConn).SetReadBuffer(64 << 10)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := serverpb.NewDKVClient(conn).Iterate(t.Context(), &serverpb.IterateRequest{})
+	began := time.Now()
+	for i := 0; i < messages && err == nil; i++ {
+		_, err = stream.Recv()
+	}
+	if err != nil {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+	if took := time.Since(began); took < 2*stall {
+		t.Errorf("the line is not slow: %s", took)
 	}
 }
 
