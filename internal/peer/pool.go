@@ -54,6 +54,8 @@ type Options struct {
 	// It does not change: to find out what suits a network gRPC would ping the node for each
 	// message that arrives while no ping is under way, in a write of its own.
 	Window int32
+	// Count: Peer.Heard says how much has arrived.
+	Count bool
 	// Dialer connects to nodes with TLS or in the clear, as its mode says; it takes the place
 	// of Credentials and Dial. Nil, and one without TLS, leave these in place.
 	Dialer *dial.Dialer
@@ -113,8 +115,10 @@ var ErrClosed = errors.New("the connections to other nodes are closed")
 // and shared by all callers. Its methods are safe for concurrent use.
 type Pool struct {
 	options []grpc.DialOption
-	max     int
-	shares  bool
+	// counts are the credentials of connections that count what arrives; nil if none do.
+	counts credentials.TransportCredentials
+	max    int
+	shares bool
 	// unwatch ends the watch for certificates that are read again.
 	unwatch func()
 
@@ -139,7 +143,11 @@ func NewPool(opts Options) *Pool {
 	if opts.MaxConnections <= 0 {
 		opts.MaxConnections = DefaultConnections
 	}
-	return &Pool{options: dialOptions(opts), max: opts.MaxConnections, shares: opts.Share && opts.PerRPC == nil, unwatch: watch(opts.Dialer), peers: make(map[string]*Peer)}
+	var counts credentials.TransportCredentials
+	if opts.Count {
+		counts = opts.Credentials
+	}
+	return &Pool{options: dialOptions(opts), counts: counts, max: opts.MaxConnections, shares: opts.Share && opts.PerRPC == nil, unwatch: watch(opts.Dialer), peers: make(map[string]*Peer)}
 }
 
 // watch closes the connections to nodes whose certificates are no longer accepted, until the
@@ -265,6 +273,8 @@ type Peer struct {
 	// conns has at least one element; the slice is replaced, never changed.
 	conns  atomic.Pointer[[]*conn]
 	shared shared
+	// heard is what Heard returns.
+	heard atomic.Uint64
 
 	mu     sync.Mutex // while conns is replaced, and lines is added to
 	closed bool
@@ -289,7 +299,11 @@ func (p *Peer) used() bool {
 func (p *Peer) dial() (*conn, error) {
 	// passthrough leaves names to the dialer, which looks them up again for each
 	// connection. The zone of an IPv6 address begins with a %, which a target escapes.
-	cc, err := grpc.NewClient("passthrough:///"+strings.ReplaceAll(p.addr, "%", "%25"), p.pool.options...)
+	options := p.pool.options
+	if p.pool.counts != nil {
+		options = append(slices.Clip(options), grpc.WithTransportCredentials(counting{p.pool.counts, &p.heard}))
+	}
+	cc, err := grpc.NewClient("passthrough:///"+strings.ReplaceAll(p.addr, "%", "%25"), options...)
 	if err != nil {
 		return nil, err
 	}

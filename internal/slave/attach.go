@@ -119,9 +119,11 @@ func (s *session) getChanges(ctx context.Context, after kv.Index, most uint32) (
 	})
 }
 
+// call may take as long as something arrives.
 func (s *session) call(ctx context.Context, req *serverpb.GetChangesRequest) (*serverpb.GetChangesResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.patience.length())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer newWatchdog(s.patience.length(), minPatience, s.peer.Heard, cancel).stop()
 	resp := new(serverpb.GetChangesResponse)
 	var sent time.Duration
 	if s.opts.Clock != nil {

@@ -184,7 +184,7 @@ func (s *snapshot) stream(ctx context.Context) error {
 // receiveChunks sends the chunks that arrive to out, and closes it after the last.
 func (s *snapshot) receiveChunks(ctx context.Context, stop context.CancelCauseFunc, out chan<- *serverpb.SnapshotChunk) error {
 	defer close(out)
-	quiet := newWatchdog(snapshotPatience*s.patience.length(), snapshotPatience*minPatience, stop)
+	quiet := newWatchdog(snapshotPatience*s.patience.length(), snapshotPatience*minPatience, s.peer.Heard, stop)
 	defer quiet.stop()
 	stream, err := s.peer.Stream(ctx, serverpb.DKVReplication_StreamSnapshot_FullMethodName, &serverpb.StreamSnapshotRequest{
 		VBucket:    s.opts.VBucket,

@@ -62,7 +62,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	r := &rig{t: t, nodes: make(map[string]*node), logs: new(testkit.Log)}
 	r.log = r.logs.Logger(slog.LevelInfo)
-	r.pool = peer.NewPool(peer.Options{MaxMessageSize: 16 << 20, Dial: r.dial})
+	r.pool = peer.NewPool(peer.Options{MaxMessageSize: 16 << 20, Dial: r.dial, Count: true})
 	t.Cleanup(func() {
 		r.pool.Close()
 		if t.Failed() {

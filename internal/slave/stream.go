@@ -3,12 +3,10 @@ package slave
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -17,7 +15,7 @@ import (
 func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretch) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	quiet := newWatchdog(s.patience.length(), minPatience, stop)
+	quiet := newWatchdog(s.patience.length(), minPatience, s.peer.Heard, stop)
 	defer quiet.stop()
 	stream, err := s.peer.Stream(ctx, serverpb.DKVReplication_StreamChanges_FullMethodName, &serverpb.StreamChangesRequest{
 		FromChangeNumber: after + 1,
@@ -50,66 +48,6 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 		s.intake.reach(s.history, st.upTo)
 		s.moved()
 	}
-}
-
-// watchdog ends a stream on which nothing arrives.
-type watchdog struct {
-	timer *time.Timer
-	// patient is how long the next message may take, least how long one may take on a
-	// network that is not slow.
-	patient, least time.Duration
-}
-
-func newWatchdog(patient, least time.Duration, stop context.CancelCauseFunc) *watchdog {
-	return &watchdog{patient: patient, least: least, timer: time.AfterFunc(patient, func() { stop(errSilent) })}
-}
-
-// recv reads the next message. Only this time counts: handling a message may take any
-// time.
-func (w *watchdog) recv(stream *peer.Stream, m any) error {
-	begun := time.Now()
-	w.timer.Reset(w.patient)
-	defer w.timer.Stop()
-	err := stream.Recv(m)
-	if err == nil {
-		w.arrived(time.Since(begun))
-	}
-	return err
-}
-
-// arrived records how long a message took. The first one that comes in time resets a grown
-// patience, so that a master that dies then is noticed as soon as any other.
-func (w *watchdog) arrived(took time.Duration) {
-	if took < w.least/2 {
-		w.patient = w.least
-	}
-}
-
-func (w *watchdog) stop() { w.timer.Stop() }
-
-// pass passes a stretch on and reports whether it did; if not, the stream has ended. The watchdog
-// may have ended it at the moment in which the message arrived, as it does when this process was
-// paused: then the session has to end too, with an error, since nothing more is received.
-func (w *watchdog) pass(ctx context.Context, st stretch, out chan<- stretch) (passed bool, err error) {
-	select {
-	case out <- st:
-		return true, nil
-	case <-ctx.Done():
-		return false, w.explain(ctx, ctx.Err())
-	}
-}
-
-// explain returns the error of a stream that ended with err.
-func (w *watchdog) explain(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(context.Cause(ctx), errSilent):
-		return kv.Errorf(kv.Unavailable, "%w: %v", errSilent, w.patient)
-	case ctx.Err() != nil:
-		return nil // it was to end
-	case errors.Is(err, io.EOF):
-		return kv.Errorf(kv.Unavailable, "the master has closed the stream")
-	}
-	return err
 }
 
 // probeInterval is the time between two questions of a streaming slave about how far its
@@ -157,8 +95,10 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 const positionInterval = 5 * time.Second
 
 // ask asks how far the master is, and reports how far the state is. Only one goroutine of a
-// session calls it.
+// session calls it. It does not wait for a large change to arrive, which comes in another way, too.
 func (s *session) ask(ctx context.Context) (*serverpb.GetChangesResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.patience.length())
+	defer cancel()
 	_, at := s.opts.State.Position()
 	newest := s.status.newest()
 	if at >= newest || at != s.told && time.Since(s.toldAt) >= positionInterval {

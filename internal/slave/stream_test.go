@@ -11,11 +11,14 @@ import (
 	"github.com/dkvdb/dkv/internal/slave/source"
 )
 
+// silent is a master from which nothing arrives.
+func silent() uint64 { return 0 }
+
 // The watchdog may end a stream at the moment in which a message arrives, and nothing more is
 // received then: the session must not go on without its stream.
 func TestMessageAtTheEndOfPatienceEndsTheSession(t *testing.T) {
 	ctx, end := context.WithCancelCause(t.Context())
-	w := newWatchdog(minPatience, minPatience, end)
+	w := newWatchdog(minPatience, minPatience, silent, end)
 	defer w.stop()
 	end(errSilent)
 	if passed, err := w.pass(ctx, stretch{}, nil); passed || !errors.Is(err, errSilent) {
@@ -27,7 +30,7 @@ func TestMessageAtTheEndOfPatienceEndsTheSession(t *testing.T) {
 func TestStreamOfAnEndedSessionHasNoError(t *testing.T) {
 	outer, leave := context.WithCancel(t.Context())
 	ctx, end := context.WithCancelCause(outer)
-	w := newWatchdog(minPatience, minPatience, end)
+	w := newWatchdog(minPatience, minPatience, silent, end)
 	defer w.stop()
 	leave()
 	if passed, err := w.pass(ctx, stretch{}, nil); passed || err != nil {

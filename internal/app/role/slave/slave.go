@@ -88,6 +88,7 @@ func (s *Slave) Open(ctx context.Context) error {
 		return err
 	}
 	calls.Window = streamWindow(n.Config.Node.VBuckets)
+	calls.Count = true // what is on its way from a master
 	s.pool = peer.NewPool(calls)
 	n.OnClose(s.pool.Close)
 	s.router = route.NewForCopies(s.pool, !s.rejectsLinearizable())
