@@ -172,7 +172,7 @@ func (o *owner) after(made map[kv.Index]time.Time) (longest time.Duration, all b
 func TestLargeChangeOnASlowLine(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
-		r.rate = 128 << 10
+		r.rate.Store(128 << 10)
 		m := r.master("m1:1")
 		m.put("a", "1")
 		s := r.slave(source.Fixed("m1:1"), mode)

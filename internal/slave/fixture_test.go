@@ -53,7 +53,8 @@ type rig struct {
 	delay time.Duration
 	// streams bounds the streams of slaves that a master admits; 0 is plenty. rate is how many bytes a
 	// second a connection takes; 0 is any.
-	streams, rate int
+	streams int
+	rate    atomic.Int64
 
 	mu    sync.Mutex
 	nodes map[string]*node
@@ -261,7 +262,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.Close()
 		return 0, io.ErrUnexpectedEOF
 	}
-	if rate := c.node.rig.rate; rate > 0 {
+	if rate := c.node.rig.rate.Load(); rate > 0 {
 		time.Sleep(time.Duration(k) * time.Second / time.Duration(rate))
 	}
 	if hung != nil {

@@ -16,7 +16,7 @@ import (
 func TestASnapshotSlowerThanTheChangelog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.rate = 128 << 10
+		r.rate.Store(128 << 10)
 		m := r.master("m1:1", retain(changelog.Retention{MaxAge: 20 * time.Second}))
 		m.fill("k", 4500, 2000) // 70 s
 		s := r.slave(source.Fixed("m1:1"), polling)
@@ -32,7 +32,7 @@ func TestASnapshotSlowerThanTheChangelog(t *testing.T) {
 			}
 			m.put("k", "v")
 		}
-		r.rate = 0
+		r.rate.Store(0)
 		s.has(m)
 		m.put("k", "last")
 		testkit.Eventually(t, "it is healthy", func() bool { return s.Healthy() == nil })

@@ -63,7 +63,7 @@ func TestNoWaitNoEnd(t *testing.T) {
 func TestALargeChangeArrivesAtTheFirstAttempt(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
-		r.rate = 64 << 10
+		r.rate.Store(64 << 10)
 		m := r.master("m1:1")
 		m.put("a", "1")
 		s := r.slave(source.Fixed("m1:1"), mode)
