@@ -51,7 +51,7 @@ func (f *Founder) untilSilent(ctx context.Context, address string) error {
 		case err == nil || kv.KindOf(err) != kv.Unavailable:
 			heard = time.Now()
 		case time.Since(heard) >= callPatience:
-			return kv.Errorf(kv.Unavailable, "%s has not answered for %s while the masters are sealed: %w", address, time.Since(heard).Round(time.Second), err)
+			return kv.Errorf(kv.Precondition, "%s has not answered for %s while the masters are sealed: %w", address, time.Since(heard).Round(time.Second), err)
 		}
 	}
 	return nil
